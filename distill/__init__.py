@@ -1,0 +1,1 @@
+"""Distil a teacher policy into a sparse Bayesian student."""

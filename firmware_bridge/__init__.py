@@ -1,0 +1,1 @@
+"""Connect a policy on a PC with a controller over a serial link."""

@@ -1,0 +1,1 @@
+"""The device: plants, firmware, the wire's definition, and simulators of both."""
