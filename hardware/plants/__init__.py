@@ -1,0 +1,1 @@
+"""Plants: one MJCF file and one Python file each."""
