@@ -1,0 +1,156 @@
+"""Frames on a byte stream: `COBS(body || crc16 little-endian) || 0x00`.
+
+COBS removes zeros from the inside of a frame, so a listener that joins in the middle is right again after the next
+delimiter. The CRC is CRC-16/CCITT-FALSE over every byte of the body, started from `CRC_INITIAL`, which carries the
+hash of the schema. The C twin is `firmware/framing.c`; `tests/golden/frames.json` holds both to the same bytes.
+"""
+
+from __future__ import annotations
+
+import binascii
+
+from hardware.codec import MAXIMUM_BODY_SIZE, SCHEMA_HASH, encode_body
+from hardware.protocol import Message
+
+CRC_INITIAL = 0xFFFF ^ SCHEMA_HASH
+MAXIMUM_ENCODED_SIZE = (MAXIMUM_BODY_SIZE + 2) + 1 + (MAXIMUM_BODY_SIZE + 2) // 254  # without the delimiter
+
+
+def crc16(data: bytes, initial: int = CRC_INITIAL) -> int:
+    """CRC-16/CCITT-FALSE (polynomial 0x1021, no reflection); with initial 0xFFFF "123456789" gives 0x29B1."""
+    return binascii.crc_hqx(data, initial)
+
+
+def cobs_encode(data: bytes) -> bytes:
+    """`data` without zeros, at most `len(data) + 1 + len(data) // 254` bytes; no delimiter."""
+    encoded = bytearray()
+    parts = data.split(b"\0")
+    for index, part in enumerate(parts):
+        last = index == len(parts) - 1
+        while len(part) > 254 or (len(part) == 254 and not last):
+            encoded.append(255)
+            encoded += part[:254]
+            part = part[254:]
+        if last and len(part) == 254:
+            encoded.append(255)
+            encoded += part
+        else:
+            encoded.append(len(part) + 1)
+            encoded += part
+    return bytes(encoded)
+
+
+def cobs_decode(encoded: bytes) -> bytes | None:
+    """Inverse of `cobs_encode`; None when `encoded` is not the code of anything."""
+    decoded = bytearray()
+    position, size = 0, len(encoded)
+    while position < size:
+        code = encoded[position]
+        end = position + code
+        if code == 0 or end > size:
+            return None
+        block = encoded[position + 1 : end]
+        if 0 in block:
+            return None
+        decoded += block
+        if code != 255 and end < size:
+            decoded.append(0)
+        position = end
+    return bytes(decoded)
+
+
+def encode_frame(message: Message, sequence: int) -> bytes:
+    """Everything that goes on the wire for one message, delimiter included. Raises ProtocolError."""
+    return frame_body(encode_body(message, sequence))
+
+
+def frame_body(body: bytes) -> bytes:
+    """Frame of a body that is already encoded."""
+    return cobs_encode(body + crc16(body).to_bytes(2, "little")) + b"\0"
+
+
+class FrameDecoder:
+    """Cuts a byte stream into bodies; whatever the bytes are, it counts and never raises.
+
+    crc_errors: frames of plausible shape with a wrong CRC; garbage: frames that are no COBS code or too short;
+    oversize: frames longer than any message (skipped up to their delimiter); frames: bodies handed out.
+    """
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.crc_errors = 0
+        self.garbage = 0
+        self.oversize = 0
+        self._pending = bytearray()
+        self._skipping = False
+
+    @property
+    def rejected(self) -> int:
+        """All frames that were not handed out, for whatever reason."""
+        return self.crc_errors + self.garbage + self.oversize
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Bodies completed by `data`, in order. Memory stays bounded by one frame whatever comes."""
+        bodies: list[bytes] = []
+        *complete, rest = data.split(b"\0")
+        for piece in complete:
+            self._append(piece)
+            if not self._skipping and self._pending:
+                body = self._check(bytes(self._pending))
+                if body is not None:
+                    bodies.append(body)
+            self._pending.clear()
+            self._skipping = False
+        self._append(rest)
+        return bodies
+
+    def _append(self, piece: bytes) -> None:
+        if self._skipping:
+            return
+        if len(self._pending) + len(piece) > MAXIMUM_ENCODED_SIZE:
+            self.oversize += 1
+            self._skipping = True
+            self._pending.clear()
+            return
+        self._pending += piece
+
+    def _check(self, encoded: bytes) -> bytes | None:
+        decoded = cobs_decode(encoded)
+        if decoded is None or len(decoded) < 5:  # type, sequence, crc
+            self.garbage += 1
+            return None
+        body, received = decoded[:-2], int.from_bytes(decoded[-2:], "little")
+        if crc16(body) != received:
+            self.crc_errors += 1
+            return None
+        self.frames += 1
+        return body
+
+
+class SequenceCounter:
+    """Counts the frames that a sequence of u16 numbers says were lost.
+
+    A number at or behind the last one is no loss: the same number is a duplicate, an older one means that the sender
+    started again (or that frames were reordered, which a serial line does not do).
+    """
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self.duplicates = 0
+        self.restarts = 0
+        self._last: int | None = None
+
+    def update(self, sequence: int) -> int:
+        """Account for one received number; the number of frames missing just before it."""
+        last, self._last = self._last, sequence
+        if last is None:
+            return 0
+        ahead = (sequence - last) & 0xFFFF
+        if ahead == 0:
+            self.duplicates += 1
+            return 0
+        if ahead >= 0x8000:
+            self.restarts += 1
+            return 0
+        self.lost += ahead - 1
+        return ahead - 1
