@@ -1,0 +1,94 @@
+"""Everything the bridge can refuse or lose, as one tree.
+
+BridgeError                    base class; one line: what, got, expected, next step
+├── LinkError                  the port
+│   ├── PortNotFoundError      no such port; names the ports that exist
+│   ├── PortBusyError          another program holds the port
+│   └── LinkLostError          cable pulled, device reset, simulator gone, or silence
+├── HandshakeError             the device answered, but not as agreed
+│   ├── NoReplyError           nothing understandable came back
+│   ├── MismatchError          protocol, schema, period or policy digest differ; names both sides
+│   └── RefusedError           the device refused CONFIG, ARM or DISARM; carries its reason
+├── HostPolicyError            the policy folder or the compiled kernel is not usable
+├── DeviceFaultError           the device stopped the cart by itself while the loop ran
+├── RecorderError              the log can no longer be written (full disk); the cart was braked
+├── LogError                   a log that cannot be read at all
+├── SimulatorError             `python -m hardware` could not build or simulate
+└── SummaryError               a stage's JSON is missing or lacks a key
+
+StopRequested (KeyboardInterrupt)  SIGINT or SIGTERM outside the control loop; carries the exit code
+"""
+
+import signal
+
+
+class BridgeError(Exception):
+    """Base of every error the bridge reports; the message is one line that ends in the next step."""
+
+
+class LinkError(BridgeError):
+    """The port cannot be opened or was lost."""
+
+
+class PortNotFoundError(LinkError):
+    """No port of that name exists."""
+
+
+class PortBusyError(LinkError):
+    """The port exists, but somebody else holds it or we may not open it."""
+
+
+class LinkLostError(LinkError):
+    """The port was open and is gone, or the device went silent."""
+
+
+class HandshakeError(BridgeError):
+    """The device answered, but not as agreed."""
+
+
+class NoReplyError(HandshakeError):
+    """Nothing understandable came back in time."""
+
+
+class MismatchError(HandshakeError):
+    """The two sides were built from different definitions; nothing was armed."""
+
+
+class RefusedError(HandshakeError):
+    """The device refused a request and said why."""
+
+
+class HostPolicyError(BridgeError):
+    """The policy folder or the compiled kernel is not usable."""
+
+
+class DeviceFaultError(BridgeError):
+    """The device stopped the cart by itself while the loop ran."""
+
+
+class RecorderError(BridgeError):
+    """The log can no longer be written."""
+
+
+class LogError(BridgeError):
+    """A log that cannot be read at all."""
+
+
+class SimulatorError(BridgeError):
+    """The simulated device could not be built or started."""
+
+
+class SummaryError(BridgeError):
+    """A stage's JSON file is missing, is not JSON, or lacks a key."""
+
+
+class StopRequested(KeyboardInterrupt):
+    """SIGINT or SIGTERM where there is nothing to brake.
+
+    `signal_number` is the signal; `exit_code` is what a shell expects for it (130 for SIGINT, 143 for SIGTERM).
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal.Signals(signal_number).name)
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number

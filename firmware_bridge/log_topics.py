@@ -1,0 +1,147 @@
+"""What is written into a log: one MCAP topic per kind of record, each with its schema inside the file.
+
+Records are JSON with a JSON Schema, so Foxglove and PlotJuggler open them as they are. The topics of the wire are
+rendered from `hardware.protocol` (names, units); the bridge's own are listed here. `/raw/received` and `/raw/sent` hold
+the bytes of the port exactly as they came and went (no schema, encoding `application/octet-stream`), so that the parser
+itself can be replayed. A number that JSON cannot say (NaN, infinity) is written as null, never as 0.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+from hardware import codec, protocol
+
+FORMAT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Topic:
+    """One kind of record: its MCAP names, its JSON Schema (None for raw bytes) and how a payload becomes bytes."""
+
+    name: str
+    schema_name: str
+    schema: dict[str, Any] | None
+    encode: Callable[[Any], bytes]
+
+    @property
+    def message_encoding(self) -> str:
+        """MCAP's name for the payload's encoding."""
+        return "json" if self.schema is not None else "application/octet-stream"
+
+
+def to_json(value: Any) -> bytes:  # noqa: ANN401 - anything json can say
+    """Compact JSON; bytes become hex, numbers that are not finite become null."""
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)
+    except ValueError:
+        text = json.dumps(_finite(value), allow_nan=False, separators=(",", ":"), default=_plain)
+    return text.encode()
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bytes | bytearray):
+        return value.hex()
+    return str(value)
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+_JSON_TYPES = {"f32": "number", "char": "string"}
+
+
+def _message_schema(message: type[protocol.Message]) -> dict[str, Any]:
+    properties: dict[str, Any] = {"sequence": {"type": "integer", "description": "frame number of its direction"}}
+    for name, wire in codec.wire_fields(message).items():
+        kind: dict[str, Any] = {"type": _JSON_TYPES.get(wire.ctype, "integer")}
+        if wire.ctype == "u8" and wire.count:
+            kind = {"type": "string"}  # bytes, as hex
+        elif wire.ctype == "f32" and wire.count:
+            kind = {"type": "array", "items": kind}
+        properties[name] = {**kind, "description": f"[{wire.unit}]" if wire.unit else ""}
+    return {"type": "object", "title": message.__name__, "properties": properties}
+
+
+def _message_topic(message: type[protocol.Message]) -> Topic:
+    names = tuple(codec.wire_fields(message))
+
+    def encode(payload: tuple[int, protocol.Message]) -> bytes:
+        sequence, fields = payload
+        record: dict[str, Any] = {"sequence": sequence}
+        for name in names:
+            record[name] = getattr(fields, name)
+        return to_json(record)
+
+    return Topic(f"/{_snake(message.__name__)}", message.__name__, _message_schema(message), encode)
+
+
+def _snake(name: str) -> str:
+    return "".join("_" + c.lower() if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+def _tuple_topic(name: str, title: str, fields: dict[str, tuple[str, str]]) -> Topic:
+    names = tuple(fields)
+    properties = {key: {"type": kind, "description": text} for key, (kind, text) in fields.items()}
+
+    def encode(payload: tuple[Any, ...]) -> bytes:
+        return to_json(dict(zip(names, payload, strict=True)))
+
+    return Topic(name, title, {"type": "object", "title": title, "properties": properties}, encode)
+
+
+def _object_topic(name: str, title: str, description: str) -> Topic:
+    return Topic(name, title, {"type": "object", "title": title, "description": description}, to_json)
+
+
+SESSION = _object_topic("/session", "Session", "first record: digests, configuration, versions, machine")
+RESULT = _object_topic("/result", "Result", "last record: what `run --json` printed, and the histograms")
+EVENT = _tuple_topic("/event", "Event", {"kind": ("string", "what happened"), "text": ("string", "details")})
+HOST_ACTION = _tuple_topic(
+    "/host_action",
+    "HostAction",
+    {
+        "observation_tick": ("integer", "[control periods]"),
+        "action": ("number", "[m/s^2] the host's policy; null while its history has a hole"),
+    },
+)
+LATENCY = _tuple_topic(
+    "/latency",
+    "Latency",
+    {
+        "observation_tick": ("integer", "[control periods]"),
+        "receive_ns": ("integer", "[ns] first byte of the frame to its last"),
+        "decode_ns": ("integer", "[ns]"),
+        "infer_ns": ("integer", "[ns]"),
+        "encode_ns": ("integer", "[ns]"),
+        "write_ns": ("integer", "[ns]"),
+        "total_ns": ("integer", "[ns] last byte of the observation to the answer written"),
+    },
+)
+RAW_RECEIVED = Topic("/raw/received", "", None, bytes)
+RAW_SENT = Topic("/raw/sent", "", None, bytes)
+
+MESSAGE_TOPICS: dict[type[protocol.Message], Topic] = {
+    message: _message_topic(message) for message in protocol.MESSAGES if message.ROUTE in ("host>device", "device>host")
+}
+"""Topic of each message that travels on the link; payload `(sequence, message)`."""
+
+TOPICS: tuple[Topic, ...] = (
+    SESSION,
+    *MESSAGE_TOPICS.values(),
+    HOST_ACTION,
+    LATENCY,
+    EVENT,
+    RESULT,
+    RAW_RECEIVED,
+    RAW_SENT,
+)

@@ -1,0 +1,211 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mcap.reader import make_reader
+
+from firmware_bridge import log_topics
+from firmware_bridge.errors import LogError, RecorderError
+from firmware_bridge.read_log import number, read_log
+from firmware_bridge.recorder import Recorder
+from hardware import protocol
+
+
+def _observation(tick, x=0.0):
+    return protocol.Observation(tick, tick * 20000, (x, 0.0, 0.0, -1.0, 0.0), (0.0,) * 5, 0.0, 2, 0, 1)
+
+
+def _put(recorder, tick, x=0.0):
+    recorder.put(
+        log_topics.MESSAGE_TOPICS[protocol.Observation], time.monotonic_ns(), (tick & 0xFFFF, _observation(tick, x))
+    )
+
+
+def _written_log(path, count=500):
+    recorder = Recorder(path)
+    recorder.start({"policy_digest": "ab" * 32})
+    for tick in range(count):
+        _put(recorder, tick)
+        if tick % 100 == 0:
+            recorder.wake()
+            time.sleep(0.005)
+    recorder.put(log_topics.RAW_RECEIVED, time.monotonic_ns(), b"\x01\x00\xff")
+    recorder.close({"steps": count})
+    return path
+
+
+def test_round_trip_and_any_mcap_reader_opens_it(tmp_path):
+    path = _written_log(tmp_path / "run.mcap")
+    log = read_log(tmp_path, raw=True)
+    assert log.complete
+    assert log.session["policy_digest"] == "ab" * 32
+    assert [value["tick"] for value in log.values("/observation")] == list(range(500))
+    assert log.values("/observation")[3]["current"] == [0.0, 0.0, 0.0, -1.0, 0.0]
+    assert log.result == {"steps": 500}
+    assert log.topics["/raw/received"][0].value == b"\x01\x00\xff"
+    with path.open("rb") as stream:
+        first = next(iter(make_reader(stream).iter_messages(log_time_order=False)))
+    assert first[1].topic == "/session"
+
+
+def test_not_a_number_is_null_in_the_file_and_nan_again_after_reading(tmp_path):
+    recorder = Recorder(tmp_path / "run.mcap")
+    recorder.start({})
+    _put(recorder, 1, math.nan)
+    recorder.close()
+    value = read_log(tmp_path).values("/observation")[0]["current"][0]
+    assert value is None
+    assert math.isnan(number(value))
+
+
+def test_records_put_before_start_come_after_the_session_record(tmp_path):
+    recorder = Recorder(tmp_path / "run.mcap")
+    _put(recorder, 7)
+    assert not (tmp_path / "run.mcap").exists()
+    recorder.start({"mode": "host"})
+    recorder.close()
+    log = read_log(tmp_path)
+    assert log.session["mode"] == "host"
+    assert log.values("/observation")[0]["tick"] == 7
+
+
+def test_full_queue_drops_and_counts(tmp_path):
+    recorder = Recorder(tmp_path / "run.mcap", capacity=10)
+    for tick in range(25):
+        _put(recorder, tick)
+    assert recorder.dropped == 15
+    recorder.start({})
+    recorder.close()
+    assert len(read_log(tmp_path).values("/observation")) == 10
+
+
+def test_previous_log_is_kept(tmp_path):
+    _written_log(tmp_path / "run.mcap", 5)
+    _written_log(tmp_path / "run.mcap", 6)
+    assert read_log(tmp_path).result == {"steps": 6}
+    assert read_log(tmp_path / "run.previous.mcap").result == {"steps": 5}
+
+
+def test_every_flush_is_readable(tmp_path):
+    recorder = Recorder(tmp_path / "run.mcap")
+    recorder.start({})
+    _put(recorder, 1)
+    deadline = time.monotonic() + 10
+    while not (log := read_log(tmp_path)).values("/observation"):
+        assert time.monotonic() < deadline, "a flushed record never became readable"
+        time.sleep(0.05)
+    assert not log.complete
+    recorder.close()
+    assert read_log(tmp_path).complete
+
+
+@pytest.fixture(scope="module")
+def whole_log(tmp_path_factory):
+    return _written_log(tmp_path_factory.mktemp("whole") / "run.mcap").read_bytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_log_cut_anywhere_is_a_prefix_or_one_clear_error(whole_log, tmp_path_factory, data):
+    end = data.draw(st.integers(0, len(whole_log) - 1))
+    path = tmp_path_factory.getbasetemp() / "cut.mcap"
+    path.write_bytes(whole_log[:end])
+    try:
+        log = read_log(path)
+    except LogError:
+        return
+    ticks = [value["tick"] for value in log.values("/observation")]
+    assert ticks == list(range(len(ticks)))
+    assert not log.complete
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damaged_byte_never_gives_a_traceback_or_a_wrong_value(whole_log, tmp_path_factory, data):
+    position = data.draw(st.integers(0, len(whole_log) - 1))
+    damaged = bytearray(whole_log)
+    damaged[position] ^= data.draw(st.integers(1, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged.mcap"
+    path.write_bytes(damaged)
+    try:
+        log = read_log(path)
+    except LogError:
+        return
+    for value in log.values("/observation"):
+        assert value["time_us"] == value["tick"] * 20000
+
+
+def test_reading_what_is_no_log_names_it(tmp_path):
+    other = tmp_path / "notes.txt"
+    other.write_text("this is not a log at all")
+    with pytest.raises(LogError, match=r"notes\.txt: not an MCAP file"):
+        read_log(other)
+    with pytest.raises(LogError, match="no such file"):
+        read_log(tmp_path / "missing.mcap")
+    empty = tmp_path / "empty.mcap"
+    empty.touch()
+    with pytest.raises(LogError, match="no complete chunk"):
+        read_log(empty)
+
+
+def test_full_disk_at_start_is_one_line(tmp_path):
+    (tmp_path / "run.mcap").symlink_to("/dev/full")
+    with pytest.raises(RecorderError, match="No space left on device"):
+        Recorder(tmp_path / "run.mcap").start({})
+
+
+def test_disk_that_fills_up_is_reported_by_check_and_close(tmp_path):
+    recorder = Recorder(tmp_path / "run.mcap")
+    recorder.start({})
+    # From here on every write meets a full disk.
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, recorder._stream.fileno())
+    os.close(full)
+    _put(recorder, 1)
+    deadline = time.monotonic() + 10
+    while recorder._failure is None and time.monotonic() < deadline:
+        recorder.wake()
+        time.sleep(0.02)
+    with pytest.raises(RecorderError, match=r"run\.mcap: cannot write: No space left"):
+        recorder.check()
+    with pytest.raises(RecorderError, match="No space left"):
+        recorder.close({"steps": 1})
+
+
+_ENDLESS = """
+import sys, time
+from pathlib import Path
+from firmware_bridge import log_topics
+from firmware_bridge.recorder import Recorder
+recorder = Recorder(Path(sys.argv[1]))
+recorder.start({"policy_digest": "00"})
+tick = 0
+while True:
+    recorder.put(log_topics.HOST_ACTION, time.monotonic_ns(), (tick, 0.5))
+    recorder.wake()
+    tick += 1
+    if tick == 300:
+        print("going", flush=True)
+    time.sleep(0.001)
+"""
+
+
+def test_log_of_a_killed_process_opens(tmp_path):
+    path = tmp_path / "run.mcap"
+    with subprocess.Popen([sys.executable, "-c", _ENDLESS, str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(1.1)  # longer than the promise, so that the first records must be on disk
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    log = read_log(path)
+    ticks = [value["observation_tick"] for value in log.values("/host_action")]
+    assert not log.complete
+    assert len(ticks) >= 100
+    assert ticks == list(range(len(ticks)))
