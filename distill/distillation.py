@@ -1,0 +1,293 @@
+"""The whole distillation of one teacher: data, Bayesian training, student-driven rounds, pruning, choice, report."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from export.student_file import Layer, Student, write_student
+
+from .collect import collect
+from .config import TrainConfig, environment_spec
+from .dataset import Dataset, read_dataset, write_dataset
+from .errors import DistillError
+from .evaluate import TRAINING_SEED, compare
+from .network import network_policy
+from .progress import TrainingProgress
+from .replay import Normaliser, Replay
+from .result_file import write_json
+from .rollout import EnvironmentFacts, EnvironmentSpec, play
+from .select import Candidate, Selection
+from .student import BayesianStudent, MaskedStudent
+from .teacher import Teacher, read_teacher
+from .train import BayesianTraining, Hyperparameters, fine_tune
+
+_THRESHOLDS = (1.0, 2.0, 3.0)
+_DRIVING_THRESHOLD = 2.0  # the mask under which the student drives while it is still trained
+
+
+def check_config(config: TrainConfig) -> None:
+    """Refuse impossible numbers before anything is computed.
+
+    Raises:
+        DistillError: names the option, what it got and what is possible.
+    """
+    positive = ("iterations", "data_weight", "batch", "learning_rate", "round_iterations", "round_steps", "episodes")
+    for name in (*positive, "fine_tune_learning_rate", "evaluation_episodes"):
+        if not getattr(config, name) > 0:
+            raise DistillError(f"--{name.replace('_', '-')}: got {getattr(config, name)}, expected more than 0")
+    if not config.hidden or min(config.hidden) < 1 or max(config.hidden) > 65_535:
+        raise DistillError(f"--hidden: got {config.hidden}, expected widths from 1 to 65535")
+    if not 0.0 < config.target_return <= 2.0:
+        raise DistillError(f"--target-return: got {config.target_return}, expected a share such as 0.99")
+    if config.fine_tune_iterations < 0 or config.noise < 0 or (config.value_weight or 0.0) < 0:
+        raise DistillError("--fine-tune-iterations, --noise and --value-weight: expected 0 or more")
+    if not 0.0 <= config.gamma < 1.0:
+        raise DistillError(f"--gamma: got {config.gamma}, expected 0 to below 1")
+
+
+class Distillation:
+    """Everything one run shares between its stages."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        check_config(config)
+        self.config = config
+        torch.set_num_threads(1)
+        self.seconds: dict[str, float] = {}
+        self.curve: list[dict[str, float]] = []
+        self.spec: EnvironmentSpec = environment_spec(config.env, config.env_kwargs)
+        self.facts: EnvironmentFacts = self.spec.facts()
+        self.teacher: Teacher = read_teacher(config.teacher, self.facts, config.activation)
+        self.episode_steps = int(self.spec.make().spec.max_episode_steps or 1_000)  # type: ignore[union-attr]  # made by id
+        self.round_episodes = math.ceil(config.round_steps / self.episode_steps)
+        self._next_seed = TRAINING_SEED * (1 + config.seed)
+
+    def seeds(self, count: int) -> int:
+        """Reserve `count` training seeds; returns the first."""
+        first = self._next_seed
+        self._next_seed += count
+        return first
+
+    def dataset(self, progress: TrainingProgress) -> Dataset:
+        """Read --dataset, or roll the teacher out and write what it did."""
+        config = self.config
+        if config.dataset is not None:
+            dataset = read_dataset(config.dataset)
+            if dataset.environment != config.env:
+                raise DistillError(
+                    f"dataset {config.dataset}: was collected in {dataset.environment!r}, --env is {config.env!r}; "
+                    "collect one there or name its environment"
+                )
+            width = dataset.transitions.observations.shape[1], dataset.transitions.teacher_actions.shape[1]
+            if width != (self.facts.observation_size, len(self.facts.action_low)):
+                raise DistillError(
+                    f"dataset {config.dataset}: got {width[0]} inputs and {width[1]} actions, the environment has "
+                    f"{self.facts.observation_size} and {len(self.facts.action_low)}; check --env-kwargs"
+                )
+            return dataset
+        progress.stage("collect", config.episodes * self.episode_steps)
+        rows = collect(
+            self.spec,
+            self.teacher.policy,
+            self.teacher.policy,
+            episodes=config.episodes,
+            first_seed=self.seeds(config.episodes),
+            noise=config.noise,
+            on_step=progress.advance,
+        )
+        dataset = Dataset(rows, config.env, self.teacher.sha256, config.seed)
+        write_dataset(config.out / "dataset.safetensors", dataset)
+        return dataset
+
+    def as_student(
+        self, masked: MaskedStudent, bayesian: BayesianStudent, threshold: float, normaliser: Normaliser
+    ) -> Student:
+        """The student file's content for one masked network."""
+        chain = masked.chain()
+        layers = []
+        for index, ((weight, bias), sparse) in enumerate(zip(chain, bayesian.sparse_layers(), strict=True)):
+            layers.append(
+                Layer(
+                    weight=weight.numpy(),
+                    bias=bias.numpy(),
+                    activation="tanh" if index == len(chain) - 1 else "relu",
+                    mean=sparse.mean.detach().numpy().copy(),
+                    log_alpha=sparse.log_alpha().numpy().copy(),
+                )
+            )
+        recorded = {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in asdict(self.config).items()
+            if key not in ("out", "json", "teacher", "dataset")  # where files lie must not change the bytes
+        }
+        return Student(
+            layers=tuple(layers),
+            observation_mean=normaliser.mean,
+            observation_scale=normaliser.scale,
+            action_low=self.facts.action_low,
+            action_high=self.facts.action_high,
+            history=self.facts.history,
+            environment=self.config.env,
+            control_period_s=self.facts.control_period_s,
+            observation_names=self.facts.observation_names,
+            action_names=self.facts.action_names,
+            threshold=threshold,
+            config=recorded,
+            parents={"teacher": self.teacher.sha256},
+            seed=self.config.seed,
+        )
+
+
+def distil(config: TrainConfig) -> dict[str, Any]:
+    """Run everything and write student.safetensors and distill.json into `config.out`; returns the result.
+
+    Raises:
+        DistillError: bad options or inputs; nothing is written then.
+    """
+    started, cpu_started = time.perf_counter(), time.process_time()
+    run = Distillation(config)
+    value_weight = config.value_weight
+    if value_weight is None:
+        value_weight = 0.5 if config.states == "dataset" else 0.0
+    numbers = Hyperparameters(
+        hidden=config.hidden,
+        iterations=config.iterations,
+        batch=config.batch,
+        learning_rate=config.learning_rate,
+        data_weight=config.data_weight,
+        value_weight=value_weight,
+        gamma=config.gamma,
+        tau=0.005,
+        fine_tune_iterations=config.fine_tune_iterations,
+        fine_tune_learning_rate=config.fine_tune_learning_rate,
+    )
+    facts = run.facts
+    with TrainingProgress() as progress:
+        dataset = run.dataset(progress)
+        clock = _Clock(run.seconds)
+        clock.mark("collect", started)
+        normaliser = Normaliser.fit(dataset.transitions.observations, facts.history)
+        driven = config.states == "student"
+        rounds = (config.iterations + 3 * config.fine_tune_iterations) // config.round_iterations + 4 if driven else 0
+        capacity = len(dataset.transitions) + rounds * run.round_episodes * run.episode_steps
+        replay = Replay(normaliser, facts.history, facts.action_low, facts.action_high, capacity)
+        replay.extend(dataset.transitions)
+        sizes = (facts.observation_size, *config.hidden, len(facts.action_low))
+        training = BayesianTraining(sizes, numbers, config.seed)
+
+        def drive(student: Student) -> float:
+            """One student-driven round: play, label, keep; returns the mean return."""
+            first = run.seeds(run.round_episodes)
+            played = play(
+                run.spec,
+                network_policy(student),
+                range(first, first + run.round_episodes),
+                label=run.teacher.policy,
+                noise=[0.0 if index % 2 else 0.1 for index in range(run.round_episodes)],
+            )
+            assert played.transitions is not None
+            replay.extend(played.transitions)
+            return float(played.returns.mean())
+
+        progress.stage("train", config.iterations)
+        weights_total = sum(a * b for a, b in itertools.pairwise(sizes))
+        while training.iteration < config.iterations:
+            loss = training.step(replay)
+            if training.iteration % config.round_iterations == 0:
+                if not bool(torch.isfinite(loss)):
+                    raise DistillError(
+                        f"train: the loss became {float(loss)} at iteration {training.iteration}, expected a finite "
+                        "number; lower --learning-rate"
+                    )
+                student = run.as_student(
+                    training.student.masked(_DRIVING_THRESHOLD), training.student, _DRIVING_THRESHOLD, normaliser
+                )
+                alive = sum(int(np.count_nonzero(layer.weight)) for layer in student.layers)
+                row = {"iteration": training.iteration, "kept_weights": alive, "density": alive / weights_total}
+                if driven:
+                    row["return_mean"] = drive(student)
+                run.curve.append({**row, "loss": float(loss)})
+                progress.show(loss=float(loss), density=row["density"], mean_return=row.get("return_mean"))
+            progress.advance(1)
+        clock.mark("train")
+
+        selection = Selection(run.spec, run.teacher.policy)
+        candidates: list[Candidate] = []
+        thresholds = _THRESHOLDS if config.threshold is None else (config.threshold,)
+        progress.stage("fine-tune", len(thresholds) * config.fine_tune_iterations)
+        for threshold in thresholds:
+            masked = training.student.masked(threshold)
+            student = run.as_student(masked, training.student, threshold, normaliser)
+            candidates.append(selection.score(student, threshold, fine_tuned=False))
+            if config.fine_tune_iterations == 0:
+                continue
+
+            def refresh(iteration: int, masked: MaskedStudent = masked, threshold: float = threshold) -> None:
+                progress.advance(1)
+                if driven and iteration % config.round_iterations == 0:
+                    drive(run.as_student(masked, training.student, threshold, normaliser))
+
+            fine_tune(masked, replay, numbers, config.seed, refresh)
+            tuned = run.as_student(masked, training.student, threshold, normaliser)
+            candidates.append(selection.score(tuned, threshold, fine_tuned=True))
+        clock.mark("fine_tune")
+        chosen = selection.choose(candidates, config.target_return)
+        progress.stage("evaluate", None)
+        teacher_return, student_return = compare(
+            run.spec, run.teacher.policy, network_policy(chosen.student), config.evaluation_episodes
+        )
+        clock.mark("evaluate")
+
+    path = config.out / "student.safetensors"
+    evaluation = {"teacher": teacher_return, "student": student_return, "fine_tuned": chosen.fine_tuned}
+    stored = Student(**{**_fields(chosen.student), "evaluation": evaluation})
+    write_student(path, stored)
+    result: dict[str, Any] = {
+        "student": str(path),
+        "dataset": str(config.dataset or config.out / "dataset.safetensors"),
+        "environment": config.env,
+        "teacher_parameters": run.teacher.parameters,
+        "teacher_kind": run.teacher.kind,
+        "kept_weights": chosen.kept_weights,
+        "kept_parameters": chosen.kept_parameters,
+        "density": chosen.kept_weights / weights_total,
+        "threshold": chosen.threshold,
+        "fine_tuned": chosen.fine_tuned,
+        "return_iqm": student_return["iqm"],
+        "teacher_return_iqm": teacher_return["iqm"],
+        "teacher_return": teacher_return,
+        "student_return": student_return,
+        "iterations": config.iterations,
+        "rows": len(replay),
+        "candidates": [candidate.row() for candidate in candidates],
+        "curve": run.curve,
+        "stage_seconds": run.seconds,
+        "cpu_seconds": time.process_time() - cpu_started,
+        "seconds": time.perf_counter() - started,
+    }
+    write_json(config.out / "distill.json", result)
+    return result
+
+
+def _fields(student: Student) -> dict[str, Any]:
+    return {name: getattr(student, name) for name in student.__dataclass_fields__}
+
+
+class _Clock:
+    """Wall time of each stage."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds = seconds
+        self._last = time.perf_counter()
+
+    def mark(self, stage: str, since: float | None = None) -> None:
+        now = time.perf_counter()
+        self._seconds[stage] = now - (self._last if since is None else since)
+        self._last = now

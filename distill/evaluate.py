@@ -1,0 +1,56 @@
+"""Honest returns: interquartile mean beside mean, worst, falls; teacher and student on the same held-out seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .rollout import EnvironmentSpec, Episodes, Policy, play
+
+REPORT_SEED = 10_000  # episodes used for reporting only
+SELECTION_SEED = 20_000  # episodes used to choose thresholds and checkpoints
+TRAINING_SEED = 1_000_000  # episodes that training sees
+
+
+def interquartile_mean(values: NDArray[np.float64]) -> float:
+    """Mean of the middle half: 25 % trimmed from each end (rliable's definition on one task)."""
+    from scipy.stats import trim_mean
+
+    return float(trim_mean(values, 0.25))
+
+
+def summarise(episodes: Episodes, teacher_median: float | None = None) -> dict[str, Any]:
+    """Mean, interquartile mean, worst and number of episodes; share held upright; share below 90 % of the teacher.
+
+    For negative returns "90 % of the teacher's median" is the median minus 10 % of its size.
+    """
+    returns = episodes.returns
+    median = float(np.median(returns)) if teacher_median is None else teacher_median
+    summary: dict[str, Any] = {
+        "mean": float(returns.mean()),
+        "iqm": interquartile_mean(returns),
+        "worst": float(returns.min()),
+        "median": float(np.median(returns)),
+        "share_below_90_percent": float(np.mean(returns < median - 0.1 * abs(median))),
+        "n": len(returns),
+    }
+    if episodes.held is not None:
+        summary["held_last_3s"] = int(episodes.held.sum())
+    return summary
+
+
+def compare(
+    spec: EnvironmentSpec, teacher: Policy, student: Policy, episodes: int = 100, first_seed: int = REPORT_SEED
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Teacher's and student's summaries over the same `episodes` held-out seeds."""
+    seeds = range(first_seed, first_seed + episodes)
+    teacher_summary = summarise(play(spec, teacher, seeds))
+    student_summary = summarise(play(spec, student, seeds), teacher_summary["median"])
+    return teacher_summary, student_summary
+
+
+def return_bar(teacher_return: float, target: float) -> float:
+    """The return that holds `target` (0.99 = one percent lost), also where returns are negative."""
+    return teacher_return - (1.0 - target) * abs(teacher_return)

@@ -1,0 +1,14 @@
+"""Results as JSON files: written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from export.replace_files import replace_files
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write beside the target, then rename; creates the folder."""
+    replace_files(path.parent, {path.name: (json.dumps(value, indent=1) + "\n").encode()})

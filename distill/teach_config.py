@@ -1,0 +1,32 @@
+"""Options of `teach`, apart from its heavy imports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TeachConfig:
+    """Train a teacher on the cart with SAC, randomised parameters, and write its actor."""
+
+    out: Path = Path("runs/teacher")
+    """Folder for teacher.safetensors and teacher.json (learning curve)."""
+    env: str = "hardware:CartRail-v0"
+    """Gymnasium id, `module:Id` where a module registers it."""
+    steps: int = 200_000
+    """Environment steps."""
+    seed: int = 0
+    """Seeds torch, the environment and the replay buffer."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the actor's and the critics' hidden layers."""
+    evaluate_every: int = 10_000
+    """Steps between evaluations on the selection seeds."""
+    learning_rate: float = 5e-4
+    """Adam's initial step size; falls linearly to a tenth."""
+    gamma: float = 0.98
+    """Discount."""
+    near_upright_share: float = 0.3
+    """Share of training episodes that start near upright."""
+    json: bool = False
+    """Print one JSON object on stdout."""

@@ -1,0 +1,110 @@
+"""Train a student: Bayesian Policy Distillation, student-driven labels, pruning, fine-tuning at the mask.
+
+The pieces and their order: `replay.Replay` holds transitions, `objective` gives the losses, `BayesianTraining` runs
+iterations, `finetune` trains the survivors, `select` picks what is shipped. docs/formats.md describes the outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .critic import TwinCritic, follow, target_copy
+from .objective import annealed, critic_loss, student_loss
+from .replay import Replay
+from .student import BayesianStudent, MaskedStudent
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Numbers of the method; the command line's `TrainConfig` carries them with their help."""
+
+    hidden: tuple[int, ...]
+    iterations: int
+    batch: int
+    learning_rate: float
+    data_weight: float
+    value_weight: float
+    gamma: float
+    tau: float
+    fine_tune_iterations: int
+    fine_tune_learning_rate: float
+
+
+class BayesianTraining:
+    """State of one training run: student, critics, optimisers and the random generator that drives both."""
+
+    def __init__(self, sizes: tuple[int, ...], numbers: Hyperparameters, seed: int) -> None:
+        self.numbers = numbers
+        self.generator = torch.Generator().manual_seed(seed)
+        self.student = BayesianStudent(sizes, self.generator)
+        self.optimiser = torch.optim.Adam(self.student.parameters(), lr=numbers.learning_rate, fused=True)
+        self.iteration = 0
+        self.critic: TwinCritic | None = None
+        if numbers.value_weight > 0.0:
+            self.critic = TwinCritic(sizes[0] + sizes[-1], self.generator)
+            self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=3e-4, fused=True)
+            self.critic_target = target_copy(self.critic)
+            self.student_target = target_copy(self.student)
+
+    def step(self, replay: Replay) -> torch.Tensor:
+        """One iteration on one minibatch; returns the student's loss (detached), or the critic's between its steps."""
+        numbers = self.numbers
+        batch = replay.sample(numbers.batch, self.generator, transitions=self.critic is not None)
+        self.iteration += 1
+        if self.critic is not None:
+            assert isinstance(self.critic_target, TwinCritic)
+            assert isinstance(self.student_target, BayesianStudent)
+            loss = critic_loss(
+                self.critic, self.critic_target, self.student_target, batch, self.generator, gamma=numbers.gamma
+            )
+            self.critic_optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation
+            self.critic_optimiser.step()
+            if self.iteration % 2:  # TD3: the actor and the targets move every second step
+                return loss.detach()
+        loss = student_loss(
+            self.student,
+            batch,
+            self.generator,
+            kl_weight=annealed(self.iteration, numbers.iterations) / numbers.data_weight,
+            critic=self.critic,
+            value_weight=numbers.value_weight,
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation
+        self.optimiser.step()
+        if self.critic is not None:
+            follow(self.critic_target, self.critic, numbers.tau)
+            follow(self.student_target, self.student, numbers.tau)
+        return loss.detach()
+
+
+def fine_tune(
+    masked: MaskedStudent,
+    replay: Replay,
+    numbers: Hyperparameters,
+    seed: int,
+    refresh: Callable[[int], None] | None = None,
+) -> None:
+    """Train the surviving weights, deterministic, under the fixed mask; `refresh(iteration)` may grow the replay.
+
+    The step size falls along a cosine to a hundredth, so that the last weights are an average and not a jump.
+    """
+    generator = torch.Generator().manual_seed(seed + 1)
+    optimiser = torch.optim.Adam(masked.parameters(), lr=numbers.fine_tune_learning_rate, fused=True)
+    total = numbers.fine_tune_iterations
+    for iteration in range(total):
+        if refresh is not None:
+            refresh(iteration)
+        share = 0.505 + 0.495 * float(np.cos(np.pi * iteration / total))
+        for group in optimiser.param_groups:
+            group["lr"] = numbers.fine_tune_learning_rate * share
+        batch = replay.sample(numbers.batch, generator, transitions=False)
+        loss = torch.mean((masked(batch.observations) - batch.teacher_actions) ** 2)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation
+        optimiser.step()

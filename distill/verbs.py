@@ -1,0 +1,73 @@
+"""The short verbs: collect, evaluate, teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from export.student_file import read_student
+
+from .collect import collect
+from .config import CollectConfig, EvaluateConfig, TeacherConfig, environment_spec
+from .dataset import Dataset, write_dataset
+from .errors import DistillError
+from .evaluate import REPORT_SEED, TRAINING_SEED, compare, summarise
+from .network import network_policy
+from .progress import TrainingProgress
+from .rollout import play
+from .teacher import read_teacher
+
+
+def collect_verb(config: CollectConfig) -> dict[str, Any]:
+    """Write dataset.safetensors and say what is in it."""
+    spec = environment_spec(config.env, config.env_kwargs)
+    teacher = read_teacher(config.teacher, spec.facts(), config.activation)
+    with TrainingProgress() as progress:
+        progress.stage("collect", None)
+        rows = collect(
+            spec,
+            teacher.policy,
+            teacher.policy,
+            episodes=config.episodes,
+            first_seed=TRAINING_SEED * (1 + config.seed),
+            noise=config.noise,
+            on_step=progress.advance,
+        )
+    path = config.out / "dataset.safetensors"
+    write_dataset(path, Dataset(rows, config.env, teacher.sha256, config.seed))
+    return {"dataset": str(path), "rows": len(rows), "episodes": config.episodes}
+
+
+def evaluate_verb(config: EvaluateConfig) -> dict[str, Any]:
+    """Teacher and student on the same held-out episodes."""
+    spec = environment_spec(config.env, config.env_kwargs)
+    facts = spec.facts()
+    teacher = read_teacher(config.teacher, facts, config.activation)
+    student = read_student(config.student)
+    if student.widths[0] != facts.observation_size or student.widths[-1] != len(facts.action_low):
+        raise DistillError(
+            f"student {config.student}: got {student.widths[0]} inputs and {student.widths[-1]} actions, the "
+            f"environment has {facts.observation_size} and {len(facts.action_low)}; check --env"
+        )
+    teacher_return, student_return = compare(spec, teacher.policy, network_policy(student), config.episodes)
+    return {"teacher_return": teacher_return, "student_return": student_return, "episodes": config.episodes}
+
+
+def teacher_verb(config: TeacherConfig) -> dict[str, Any]:
+    """What the file holds, and its return."""
+    spec = environment_spec(config.env, config.env_kwargs)
+    teacher = read_teacher(config.teacher, spec.facts(), config.activation)
+    if config.episodes < 1:
+        raise DistillError(f"--episodes: got {config.episodes}, expected at least 1")
+    summary = summarise(play(spec, teacher.policy, range(REPORT_SEED, REPORT_SEED + config.episodes)))
+    return {
+        "observation_size": teacher.sizes[0],
+        "action_size": teacher.sizes[-1],
+        "sizes": list(teacher.sizes),
+        "parameters": teacher.parameters,
+        "kind": teacher.kind,
+        "return_mean": summary["mean"],
+        "return_iqm": summary["iqm"],
+        "return": summary,
+        "episodes": config.episodes,
+        "sha256": teacher.sha256,
+    }
