@@ -60,7 +60,6 @@ class Result(IntEnum):
     BAD_NONCE = 6
     WRONG_SESSION = 7
     FAULT_LATCHED = 8
-    MALFORMED = 9
 
 
 class Enable(IntEnum):

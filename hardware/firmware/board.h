@@ -1,0 +1,42 @@
+/* What the firmware needs from a board. A port writes one file boards/X.c with these functions and an entry
+ * point that calls firmware_run(); nothing else changes.
+ *
+ * Nothing here blocks, except board_wait().
+ */
+#ifndef BOARD_H
+#define BOARD_H
+
+#include "protocol.h"
+
+/* Sleeps until there may be something to do: a link byte, a period tick. May return early. */
+void board_wait(void);
+
+/* Microseconds since some start, wrapping. In lock-step: tick times period. */
+uint32_t board_time_us(void);
+
+/* Copies at most `size` received link bytes; the number copied, 0 when there are none. */
+size_t board_link_read(uint8_t *data, size_t size);
+
+/* Queues one whole frame for the link, or drops it whole when there is no room (the peer sees a gap in the
+ * sequence): a slow reader must never delay a period. */
+void board_link_write(const uint8_t *data, size_t size);
+
+/* True once per control period, with the encoder counts and the tick number (1, 2, ...). */
+bool board_sensors(protocol_sensors_t *sensors);
+
+/* Hands the drive its acceleration until the next tick, or disables it. */
+void board_actuate(const protocol_actuate_t *actuate);
+
+/* A number nobody can foresee, different at every call and after every reset. */
+uint32_t board_nonce(void);
+
+/* Name for HELLO_REPLY, at most 16 characters. */
+const char *board_name(void);
+
+/* Lock-step only: the host's answer to `tick` was processed. Elsewhere it does nothing. */
+void board_exchange_done(uint32_t tick);
+
+/* The firmware: never returns. Called by the board's entry point once clocks and ports are up. */
+void firmware_run(void);
+
+#endif

@@ -1,0 +1,267 @@
+#include "safety.h"
+#include "plant.h"
+
+#include <string.h>
+
+#define REST_SPEED    0.05f   /* m/s: slower than the swinging rod can shake a cart that is held */
+#define REST_SETPOINT 0.0001f /* m/s: what rounding leaves after braking */
+
+static float magnitude(float value) {
+    return value < 0.0f ? -value : value;
+}
+
+static bool driving(const safety_t *safety) {
+    return safety->state == PROTOCOL_STATE_ARMED || safety->state == PROTOCOL_STATE_BRAKING;
+}
+
+void safety_start(safety_t *safety, bool self_test_ok) {
+    memset(safety, 0, sizeof *safety);
+    safety->self_test_ok = self_test_ok;
+    drive_reset(&safety->drive);
+}
+
+uint8_t safety_configure(safety_t *safety, const protocol_config_t *config) {
+    if (driving(safety)) {
+        return PROTOCOL_RESULT_WRONG_STATE;
+    }
+    if (config->mode > PROTOCOL_MODE_SHADOW || config->watchdog_periods == 0u ||
+        config->watchdog_periods > SAFETY_MAXIMUM_WATCHDOG_PERIODS || config->untethered > 1u ||
+        (config->untethered == 1u && config->mode != PROTOCOL_MODE_DEVICE)) {
+        return PROTOCOL_RESULT_OUT_OF_RANGE;
+    }
+    safety->mode = config->mode;
+    safety->watchdog_periods = config->watchdog_periods;
+    safety->untethered = config->untethered == 1u;
+    safety->configured = true;
+    return PROTOCOL_RESULT_OK;
+}
+
+uint8_t safety_arm(safety_t *safety, bool nonce_ok, uint32_t session) {
+    if (!nonce_ok) {
+        return PROTOCOL_RESULT_BAD_NONCE;
+    }
+    if (driving(safety)) {
+        return PROTOCOL_RESULT_WRONG_STATE;
+    }
+    if (safety->state == PROTOCOL_STATE_OFF) {
+        return PROTOCOL_RESULT_FAULT_LATCHED;
+    }
+    if (!safety->self_test_ok) {
+        return PROTOCOL_RESULT_SELF_TEST_FAILED;
+    }
+    if (!safety->configured) {
+        return PROTOCOL_RESULT_NOT_CONFIGURED;
+    }
+    if (!safety->homed) {
+        return PROTOCOL_RESULT_NOT_HOMED;
+    }
+    if (session == 0u) {
+        return PROTOCOL_RESULT_OUT_OF_RANGE;
+    }
+    safety->state = PROTOCOL_STATE_ARMED;
+    safety->session = session;
+    safety->armed_tick = safety->tick + 1u;
+    safety->fed_tick = safety->tick;
+    safety->answered = false;
+    safety->request = 0.0f;
+    drive_reset(&safety->drive);
+    return PROTOCOL_RESULT_OK;
+}
+
+uint8_t safety_disarm(safety_t *safety, uint32_t session) {
+    if (session != 0u && session != safety->session) {
+        return PROTOCOL_RESULT_WRONG_SESSION;
+    }
+    safety->fault = PROTOCOL_FAULT_NONE;
+    if (safety->state == PROTOCOL_STATE_ARMED) {
+        safety_stop(safety, PROTOCOL_FAULT_NONE, 0u);
+    } else if (safety->state == PROTOCOL_STATE_OFF) {
+        safety->state = safety->homed ? PROTOCOL_STATE_IDLE : PROTOCOL_STATE_UNHOMED;
+    }
+    return PROTOCOL_RESULT_OK;
+}
+
+void safety_stop(safety_t *safety, uint8_t reason, uint32_t detail) {
+    if (!driving(safety)) {
+        return;
+    }
+    if (safety->state == PROTOCOL_STATE_ARMED) {
+        safety->state = PROTOCOL_STATE_BRAKING;
+        safety->braking_periods = 0;
+        safety->answered = false;
+    }
+    if (reason != PROTOCOL_FAULT_NONE && safety->fault == PROTOCOL_FAULT_NONE) {
+        safety->fault = reason;
+        safety->fault_detail = detail;
+        safety->fault_tick = safety->tick;
+        safety->report = true;
+    }
+}
+
+safety_verdict_t safety_offer_command(safety_t *safety, const protocol_command_t *command) {
+    if (safety->state != PROTOCOL_STATE_ARMED || safety->mode != PROTOCOL_MODE_HOST ||
+        command->session != safety->session) {
+        return SAFETY_REFUSED;
+    }
+    /* Written so that a NaN, which compares false with everything, is refused. */
+    if (!(command->action >= -PLANT_ACCELERATION_LIMIT && command->action <= PLANT_ACCELERATION_LIMIT)) {
+        return SAFETY_REFUSED;
+    }
+    if (command->observation_tick != safety->tick || safety->tick + 1u == safety->armed_tick) {
+        return SAFETY_STALE;
+    }
+    if (safety->answered) {
+        return SAFETY_REFUSED;
+    }
+    safety->answer = command->action;
+    safety->answered = true;
+    safety->fed_tick = command->observation_tick;
+    return SAFETY_ACCEPTED;
+}
+
+safety_verdict_t safety_offer_heartbeat(safety_t *safety, const protocol_heartbeat_t *heartbeat) {
+    if (heartbeat->session != safety->session) {
+        /* Session 0 before arming and after disarming is a host that only keeps lock-step going. */
+        return heartbeat->session == 0u ? SAFETY_ACCEPTED : SAFETY_REFUSED;
+    }
+    const uint32_t age = safety->tick - heartbeat->observation_tick;
+    const uint32_t fed_age = safety->tick - safety->fed_tick;
+    if (safety->state == PROTOCOL_STATE_ARMED && safety->mode != PROTOCOL_MODE_HOST && age < fed_age &&
+        age <= safety->watchdog_periods) {
+        safety->fed_tick = heartbeat->observation_tick;
+    }
+    return SAFETY_ACCEPTED;
+}
+
+bool safety_wants_policy(const safety_t *safety) {
+    return safety->state == PROTOCOL_STATE_ARMED && safety->mode != PROTOCOL_MODE_HOST;
+}
+
+void safety_offer_policy(safety_t *safety, float action) {
+    /* x - x is zero exactly for finite numbers. */
+    if (!(action - action == 0.0f)) {
+        safety_stop(safety, PROTOCOL_FAULT_POLICY_NOT_FINITE, 0u);
+        return;
+    }
+    safety->answer = action;
+    safety->answered = true;
+}
+
+/* Both rail ends referenced and the rod still for PLANT_HOMING_STILL_PERIODS, once; lost with the reference.
+ */
+static void update_homing(safety_t *safety, const protocol_sensors_t *sensors) {
+    if ((sensors->flags & PROTOCOL_SENSOR_FLAG_REFERENCED) == 0u) {
+        safety->homed = false;
+        safety->still_periods = 0;
+    } else if (!safety->homed) {
+        const uint32_t moved = (uint32_t)sensors->rod_count - (uint32_t)safety->still_count;
+        if (safety->still_periods == 0u ||
+            moved + PLANT_HOMING_STILL_COUNTS > 2u * PLANT_HOMING_STILL_COUNTS) {
+            safety->still_count = sensors->rod_count;
+            safety->still_periods = 1;
+        } else {
+            safety->still_periods++;
+        }
+        safety->homed = safety->still_periods > PLANT_HOMING_STILL_PERIODS;
+    }
+    if (safety->state == PROTOCOL_STATE_UNHOMED && safety->homed) {
+        safety->state = PROTOCOL_STATE_IDLE;
+    } else if (safety->state == PROTOCOL_STATE_IDLE && !safety->homed) {
+        safety->state = PROTOCOL_STATE_UNHOMED;
+    }
+}
+
+/* What stops a moving cart. The order is the order of blame when several are true. */
+static void check(safety_t *safety, const protocol_sensors_t *sensors, const float observation[5],
+                  uint32_t elapsed) {
+    const uint8_t ends = PROTOCOL_SENSOR_FLAG_END_LEFT | PROTOCOL_SENSOR_FLAG_END_RIGHT;
+    if (!safety->homed) {
+        safety_stop(safety, PROTOCOL_FAULT_HOMING_LOST, sensors->flags);
+    }
+    if ((sensors->flags & PROTOCOL_SENSOR_FLAG_DRIVE_FAULT) != 0u) {
+        safety_stop(safety, PROTOCOL_FAULT_DRIVE_FAULT, sensors->flags);
+    }
+    if ((sensors->flags & ends) != 0u || magnitude(observation[0]) > PLANT_RAIL_LIMIT) {
+        safety_stop(safety, PROTOCOL_FAULT_RAIL_END, sensors->flags);
+    }
+    if (elapsed != 1u) {
+        safety_stop(safety, PROTOCOL_FAULT_PERIOD_LOST, elapsed);
+    }
+    if (safety->state != PROTOCOL_STATE_ARMED) {
+        return;
+    }
+    if (magnitude(observation[4]) > PLANT_ROD_SPEED_LIMIT) {
+        safety_stop(safety, PROTOCOL_FAULT_ROD_TOO_FAST, 0u);
+        return;
+    }
+    const uint32_t missed = safety->tick - 1u - safety->fed_tick;
+    if (!safety->untethered && missed >= safety->watchdog_periods) {
+        safety_stop(safety, PROTOCOL_FAULT_WATCHDOG, missed);
+    }
+}
+
+/* The action of this period, before the drive limit: the answer, or for lack of one the previous action
+ * again. */
+static float latch_request(safety_t *safety) {
+    if (safety->answered) {
+        safety->request = safety->answer;
+    } else if (safety->tick != safety->armed_tick) {
+        safety->flags |= PROTOCOL_OBSERVATION_FLAG_HELD;
+    }
+    safety->answered = false;
+    return safety->request;
+}
+
+static bool at_rest(const safety_t *safety, const float observation[5]) {
+    return (magnitude(safety->drive.velocity_setpoint) <= REST_SETPOINT &&
+            magnitude(observation[1]) <= REST_SPEED) ||
+           safety->braking_periods >= PLANT_DISARM_DELAY_PERIODS;
+}
+
+static void switch_off(safety_t *safety) {
+    drive_reset(&safety->drive);
+    if (safety->fault != PROTOCOL_FAULT_NONE) {
+        safety->state = PROTOCOL_STATE_OFF;
+    } else {
+        safety->state = safety->homed ? PROTOCOL_STATE_IDLE : PROTOCOL_STATE_UNHOMED;
+    }
+}
+
+void safety_period(safety_t *safety, const protocol_sensors_t *sensors, const float observation[5],
+                   protocol_actuate_t *actuate) {
+    const uint32_t elapsed = sensors->tick - safety->tick;
+    safety->tick = sensors->tick;
+    safety->flags = 0;
+    memset(actuate, 0, sizeof *actuate); /* enable = PROTOCOL_ENABLE_OFF */
+    actuate->tick = sensors->tick;
+    update_homing(safety, sensors);
+    if (driving(safety)) {
+        check(safety, sensors, observation, elapsed);
+    }
+    if (safety->state == PROTOCOL_STATE_BRAKING && at_rest(safety, observation)) {
+        switch_off(safety);
+    }
+    if (safety->state == PROTOCOL_STATE_ARMED) {
+        const float request = latch_request(safety);
+        actuate->acceleration = drive_latch(&safety->drive, request, observation[0]);
+        actuate->enable = PROTOCOL_ENABLE_DRIVE;
+        /* Rounding of the set-point is no limit: only a visible difference counts. */
+        if (magnitude(actuate->acceleration - request) > 0.001f) {
+            safety->flags |= PROTOCOL_OBSERVATION_FLAG_LIMITED;
+        }
+    } else if (safety->state == PROTOCOL_STATE_BRAKING) {
+        safety->braking_periods++;
+        actuate->acceleration = drive_latch(&safety->drive, drive_brake(&safety->drive), observation[0]);
+        actuate->enable = PROTOCOL_ENABLE_BRAKE;
+    }
+    actuate->velocity_setpoint = safety->drive.velocity_setpoint;
+    if (safety->homed) {
+        safety->flags |= PROTOCOL_OBSERVATION_FLAG_HOMED;
+    }
+    if (safety->configured) {
+        safety->flags |= PROTOCOL_OBSERVATION_FLAG_CONFIGURED;
+    }
+    if (safety->self_test_ok) {
+        safety->flags |= PROTOCOL_OBSERVATION_FLAG_SELF_TEST_OK;
+    }
+}
