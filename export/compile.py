@@ -1,0 +1,93 @@
+"""student.safetensors -> policy.safetensors, policy.onnx, policy.h."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.c_code import c_code
+from export.known_answers import known_answers
+from export.onnx_model import onnx_model
+from export.prune import prune
+from export.replace_files import replace_files
+from export.simplify import simplify
+from export.sparse_policy import POLICY_FILE, SparsePolicy, encode_policy, sparse_layers
+from export.student_file import Student, read_student, student_digest
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The policy, its digest, the files written, and a warning for the user or None."""
+
+    policy: SparsePolicy
+    digest: str
+    files: tuple[Path, ...]
+    warning: str | None
+
+
+def build_policy(student: Student, parents: dict[str, str] | None = None) -> SparsePolicy:
+    """Simplify a pruned student into a policy with known answers; writes nothing.
+
+    Raises:
+        ExportError: the network cannot be folded into float32.
+    """
+    observations, actions = known_answers(student)
+    return SparsePolicy(
+        layers=sparse_layers(simplify(student)),
+        action_low=student.action_low,
+        action_high=student.action_high,
+        history=student.history,
+        environment=student.environment,
+        control_period_s=student.control_period_s,
+        observation_names=student.observation_names,
+        action_names=student.action_names,
+        known_observations=observations,
+        known_actions=actions,
+        student_widths=student.widths,
+        role=student.role,
+        threshold=student.threshold,
+        config=student.config,
+        parents={**student.parents, **(parents or {})},
+        seed=student.seed,
+        evaluation=student.evaluation,
+    )
+
+
+def compile_student(path: Path, folder: Path, threshold: float | None = None) -> Compiled:
+    """Compile a student file into `folder`; all three files are replaced together or not at all.
+
+    Raises:
+        ExportError: the student, the threshold or the folder is unusable; nothing was changed.
+    """
+    pruned = prune(read_student(path), threshold)
+    policy = build_policy(pruned.student, {"student": student_digest(path)})
+    data = encode_policy(policy)
+    digest = hashlib.sha256(data).hexdigest()
+    contents = {
+        POLICY_FILE: data,
+        "policy.onnx": onnx_model(policy, digest),
+        "policy.h": c_code(policy, digest).encode(),
+    }
+    return Compiled(policy, digest, tuple(replace_files(folder, contents)), pruned.warning)
+
+
+def compiled_summary(compiled: Compiled) -> dict[str, object]:
+    """Return the figures of a compiled policy, ready for JSON."""
+    policy = compiled.policy
+    size = policy.byte_count
+    student_parameters = sum(
+        (a + 1) * b for a, b in zip(policy.student_widths, policy.student_widths[1:], strict=False)
+    )
+    return {
+        "policy_digest": compiled.digest,
+        "kept_weights": policy.kept_weights,
+        "kept_parameters": policy.kept_parameters,
+        "density": policy.density,
+        "bytes": size.total,
+        "bytes_parts": json.loads(json.dumps(size.__dict__)),
+        "policy_widths": list(policy.widths),
+        "student": {"role": policy.role, "widths": list(policy.student_widths), "parameters": student_parameters},
+        "teacher_parameters": policy.config.get("teacher_parameters"),
+        "files": [str(path) for path in compiled.files],
+        "warning": compiled.warning,
+    }

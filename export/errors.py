@@ -1,0 +1,23 @@
+"""The errors of this room.
+
+ExportError            base class: one line that says what, got, expected, next step
++-- FileFormatError    a student or policy file that cannot be used
++-- ToolError          a compiler, emulator or optional package is missing or failed
++-- MismatchError      two backends do not compute the same policy
+"""
+
+
+class ExportError(Exception):
+    """Base class of every error that a user of `export` can cause or mend."""
+
+
+class FileFormatError(ExportError):
+    """A student or policy file is missing, damaged, or holds something that cannot be compiled."""
+
+
+class ToolError(ExportError):
+    """A compiler, an emulator or an optional Python package is missing or failed."""
+
+
+class MismatchError(ExportError):
+    """Two backends that must agree do not."""

@@ -1,0 +1,43 @@
+"""Writing several files so that a failure leaves the previous ones in place."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from export.errors import ExportError
+
+
+def replace_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write `contents` (name -> bytes) into `folder`, all or nothing, and return the paths.
+
+    Every file is written completely under a temporary name before the first one is renamed, so a full disk or an
+    interrupt while writing loses nothing.
+
+    Raises:
+        ExportError: the folder cannot be made or written, or the disk is full.
+    """
+    temporaries: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in contents.items():
+            temporary = folder / f".{name}.{os.getpid()}.part"
+            temporaries.append(temporary)
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                # Some file systems report a full disk only here.
+                os.fsync(stream.fileno())
+        paths = [folder / name for name in contents]
+        for temporary, path in zip(temporaries, paths, strict=True):
+            temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ExportError(
+            f"cannot write into {folder}: {reason}; earlier files there are unchanged, free or choose another folder"
+        ) from error
+    finally:
+        for temporary in temporaries:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    return paths

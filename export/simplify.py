@@ -1,0 +1,103 @@
+"""From a pruned student to the smallest network that computes the same: fold the normaliser, remove what is dead.
+
+All arithmetic is float64; every number is rounded to float32 once, at the end.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.errors import ExportError
+from export.squash import Float32, Float64, activate
+from export.student_file import Student
+
+
+@dataclass(frozen=True)
+class SimpleLayer:
+    """A dense float32 layer after simplification: weight (out, in), bias (out,)."""
+
+    weight: Float32
+    bias: Float32
+    activation: str
+
+
+@dataclass
+class _Working:
+    weight: Float64
+    bias: Float64
+    activation: str
+
+
+def simplify(student: Student) -> tuple[SimpleLayer, ...]:
+    """Return layers that take the stacked observation in physical units and give the last layer's output.
+
+    Removed: units that reach no output, and units without inputs (their constant output moves into the next bias),
+    until nothing changes. Inputs keep their columns. A network with nothing left becomes one layer of zeros and a bias.
+
+    Raises:
+        ExportError: a folded number does not fit float32.
+    """
+    layers = [
+        _Working(layer.weight.astype(np.float64), layer.bias.astype(np.float64), layer.activation)
+        for layer in student.layers
+    ]
+    _fold_normaliser(layers[0], student)
+    while _fold_constant_units(layers) | _drop_unused_units(layers):
+        pass
+    if any(layer.weight.shape[0] == 0 for layer in layers):
+        layers = [
+            _Working(np.zeros((layers[-1].weight.shape[0], student.widths[0])), layers[-1].bias, layers[-1].activation)
+        ]
+    return tuple(_rounded(index, layer) for index, layer in enumerate(layers))
+
+
+def _fold_normaliser(layer: _Working, student: Student) -> None:
+    """W (x - mean) / scale + b  =  (W / scale) x + (b - (W / scale) mean), over all stacked columns."""
+    mean = np.tile(student.observation_mean.astype(np.float64), student.history)
+    scale = np.tile(student.observation_scale.astype(np.float64), student.history)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        # Rounded now: a weight too small for float32 counts as pruned, and a bias made from the rounded weights leaves
+        # an error proportional to x - mean, not to x.
+        layer.weight = (layer.weight / scale).astype(np.float32).astype(np.float64)
+        layer.bias = layer.bias - layer.weight @ mean
+
+
+def _fold_constant_units(layers: list[_Working]) -> bool:
+    changed = False
+    for current, following in pairwise(layers):
+        constant = np.all(current.weight == 0, axis=1)
+        if constant.any():
+            values = activate(current.activation, current.bias[constant])
+            following.bias = following.bias + following.weight[:, constant] @ values
+            _keep_units(current, following, ~constant)
+            changed = True
+    return changed
+
+
+def _drop_unused_units(layers: list[_Working]) -> bool:
+    changed = False
+    for current, following in reversed(list(pairwise(layers))):
+        used = np.any(following.weight != 0, axis=0)
+        if not used.all():
+            _keep_units(current, following, used)
+            changed = True
+    return changed
+
+
+def _keep_units(current: _Working, following: _Working, keep: NDArray[np.bool_]) -> None:
+    current.weight = current.weight[keep]
+    current.bias = current.bias[keep]
+    following.weight = following.weight[:, keep]
+
+
+def _rounded(index: int, layer: _Working) -> SimpleLayer:
+    with np.errstate(over="ignore"):
+        weight, bias = layer.weight.astype(np.float32), layer.bias.astype(np.float32)
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise ExportError(
+            f"layer {index}: folding the normaliser gives numbers beyond float32, expected magnitudes below 3.4e38; "
+            "check observation_mean and observation_scale of the student"
+        )
+    return SimpleLayer(weight, bias, layer.activation)

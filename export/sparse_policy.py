@@ -1,0 +1,253 @@
+"""policy.safetensors: the pruned, simplified network as CSR arrays, with known answers. All else renders it."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from export.errors import ExportError
+from export.simplify import SimpleLayer
+from export.squash import Float32, Float64, activate, squash, squash_float32
+from export.student_file import WIDTH_LIMIT, common_metadata, read_activations, read_common
+from export.tensor_file import TensorFile, encode_tensors, file_digest
+
+POLICY_FILE = "policy.safetensors"
+_NEXT_STEP = "write it with `python -m export compile STUDENT --out DIR`"
+
+
+@dataclass(frozen=True)
+class SparseLayer:
+    """One layer: `activation(matrix @ x + bias)`; matrix (out, in) float32 CSR without stored zeros, bias (out,)."""
+
+    matrix: sparse.csr_array
+    bias: Float32
+    activation: str
+
+
+@dataclass(frozen=True)
+class ByteCount:
+    """Bytes of a policy's numbers, without code."""
+
+    values: int
+    columns: int
+    row_pointers: int
+    biases: int
+
+    @property
+    def total(self) -> int:
+        """Sum of all parts."""
+        return self.values + self.columns + self.row_pointers + self.biases
+
+
+@dataclass(frozen=True)
+class SparsePolicy:
+    """A policy right of pruning; takes stacked observations in physical units, oldest frame first.
+
+    known_observations (k, history*base), known_actions (k, action): answers of the float64 reference before folding;
+    student_widths: layer widths of the student as configured; other fields as in `Student`.
+    """
+
+    layers: tuple[SparseLayer, ...]
+    action_low: Float32
+    action_high: Float32
+    history: int
+    environment: str
+    control_period_s: float
+    observation_names: tuple[str, ...]
+    action_names: tuple[str, ...]
+    known_observations: Float32
+    known_actions: Float32
+    student_widths: tuple[int, ...]
+    role: str = "student"
+    threshold: float | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    evaluation: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Input size, then every layer's output size."""
+        return (self.layers[0].matrix.shape[1], *(layer.matrix.shape[0] for layer in self.layers))
+
+    @property
+    def observation_size(self) -> int:
+        """Length of the stacked observation, history * base."""
+        return self.widths[0]
+
+    @property
+    def kept_weights(self) -> int:
+        """Nonzero weights."""
+        return sum(layer.matrix.nnz for layer in self.layers)
+
+    @property
+    def kept_parameters(self) -> int:
+        """Nonzero weights and nonzero biases."""
+        return self.kept_weights + sum(int(np.count_nonzero(layer.bias)) for layer in self.layers)
+
+    @property
+    def density(self) -> float:
+        """Kept weights divided by the weights of the dense student at its configured widths."""
+        return self.kept_weights / sum(
+            a * b for a, b in zip(self.student_widths, self.student_widths[1:], strict=False)
+        )
+
+    @property
+    def byte_count(self) -> ByteCount:
+        """Bytes of values, columns, row pointers and biases in their narrowest types."""
+        arrays = [csr_arrays(layer.matrix) for layer in self.layers]
+        return ByteCount(
+            values=sum(values.nbytes for values, _, _ in arrays),
+            columns=sum(columns.nbytes for _, columns, _ in arrays),
+            row_pointers=sum(pointers.nbytes for _, _, pointers in arrays),
+            biases=sum(layer.bias.nbytes for layer in self.layers),
+        )
+
+    def evaluate(self, observations: NDArray[Any]) -> Float64:
+        """Return actions (n, action) for stacked observations (n, history*base), in float64: the reference."""
+        values = self._checked(observations).astype(np.float64)
+        for layer in self.layers[:-1]:
+            values = activate(layer.activation, values @ layer.matrix.astype(np.float64).T + layer.bias)
+        last = self.layers[-1]
+        outputs: Float64 = values @ last.matrix.astype(np.float64).T + last.bias
+        return squash(last.activation, outputs, self.action_low, self.action_high)
+
+    def evaluate_float32(self, observations: NDArray[Any]) -> Float32:
+        """Return actions (n, action) as `evaluate`, computed in float32 by scipy's CSR product."""
+        values = self._checked(observations).astype(np.float32)
+        for layer in self.layers[:-1]:
+            values = activate(layer.activation, values @ layer.matrix.T + layer.bias)
+        last = self.layers[-1]
+        return squash_float32(last.activation, values @ last.matrix.T + last.bias, self.action_low, self.action_high)
+
+    def _checked(self, observations: NDArray[Any]) -> NDArray[Any]:
+        array = np.atleast_2d(np.asarray(observations))
+        if array.ndim != 2 or array.shape[1] != self.observation_size:
+            raise ExportError(
+                f"observations have shape {np.shape(observations)}, expected (n, {self.observation_size}) = "
+                f"{self.history} stacked frames, oldest first; check the environment and its history length"
+            )
+        return array
+
+
+def sparse_layers(layers: tuple[SimpleLayer, ...]) -> tuple[SparseLayer, ...]:
+    """Turn simplified dense layers into CSR."""
+    return tuple(SparseLayer(sparse.csr_array(layer.weight), layer.bias, layer.activation) for layer in layers)
+
+
+def csr_arrays(matrix: sparse.csr_array) -> tuple[Float32, NDArray[Any], NDArray[Any]]:
+    """Return (values float32, columns u8 or u16, row pointers u16 or u32), indices in the narrowest type that fits."""
+    column_type = np.uint8 if matrix.shape[1] <= 256 else np.uint16
+    pointer_type = np.uint16 if matrix.nnz <= 65535 else np.uint32
+    return matrix.data.astype(np.float32), matrix.indices.astype(column_type), matrix.indptr.astype(pointer_type)
+
+
+def encode_policy(policy: SparsePolicy) -> bytes:
+    """Return the bytes of policy.safetensors; the policy's digest is their sha256."""
+    tensors: dict[str, NDArray[Any]] = {
+        "action_low": policy.action_low,
+        "action_high": policy.action_high,
+        "known_answers.observations": policy.known_observations,
+        "known_answers.actions": policy.known_actions,
+    }
+    for index, layer in enumerate(policy.layers):
+        names = ("values", "columns", "row_pointers")
+        for name, array in zip(names, csr_arrays(layer.matrix), strict=True):
+            tensors[f"layer{index}.{name}"] = array
+        tensors[f"layer{index}.bias"] = layer.bias
+    metadata = {
+        "format": "bpd-policy",
+        "format_version": "1",
+        **common_metadata(policy),
+        "layer_shapes": json.dumps([list(layer.matrix.shape) for layer in policy.layers]),
+        "student_widths": json.dumps(list(policy.student_widths)),
+    }
+    return encode_tensors(tensors, metadata)
+
+
+def write_policy(path: Path | str, policy: SparsePolicy) -> None:
+    """Write policy.safetensors (temporary name, then rename)."""
+    from export.replace_files import replace_files
+
+    path = Path(path)
+    replace_files(path.parent, {path.name: encode_policy(policy)})
+
+
+def policy_digest(path: Path | str) -> str:
+    """Return the digest that ONNX, policy.h, firmware and logs carry: sha256 of policy.safetensors."""
+    return file_digest(policy_path(path))
+
+
+def policy_path(path: Path | str) -> Path:
+    """Return the policy file for a path that names either the file or its folder."""
+    path = Path(path)
+    return path / POLICY_FILE if path.is_dir() else path
+
+
+def read_policy(path: Path | str) -> SparsePolicy:
+    """Read and check policy.safetensors; `path` is the file or the folder that `compile` wrote.
+
+    Raises:
+        FileFormatError: the file is missing, damaged, or inconsistent; the message names file, tensor and index.
+    """
+    file = TensorFile(policy_path(path), "bpd-policy", _NEXT_STEP)
+    activations = read_activations(file)
+    shapes = _read_shapes(file, len(activations))
+    layers = tuple(
+        SparseLayer(_read_matrix(file, index, shape), file.array(f"layer{index}.bias", (shape[0],)), activation)
+        for index, (shape, activation) in enumerate(zip(shapes, activations, strict=True))
+    )
+    history = file.integer("history", 1, 255)
+    inputs, actions = shapes[0][1], shapes[-1][0]
+    if inputs % history:
+        raise file.complain(f"layer 0 takes {inputs} inputs, expected a multiple of history = {history}")
+    observations = file.array("known_answers.observations", (None, inputs))
+    widths = file.json("student_widths", list)
+    if len(widths) < 2 or not all(isinstance(width, int) and width > 0 for width in widths):
+        raise file.complain("metadata 'student_widths' is no list of two or more positive integers")
+    return SparsePolicy(
+        layers=layers,
+        known_observations=observations,
+        known_actions=file.array("known_answers.actions", (observations.shape[0], actions)),
+        student_widths=tuple(widths),
+        **read_common(file, inputs // history, actions),
+    )
+
+
+def _read_shapes(file: TensorFile, count: int) -> list[tuple[int, int]]:
+    shapes = file.json("layer_shapes", list)
+    for index, shape in enumerate(shapes):
+        if not (
+            isinstance(shape, list)
+            and len(shape) == 2
+            and all(isinstance(n, int) and 1 <= n <= WIDTH_LIMIT for n in shape)
+        ):
+            raise file.complain(
+                f"layer_shapes[{index}] is {str(shape)[:40]}, expected [out, in], each 1 to {WIDTH_LIMIT}"
+            )
+        if index and shape[1] != shapes[index - 1][0]:
+            raise file.complain(
+                f"layer {index} takes {shape[1]} inputs, expected the {shapes[index - 1][0]} of layer {index - 1}"
+            )
+    if len(shapes) != count:
+        raise file.complain(f"metadata 'layer_shapes' has {len(shapes)} layers, expected {count} as in 'activations'")
+    return [(shape[0], shape[1]) for shape in shapes]
+
+
+def _read_matrix(file: TensorFile, index: int, shape: tuple[int, int]) -> sparse.csr_array:
+    pointers = file.array(f"layer{index}.row_pointers", (shape[0] + 1,), ("uint16", "uint32")).astype(np.int64)
+    count = int(pointers[-1])
+    if pointers[0] != 0 or (np.diff(pointers) < 0).any():
+        raise file.complain(f"tensor 'layer{index}.row_pointers' must start at 0 and never fall")
+    values = file.array(f"layer{index}.values", (count,))
+    columns = file.array(f"layer{index}.columns", (count,), ("uint8", "uint16")).astype(np.int32)
+    if count and int(columns.max()) >= shape[1]:
+        raise file.complain(f"tensor 'layer{index}.columns' holds {columns.max()}, expected below {shape[1]}")
+    matrix = sparse.csr_array((values, columns, pointers.astype(np.int32)), shape=shape)
+    if not matrix.has_canonical_format:
+        raise file.complain(f"layer {index} has unsorted or repeated columns in a row, expected rising ones")
+    return matrix
