@@ -1,0 +1,90 @@
+# Thin wrappers around `python -m distill | export | hardware | firmware_bridge`; every stage also runs by itself.
+.DEFAULT_GOAL := help
+.PHONY: help install tools distill export-c firmware bridge demo results test check format generate clean
+.DELETE_ON_ERROR:
+
+PYTHON  ?= python3
+VENV    ?= .venv
+BUILD   ?= build
+TEACHER ?= teachers/cart_rail.safetensors
+RUN     := $(VENV)/bin/python -m
+STAMP   := $(VENV)/.installed
+
+# One thread a process: two OpenMP threads collapse on a shared machine, and sums keep their order.
+export OMP_NUM_THREADS := 1
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+
+tools: ## Install cross compiler and rendering libraries with apt where allowed, else say what is left out
+	@sh .ci/tools
+
+install: $(STAMP) ## Set up .venv with everything (tools for C and Arm: make tools)
+
+$(STAMP): pyproject.toml
+	@sh .ci/tools venv
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"error: Python {sys.version.split()[0]}, expected 3.11 or newer; set PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+distill: install ## Teacher -> dataset -> sparse student (build/distill)
+	$(RUN) distill train --teacher $(TEACHER) --out $(BUILD)/distill
+
+export-c: install ## Student -> policy.safetensors, policy.onnx, policy.h (build/policy), verified
+	$(RUN) export compile $(BUILD)/distill/student.safetensors --out $(BUILD)/policy
+	$(RUN) export verify $(BUILD)/policy --dataset $(BUILD)/distill/dataset.safetensors
+
+firmware: install ## Policy -> host-built firmware (build/firmware)
+	$(RUN) hardware build --board host --policy $(BUILD)/policy --out $(BUILD)/firmware
+
+bridge: firmware ## Run the policy in closed loop against the simulated pendulum for 10 s (build/bridge)
+	$(RUN) firmware_bridge run --port sim: --image $(BUILD)/firmware/firmware --policy $(BUILD)/policy --log $(BUILD)/bridge
+
+# $(call record,ROOM VERB ...,NAME): run a verb with --json and keep its answer; a failure leaves no half-written file.
+define record
+	@echo "== $(1)"
+	@$(RUN) $(1) --json > $(BUILD)/demo/$(2).json.partial
+	@mv $(BUILD)/demo/$(2).json.partial $(BUILD)/demo/$(2).json
+endef
+simulate = firmware_bridge run --port sim: --image $(BUILD)/firmware/firmware --policy $(BUILD)/policy
+
+demo: tools install ## The whole job: teacher -> student -> C -> controller -> closed loop, report in build/demo
+	@mkdir -p $(BUILD)/demo
+	$(call record,distill train --teacher $(TEACHER) --out $(BUILD)/distill,distill)
+	$(call record,export compile $(BUILD)/distill/student.safetensors --out $(BUILD)/policy,export)
+	$(call record,export verify $(BUILD)/policy --dataset $(BUILD)/distill/dataset.safetensors,verify)
+	$(call record,export measure $(BUILD)/policy,measure)
+	$(call record,export compile $(TEACHER) --out $(BUILD)/teacher,export_teacher)
+	$(call record,export measure $(BUILD)/teacher,measure_teacher)
+	$(call record,hardware build --board host --policy $(BUILD)/policy --out $(BUILD)/firmware,firmware)
+	$(call record,$(simulate) --mode host --log $(BUILD)/demo/host,run_host)
+	$(call record,$(simulate) --mode device --log $(BUILD)/demo/device,run_device)
+	$(call record,$(simulate) --mode host --clock lockstep --log $(BUILD)/demo/lockstep_host,lockstep_host)
+	$(call record,$(simulate) --mode device --clock lockstep --log $(BUILD)/demo/lockstep_device,lockstep_device)
+	$(call record,hardware render --out $(BUILD)/demo/render.png,render)
+	@$(RUN) firmware_bridge summary --build $(BUILD)/demo --out $(BUILD)/demo
+
+results: install ## Write the tables of README.md and docs/results.md from the last demo
+	$(VENV)/bin/python benchmarks/results.py --summary $(BUILD)/demo/summary.json
+
+generate: install ## Rewrite the C headers that come from Python (protocol.h, plant.h)
+	$(RUN) hardware generate
+
+test: tools install ## Run every test
+	$(VENV)/bin/python -m pytest
+
+check: install ## Lint, types, formatting of Python and C
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/clang-format --dry-run --Werror $$(git ls-files '*.c' '*.h' | grep -v '^export/kernels/')
+	$(VENV)/bin/python -m pytest tests/test_imports.py
+
+format: install ## Format Python and C
+	$(VENV)/bin/ruff check --fix --quiet .
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $$(git ls-files '*.c' '*.h' | grep -v '^export/kernels/')
+
+clean: ## Remove build/ (not .venv)
+	rm -rf $(BUILD)
