@@ -3,7 +3,8 @@
 The drive integrates accelerations into a velocity set-point v. One period of length T after latching acceleration a
 the set-point is v' = v + a T and the cart has moved (v + v') T / 2. From there it must be able to stop at the brake
 acceleration B before the soft limit L:  x + (v + v') T / 2 + v'^2 / (2 B) <= L.  With h = T / 2 and room
-d = L - x - h v this gives  v' <= B (sqrt(h^2 + 2 d / B) - h),  and its mirror image to the left.
+d = L - x - h v this gives  v' <= B (sqrt(h^2 + 2 d / B) - h),  and its mirror image to the left. Within the last
+period the set-point falls to zero linearly and not at B, so the cart may pass L by at most B h^2 / 2 = 0.75 mm.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class DriveLimit:
         """Largest speed towards an end that is `room` metres away from which the cart still stops in time."""
         if room <= _ZERO:
             return _ZERO
-        return self._brake * (np.sqrt(self._half_square + room * self._two_over_brake) - self._half)
+        root: np.float32 = np.sqrt(self._half_square + room * self._two_over_brake)
+        return self._brake * (root - self._half)
 
     def latch(self, acceleration_m_s2: np.float32, cart_position_m: np.float32) -> np.float32:
         """Limit one acceleration at the boundary where it takes effect, and advance the velocity set-point."""

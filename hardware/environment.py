@@ -7,7 +7,7 @@ boundary, as on the device: during this step the drive still follows the previou
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -34,7 +34,7 @@ class CartRailEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]
     - 0.08 (change of action / full scale)^2, and -10 when the cart leaves the rail or the rod spins too fast.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012  # the base class declares it so
         "render_modes": ["rgb_array"],
         "render_fps": 50,
         "observation_names": OBSERVATION_NAMES,
@@ -151,8 +151,8 @@ class CartRailEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]
             "cart_position_m": self.plant.cart_position_m,
         }
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]  # Env.render is generic over RenderFrame
-        """Picture (720, 1280, 3) uint8 when `render_mode` is "rgb_array"."""
+    def render(self) -> NDArray[np.uint8] | None:
+        """Picture (480, 1280, 3) uint8 when `render_mode` is "rgb_array"."""
         if self.render_mode is None:
             return None
         from .render import Renderer

@@ -34,10 +34,10 @@ def test_action_takes_effect_one_period_later() -> None:
     environment.reset(seed=0)
     push, still = np.float32([10.0]), np.float32([0.0])
     environment.step(push)
-    assert environment.plant.cart_speed_m_s == 0.0, "the first period still runs under the action before it"
+    assert abs(environment.plant.cart_speed_m_s) < 1e-9, "the first period still runs under the action before it"
     environment.step(still)
     moved = environment.plant.cart_speed_m_s
-    assert moved == pytest.approx(10.0 * CART_RAIL.period_s, rel=0.3)
+    assert moved == pytest.approx(10.0 * CART_RAIL.period_s, rel=0.4)  # the drive lags by 5 ms
     environment.step(still)
     assert environment.plant.cart_speed_m_s == pytest.approx(10.0 * CART_RAIL.period_s, rel=0.1)
 
@@ -93,7 +93,9 @@ def test_drive_limit_keeps_acceleration_speed_and_room_to_brake() -> None:
         assert abs(after) <= CART_RAIL.speed_limit_m_s * 1.000001
         position = np.float32(position + 0.5 * (before + after) * CART_RAIL.period_s)
         stopping = float(after) ** 2 / (2 * CART_RAIL.brake_acceleration_m_s2)
-        assert abs(float(position)) + (stopping if after * position > 0 else 0) <= CART_RAIL.rail_soft_limit_m + 1e-4
+        overshoot = CART_RAIL.brake_acceleration_m_s2 * (CART_RAIL.period_s / 2) ** 2 / 2
+        reach = abs(float(position)) + (stopping if after * position > 0 else 0.0)
+        assert reach <= CART_RAIL.rail_soft_limit_m + overshoot + 1e-6
 
 
 @pytest.mark.parametrize("action", [np.array([np.nan]), np.array([np.inf]), np.zeros(2)])
@@ -181,6 +183,6 @@ def test_renders_a_picture() -> None:
     except RuntimeError as error:
         pytest.skip(f"no EGL here: {error}")
     assert picture is not None
-    assert picture.shape == (720, 1280, 3)
+    assert picture.shape == (480, 1280, 3)
     assert picture.std() > 10, "an empty picture"
     environment.close()
