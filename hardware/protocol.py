@@ -300,7 +300,10 @@ class Actuate(Message):
 
 @dataclass(frozen=True)
 class ExchangeDone(Message):
-    """Plant port: a Command or Heartbeat echoing `tick` was processed (tick 0: a Hello before the first tick)."""
+    """Plant port: a Command or Heartbeat echoing `tick` was processed, or, before the first tick, a Config.
+
+    In lock-step time stands still until then: Hello and Config are handled before tick 1.
+    """
 
     TYPE = 0xC2
     ROUTE = "device>plant"

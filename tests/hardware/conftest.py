@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from hardware.build import FIRMWARE_FOLDER, FLAGS, build, find_compiler
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parent))  # pendulum_host.py lies beside the tests
 
 FIXTURE_DIGEST = hashlib.sha256(b"a policy for tests").hexdigest()
 
@@ -113,3 +115,21 @@ def compile_program(out: Path, sources: list[Path], *, sanitize=True, flags: tup
     command = [find_compiler(), *FLAGS, *sanitizers, *flags, "-I", str(FIRMWARE_FOLDER)]
     subprocess.run([*command, *map(str, sources), "-o", str(out), "-lm"], check=True, timeout=120)
     return out
+
+
+@pytest.fixture
+def simulation(image, tmp_path):
+    """A simulation in lock-step."""
+    from pendulum_host import simulate
+
+    yield from simulate(image, tmp_path, "--clock", "lockstep")
+
+
+@pytest.fixture
+def host(simulation):
+    """A host on its link."""
+    from pendulum_host import Host
+
+    host = Host(simulation.link)
+    yield host
+    host.close()

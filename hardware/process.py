@@ -1,0 +1,120 @@
+"""The host-built firmware as a child process, with its pty and its plant socket; leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import tty
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from hardware.errors import SimulatorError
+
+END_TIMEOUT_S = 2.0
+
+
+class FirmwareProcess:
+    """Context manager: starts `image`, offers its link as a pty behind the symlink `link`, and ends both.
+
+    The slave side of the pty is raw and is held open here, so that hosts may come and go without the firmware's side
+    ever hanging up. `plant` is this end of the plant port. Raises SimulatorError when the image or the symlink's place
+    is unusable.
+    """
+
+    plant: socket.socket
+
+    def __init__(self, image: Path, link: Path, lockstep: bool) -> None:
+        self.link = link
+        self._slave = -1
+        if not os.access(image, os.X_OK) or image.is_dir():
+            raise SimulatorError(
+                f"no firmware image at {image}: expected an executable; "
+                "build it with `python -m hardware build --policy DIR --out DIR`"
+            )
+        if not link.parent.is_dir():
+            raise SimulatorError(
+                f"cannot create {link}: got no folder {link.parent}, expected an existing one; create it"
+            )
+        if os.path.lexists(link) and not link.is_symlink():
+            raise SimulatorError(
+                f"cannot create {link}: got a file that is no symlink, expected a free name; "
+                "remove it or choose another"
+            )
+        self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
+        self.plant, plant_child = socket.socketpair()
+        master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        command = [str(image.resolve()), "--link-fd", str(master), "--plant-fd", str(plant_child.fileno())]
+        if lockstep:
+            command.append("--lockstep")
+        try:
+            # Its own session: Ctrl-C in a terminal must not reach the firmware, which has to brake first.
+            self._child = subprocess.Popen(
+                command,
+                pass_fds=(master, plant_child.fileno()),
+                stdin=subprocess.DEVNULL,
+                stdout=self._last_words,
+                stderr=self._last_words,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._close_ports()
+            raise SimulatorError(
+                f"cannot start {image}: {error.strerror}; expected a program of this machine; build it again"
+            ) from error
+        finally:
+            os.close(master)
+            plant_child.close()
+
+    def __enter__(self) -> FirmwareProcess:
+        try:
+            temporary = self.link.with_name(f".{self.link.name}.{os.getpid()}")
+            temporary.symlink_to(os.ttyname(self._slave))
+            os.replace(temporary, self.link)
+        except OSError as error:
+            self._end()
+            raise SimulatorError(f"cannot create the symlink {self.link}: {error.strerror}; choose another") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            if os.readlink(self.link) == os.ttyname(self._slave):
+                self.link.unlink()
+        self._end()
+
+    def _close_ports(self) -> None:
+        self.plant.close()
+        if self._slave >= 0:
+            os.close(self._slave)
+            self._slave = -1
+
+    def _end(self) -> None:
+        """Close the plant socket, which ends the firmware; kill it when it does not."""
+        self._close_ports()
+        try:
+            self._child.wait(END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._last_words.close()
+
+    def why_it_ended(self) -> SimulatorError:
+        """The error to raise when the plant socket turned out closed: exit status and last words."""
+        try:
+            status = self._child.wait(END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return SimulatorError("the firmware closed its plant port but still runs: expected it open; rebuild it")
+        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        self._last_words.seek(0)
+        lines = [line.strip() for line in self._last_words.read().decode(errors="replace").splitlines() if line.strip()]
+        telling = [line for line in lines if "error" in line.lower()] or lines[-1:] or ["it said nothing"]
+        return SimulatorError(
+            f"the firmware ended during the simulation: got {how} ({telling[0]}), expected it to run until the end; "
+            "build it again or run its image under a debugger"
+        )

@@ -1,0 +1,167 @@
+"""The plant's side of a device without a device: MuJoCo plays the cart, the real firmware runs as a process.
+
+Two clocks. `real`: SENSORS go out at absolute deadlines, one control period apart. `lockstep`: the SENSORS frame is
+the period tick, and the next one is withheld until the firmware has actuated and the host's answer to this tick was
+judged (EXCHANGE_DONE), or was declared missing after EXCHANGE_TIMEOUT_S; time starts with the host's first CONFIG.
+The same host then gives the same bits on every run.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from hardware.codec import decode_body
+from hardware.errors import SimulatorError
+from hardware.framing import FrameDecoder, encode_frame
+from hardware.plants.cart_rail import CART_RAIL, CartRailPlant
+from hardware.process import FirmwareProcess
+from hardware.protocol import Actuate, Enable, ExchangeDone, SensorFlag, Sensors
+from hardware.trajectory import Trajectory
+
+Clock = Literal["real", "lockstep"]
+
+EXCHANGE_TIMEOUT_S = 2.0  # generous: a host that needs longer is gone or hangs
+GONE_AFTER_MISSES = 3  # then it is gone, and waiting that long every period helps nobody
+GONE_TIMEOUT_S = 0.02
+ACTUATE_TIMEOUT_S = 10.0  # the firmware itself answers within microseconds unless the machine is stuck
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: somebody asked the simulation to end
+    """Ends the simulation from inside a wait."""
+
+
+@dataclass
+class Counters:
+    """What did not go as planned."""
+
+    missed_exchanges: int = 0
+    late_actuations: int = 0
+
+
+class Simulator:
+    """Couples one plant with one firmware process; `run` plays until a limit, `stop`, or nobody is there."""
+
+    def __init__(self, plant: CartRailPlant, firmware: FirmwareProcess, clock: Clock, patience_s: float) -> None:
+        self.plant = plant
+        self.firmware = firmware
+        self.clock: Clock = clock
+        self.patience_s = patience_s
+        self.trajectory = Trajectory()
+        self.counters = Counters()
+        self._stop_sender, self._stop_receiver = socket.socketpair()
+        self._stop_sender.setblocking(False)
+        self._decoder = FrameDecoder()
+        self._sequence = 0
+        self._actuate = Actuate(0, 0.0, 0.0, Enable.OFF)
+        self._done_tick = -1
+        self._last_answer_s = time.monotonic()
+
+    def run(self, maximum_steps: int | None) -> None:
+        """Play periods until `maximum_steps`, a stop, or no host for `patience_s`. Raises SimulatorError."""
+        try:
+            if self.clock == "lockstep":
+                self._run_lockstep(maximum_steps)
+            else:
+                self._run_real(maximum_steps)
+        except Stopped:
+            pass
+
+    def _run_lockstep(self, maximum_steps: int | None) -> None:
+        while not self._wait_for(partial(self._answered, 0), EXCHANGE_TIMEOUT_S):
+            pass  # no host yet: patience ends this
+        tick, misses = 0, 0
+        while maximum_steps is None or tick < maximum_steps:
+            tick += 1
+            self._send_sensors(tick)
+            if not self._wait_for(partial(self._actuated, tick), ACTUATE_TIMEOUT_S):
+                raise SimulatorError(
+                    f"the firmware did not actuate tick {tick} within {ACTUATE_TIMEOUT_S:g} s: it hangs; "
+                    "expected an ACTUATE for every SENSORS frame; run its image under a debugger"
+                )
+            timeout_s = GONE_TIMEOUT_S if misses >= GONE_AFTER_MISSES else EXCHANGE_TIMEOUT_S
+            if self._wait_for(partial(self._answered, tick), timeout_s):
+                misses = 0
+            else:
+                misses += 1
+                self.counters.missed_exchanges += 1
+            self._advance(tick)
+
+    def _run_real(self, maximum_steps: int | None) -> None:
+        period_s = CART_RAIL.period_s
+        start_s, tick = time.monotonic(), 0
+        while maximum_steps is None or tick < maximum_steps:
+            tick += 1
+            self._send_sensors(tick)
+            deadline_s = start_s + tick * period_s
+            if not self._wait_for(partial(self._actuated, tick), deadline_s - time.monotonic()):
+                self.counters.late_actuations += 1  # the drive goes on with what it has
+            self._advance(tick)
+            while (left_s := deadline_s - time.monotonic()) > 0:
+                self._receive(left_s)
+
+    def _advance(self, tick: int) -> None:
+        self.trajectory.append(tick, self.plant, self._actuate)
+        self.plant.step(self._actuate.acceleration, self._actuate.enable != Enable.OFF)
+
+    def _send_sensors(self, tick: int) -> None:
+        flags = SensorFlag.REFERENCED
+        if self.plant.cart_position_m < -CART_RAIL.rail_limit_m:
+            flags |= SensorFlag.END_LEFT
+        if self.plant.cart_position_m > CART_RAIL.rail_limit_m:
+            flags |= SensorFlag.END_RIGHT
+        time_us = tick * CART_RAIL.period_us & 0xFFFFFFFF
+        message = Sensors(tick, time_us, self.plant.cart_count, self.plant.rod_count, int(flags))
+        try:
+            self.firmware.plant.sendall(encode_frame(message, self._sequence))
+        except OSError as error:
+            raise self.firmware.why_it_ended() from error
+        self._sequence += 1
+
+    def stop(self) -> None:
+        """End `run` soon. May be called from a signal handler or another thread."""
+        with suppress(BlockingIOError):
+            self._stop_sender.send(b"x")
+
+    def _actuated(self, tick: int) -> bool:
+        return self._actuate.tick == tick
+
+    def _answered(self, tick: int) -> bool:
+        return self._done_tick == tick
+
+    def _wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Receive until `condition()`; False when it does not hold after `timeout_s`."""
+        end_s = time.monotonic() + timeout_s
+        while not condition():
+            left_s = end_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            self._receive(left_s)
+        return True
+
+    def _receive(self, timeout_s: float) -> None:
+        """Take what the firmware says within `timeout_s`; returns after the first piece. Raises Stopped."""
+        ready, _, _ = select.select([self.firmware.plant, self._stop_receiver], [], [], timeout_s)
+        if self._stop_receiver in ready or time.monotonic() - self._last_answer_s > self.patience_s:
+            raise Stopped
+        if not ready:
+            return
+        try:
+            data = self.firmware.plant.recv(4096)
+        except ConnectionError:
+            data = b""
+        if not data:
+            raise self.firmware.why_it_ended()
+        for body in self._decoder.feed(data):
+            _, message = decode_body(body)
+            if isinstance(message, Actuate):
+                self._actuate = message
+            elif isinstance(message, ExchangeDone):
+                self._done_tick = message.tick
+                self._last_answer_s = time.monotonic()

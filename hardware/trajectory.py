@@ -1,0 +1,89 @@
+"""What happened at the plant, tick by tick: for the hash that compares runs, and for plots."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from hardware.plants.cart_rail import CART_RAIL, CartRailPlant
+from hardware.protocol import Actuate, Enable
+
+UPRIGHT_RAD = 0.2
+JUDGED_S = 3.0
+
+
+class Trajectory:
+    """Rows of one run: what the sensors said, what the drive was told, and the true state, all at the same tick."""
+
+    def __init__(self) -> None:
+        self._ticks: list[int] = []
+        self._counts: list[tuple[int, int]] = []
+        self._drive: list[tuple[float, float]] = []
+        self._enable: list[int] = []
+        self._state: list[tuple[float, float, float, float]] = []
+
+    def append(self, tick: int, plant: CartRailPlant, actuate: Actuate) -> None:
+        """Add one tick: the plant as it was measured, and the drive's orders from there on."""
+        self._ticks.append(tick)
+        self._counts.append((plant.cart_count, plant.rod_count))
+        self._drive.append((actuate.acceleration, actuate.velocity_setpoint))
+        self._enable.append(actuate.enable)
+        self._state.append((plant.cart_position_m, plant.rod_angle_rad, plant.cart_speed_m_s, plant.rod_speed_rad_s))
+
+    @property
+    def steps(self) -> int:
+        """Periods played."""
+        return len(self._ticks)
+
+    @property
+    def enabled_steps(self) -> int:
+        """Periods in which the drive was enabled: driven by the policy, or braking."""
+        return sum(enable != Enable.OFF for enable in self._enable)
+
+    def sha256(self) -> str:
+        """Hash of counts, drive orders and enable flags from the first to the last enabled tick.
+
+        Tick numbers are left out: how long a host takes before it arms is not part of a trajectory.
+        """
+        enabled = [row for row, enable in enumerate(self._enable) if enable != Enable.OFF]
+        digest = hashlib.sha256()
+        for row in range(enabled[0], enabled[-1] + 1) if enabled else ():
+            digest.update(struct.pack("<iiffB", *self._counts[row], *self._drive[row], self._enable[row]))
+        return digest.hexdigest()
+
+    def upright_fraction(self) -> float:
+        """Share of the last JUDGED_S seconds under the policy (braking excluded) with |angle| < UPRIGHT_RAD."""
+        driven = [row for row, enable in enumerate(self._enable) if enable == Enable.DRIVE]
+        judged = driven[-round(JUDGED_S / CART_RAIL.period_s) :]
+        if not judged:
+            return 0.0
+        upright = sum(abs(math.remainder(self._state[row][1], 2.0 * math.pi)) < UPRIGHT_RAD for row in judged)
+        return upright / len(judged)
+
+    def write(self, path: Path) -> None:
+        """Write all rows as safetensors.
+
+        tick (n,) u32; counts (n, 2) i32: cart, rod; drive (n, 2) f32: acceleration [m/s^2], velocity set-point
+        [m/s]; enable (n,) u8; state (n, 4) f64: cart position [m], rod angle [rad, 0 upright], their speeds.
+        """
+        from safetensors.numpy import save
+
+        rows = self.steps
+        data = save(
+            {
+                "tick": np.array(self._ticks, dtype=np.uint32),
+                "counts": np.array(self._counts, dtype=np.int32).reshape(rows, 2),
+                "drive": np.array(self._drive, dtype=np.float32).reshape(rows, 2),
+                "enable": np.array(self._enable, dtype=np.uint8),
+                "state": np.array(self._state, dtype=np.float64).reshape(rows, 4),
+            },
+            metadata={"format": "bpd-trajectory", "format_version": "1", "period_s": str(CART_RAIL.period_s)},
+        )
+        temporary = path.with_name(f".{path.name}.part")
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
