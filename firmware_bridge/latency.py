@@ -82,7 +82,7 @@ class StageHistograms:
         }
 
 
-def decode_histogram(text: str) -> Any:  # noqa: ANN401 - hdrh has no types
+def decode_histogram(text: str) -> Any:
     """HdrHistogram from its base64 V2 encoding. Raises ValueError when the text is none."""
     try:
         base64.b64decode(text, validate=True)

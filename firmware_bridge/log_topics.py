@@ -32,7 +32,7 @@ class Topic:
         return "json" if self.schema is not None else "application/octet-stream"
 
 
-def to_json(value: Any) -> bytes:  # noqa: ANN401 - anything json can say
+def to_json(value: Any) -> bytes:
     """Compact JSON; bytes become hex, numbers that are not finite become null."""
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)
@@ -47,7 +47,7 @@ def _plain(value: object) -> str:
     return str(value)
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401
+def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -50,7 +50,7 @@ class Recorder:
         self._stream: Any = None
         self._channels: dict[str, int] = {}
 
-    def put(self, topic: Topic, time_ns: int, payload: Any) -> None:  # noqa: ANN401 - each topic has its own
+    def put(self, topic: Topic, time_ns: int, payload: Any) -> None:
         """Queue one record, stamped with CLOCK_MONOTONIC nanoseconds. Never blocks, never raises."""
         if len(self._queue) >= self._capacity:
             self.dropped += 1
@@ -140,7 +140,7 @@ class Recorder:
         except Exception as error:  # whatever it is, the loop must hear of it and brake
             self._failure = error
 
-    def _write(self, topic: Topic, time_ns: int, payload: Any) -> None:  # noqa: ANN401
+    def _write(self, topic: Topic, time_ns: int, payload: Any) -> None:
         stamp = time_ns + self._epoch_offset_ns
         self._writer.add_message(self._channels[topic.name], stamp, topic.encode(payload), stamp, self.written)
         self.written += 1

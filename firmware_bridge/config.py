@@ -1,0 +1,92 @@
+"""Configuration of the verbs; each field's docstring is its `--help` text."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from firmware_bridge.errors import BridgeError
+
+SIMULATOR_PORT = "sim:"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Run a policy in closed loop with a device and log everything."""
+
+    port: str
+    """Where the device is: a serial port by path, socket://HOST:PORT, or sim: for the simulated one."""
+    policy: Path
+    """Folder written by `python -m export compile` (policy.safetensors and policy.h)."""
+    log: Path
+    """Folder for run.mcap; a log that is already there is kept as run.previous.mcap."""
+    mode: Literal["host", "device", "shadow"] = "host"
+    """Who computes the action: this computer, the device, or both (the device's is used, differences are reported)."""
+    duration_s: float = 10.0
+    """Length of the run [s], counted in the device's control periods from the first armed one."""
+    clock: Literal["real", "lockstep"] = "real"
+    """Clock of the simulator: real time, or lock-step (the same bits every run, as fast as it goes)."""
+    image: Path | None = None
+    """Firmware image for sim:; built from the policy folder when not given."""
+    seed: int = 0
+    """Seed of the simulated plant."""
+    backend: Literal["auto", "c", "csr"] = "auto"
+    """The policy on this computer: its C code compiled here, scipy's CSR product, or C if there is a compiler."""
+    baudrate: int = 921_600
+    """Speed of a serial port [baud]; USB CDC, sockets and pseudo terminals ignore it."""
+    watchdog_periods: int = 2
+    """Control periods without a valid answer after which the device brakes."""
+    homing_timeout_s: float = 60.0
+    """How long to wait for the device to be homed and at rest [s]."""
+    json: bool = False
+    """Print exactly one JSON object on stdout, everything else on stderr."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work. Raises BridgeError."""
+        _in_range("--duration-s", self.duration_s, 0.02, 86_400.0, "s")
+        _in_range("--homing-timeout-s", self.homing_timeout_s, 0.0, 3_600.0, "s")
+        _in_range("--watchdog-periods", self.watchdog_periods, 1, 255, "control periods")
+        _in_range("--baudrate", self.baudrate, 1_200, 12_000_000, "baud")
+        if self.seed < 0:
+            raise BridgeError(f"--seed {self.seed}: expected a number from 0 on; pass another")
+        if self.port != SIMULATOR_PORT and self.clock != "real":
+            raise BridgeError(f"--clock {self.clock} with --port {self.port}: only sim: has a clock; leave --clock out")
+        if self.port != SIMULATOR_PORT and self.image is not None:
+            raise BridgeError(f"--image with --port {self.port}: only sim: runs an image; leave --image out")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Print what a log says, and draw it."""
+
+    log: Path
+    """run.mcap, or the folder that holds it; a log that was cut off is read up to its last complete chunk."""
+    html: Path | None = None
+    """Also write a self-contained HTML page here."""
+    json: bool = False
+    """Print exactly one JSON object on stdout, everything else on stderr."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ListPorts:
+    """List the serial ports of this computer."""
+
+    json: bool = False
+    """Print exactly one JSON object on stdout, everything else on stderr."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """Collect the JSON files of all stages of `make demo` into summary.json and report.html."""
+
+    build: Path
+    """Folder with the stages' JSON files (distill, export, verify, measure, measure_teacher, run_host, run_device,
+    lockstep_host, lockstep_device) and, if there is one, render.png."""
+    out: Path
+    """Folder for summary.json and report.html."""
+    json: bool = False
+    """Print exactly one JSON object on stdout, everything else on stderr."""
+
+
+def _in_range(name: str, value: float, low: float, high: float, unit: str) -> None:
+    if not low <= value <= high:  # also refuses NaN
+        raise BridgeError(f"{name} {value:g}: expected {low:g} to {high:g} {unit}; pass another")

@@ -1,0 +1,215 @@
+"""From an open port to an armed device, refusing whatever does not fit.
+
+    HELLO -> HELLO_REPLY     who is there; digest, protocol, schema and period are compared
+    (DISARM)                 only when the device is not at rest: left armed or with a latched fault by somebody else
+    CONFIG -> ACKNOWLEDGE    mode and watchdog
+    wait                     until homed, and until one LINK_STATISTICS gives the base line of the device's counters
+    ARM -> state ARMED       with the nonce of the HELLO_REPLY (good for one use) and a session of our own
+
+All waiting is counted in the device's control periods and every observation is answered by a heartbeat: in lock-step
+the device waits for that, and the tick at which it arms does not depend on how fast this computer is.
+"""
+
+import dataclasses
+import secrets
+import time
+
+from firmware_bridge.conversation import Conversation
+from firmware_bridge.errors import HandshakeError, LinkLostError, MismatchError, NoReplyError, RefusedError
+from firmware_bridge.policy_folder import PolicyFolder
+from hardware.codec import SCHEMA_HASH, name_of
+from hardware.protocol import (
+    PROTOCOL_VERSION,
+    STREAMED_FRAME_LIMIT,
+    Acknowledge,
+    Arm,
+    Config,
+    Disarm,
+    Hello,
+    HelloReply,
+    Message,
+    Mode,
+    Observation,
+    ObservationFlag,
+    Result,
+    State,
+)
+
+HELLO_TIMEOUT_S = 5.0
+_RESEND_S = 0.5
+_ATTEMPTS = 4
+_RETRY_PERIODS = 10
+_BITS_PER_BYTE = 10  # 8N1: start bit, eight data bits, stop bit
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How long the handshake waits: `silence_s` for any observation, `homing_periods` for the homed flag."""
+
+    silence_s: float
+    homing_periods: int
+
+
+def greet(conversation: Conversation, timeout_s: float = HELLO_TIMEOUT_S) -> HelloReply:
+    """Say HELLO until somebody answers. Raises NoReplyError."""
+    nonce = secrets.randbits(32)
+    deadline = time.monotonic() + timeout_s
+    while (now := time.monotonic()) < deadline:
+        conversation.send(Hello(PROTOCOL_VERSION, nonce))
+        resend = min(deadline, now + _RESEND_S)
+        while (left := resend - time.monotonic()) > 0:
+            for message in exchange(conversation, left):
+                if isinstance(message, HelloReply) and message.host_nonce == nonce:
+                    return message
+    if conversation.frames_rejected > conversation.frames_received:
+        got = (
+            f"{conversation.frames_rejected} frames came, {conversation.frames_received} with a valid checksum: "
+            "another schema or another baud rate"
+        )
+    else:
+        got = f"{conversation.bytes_received} bytes came, none of them an answer"
+    raise NoReplyError(
+        f"port {conversation.link.name}: no HELLO_REPLY within {timeout_s:g} s ({got}), expected firmware with schema "
+        f"{SCHEMA_HASH:#06x}; check port and baud rate, or rebuild it with `python -m hardware build`"
+    )
+
+
+def check_identity(reply: HelloReply, folder: PolicyFolder, baudrate: int | None) -> None:
+    """Compare the device with the policy folder. Raises MismatchError naming both sides and the remedy."""
+    rebuild = f"rebuild the firmware with `python -m hardware build --policy {folder.directory}` and load it"
+    period = f"export a policy for {reply.period_us} us, or {rebuild}"
+    size = f"export a policy for this plant, or {rebuild}"
+    digest = f"pass the policy the device was built with, or {rebuild}"
+    comparisons: tuple[tuple[str, object, object, str], ...] = (
+        ("protocol version", reply.protocol_version, PROTOCOL_VERSION, rebuild),
+        ("schema hash", reply.schema_hash, SCHEMA_HASH, rebuild),
+        ("control period [us]", reply.period_us, folder.period_us, period),
+        ("base observation size", reply.base_observation_size, folder.base_size, size),
+        ("history [frames]", reply.history, folder.history, size),
+        ("policy digest", reply.policy_digest.hex(), folder.digest, digest),
+    )
+    for what, device, host, remedy in comparisons:
+        if device != host:
+            raise MismatchError(
+                f"{what} differs: the device {reply.board!r} has {device}, the host has {host}; not armed; {remedy}"
+            )
+    if baudrate is not None:
+        # OBSERVATION and ACTION down; COMMAND goes up at the same time on a full-duplex wire.
+        needed_us = 2 * STREAMED_FRAME_LIMIT * _BITS_PER_BYTE * 1_000_000 / baudrate
+        if needed_us > reply.period_us:
+            raise MismatchError(
+                f"the wire is too slow: 2 frames x {STREAMED_FRAME_LIMIT} bytes x {_BITS_PER_BYTE} bits / {baudrate} "
+                f"baud = {needed_us:.0f} us, the control period is {reply.period_us} us; pass a higher --baudrate"
+            )
+
+
+def prepare(conversation: Conversation, mode: Mode, watchdog_periods: int, limits: Limits) -> None:
+    """Bring the device to rest, configure it, and wait until it is homed. Raises HandshakeError, LinkLostError."""
+    observation = _next_observation(conversation, limits)
+    for period in range(limits.homing_periods):
+        if observation.state in (State.UNHOMED, State.IDLE):
+            break
+        if period % _RETRY_PERIODS == 0:
+            conversation.send(Disarm(0))
+        observation = _next_observation(conversation, limits)
+    else:
+        raise HandshakeError(
+            f"the device stays in state {name_of(State, observation.state)} after DISARM, expected IDLE; reset it"
+        )
+    _request(conversation, Config(mode, watchdog_periods, 0))
+    for _ in range(limits.homing_periods):
+        if observation.flags & ObservationFlag.HOMED and observation.state == State.IDLE and conversation.statistics:
+            return
+        observation = _next_observation(conversation, limits)
+    missing = "LINK_STATISTICS" if conversation.statistics is None else "homed"
+    raise HandshakeError(
+        f"waited {limits.homing_periods} control periods for {missing}, the device is in state "
+        f"{name_of(State, observation.state)} with flags {observation.flags:#x}; move the cart to both rail ends "
+        "and let the rod hang still"
+    )
+
+
+def arm(conversation: Conversation, device_nonce: int, limits: Limits) -> Observation:
+    """Arm; the first ARMED observation, not yet answered: the loop answers it. Raises RefusedError, LinkLostError."""
+    conversation.session = secrets.randbits(32) | 1  # never 0, which means any
+    request = Arm(device_nonce, conversation.session)
+    for attempt in range(_ATTEMPTS * _RETRY_PERIODS):
+        if attempt % _RETRY_PERIODS == 0:
+            conversation.send(request)
+        conversation.answer()
+        for message in _receive_observation(conversation, limits):
+            _check_result(message, request)
+        observation = conversation.observation
+        if observation is not None and observation.state == State.ARMED:
+            return observation
+    raise HandshakeError(
+        f"ARM was sent {_ATTEMPTS} times and the device stays in another state than ARMED; "
+        "look at the link's error counters with `python -m firmware_bridge report`"
+    )
+
+
+def exchange(conversation: Conversation, timeout_s: float) -> list[Message]:
+    """Receive for at most `timeout_s` and answer what wants an answer."""
+    messages = conversation.receive(timeout_s)
+    conversation.answer()
+    return messages
+
+
+def _receive_observation(conversation: Conversation, limits: Limits) -> list[Message]:
+    """Messages up to and including the batch that brings the next observation, which stays unanswered."""
+    messages: list[Message] = []
+    deadline = time.monotonic() + limits.silence_s
+    while not conversation.unanswered:
+        if (left := deadline - time.monotonic()) <= 0:
+            raise silence_error(conversation, limits.silence_s)
+        messages += conversation.receive(min(left, 0.1))
+    return messages
+
+
+def _next_observation(conversation: Conversation, limits: Limits) -> Observation:
+    conversation.answer()
+    _receive_observation(conversation, limits)
+    if conversation.observation is None:
+        raise silence_error(conversation, limits.silence_s)
+    return conversation.observation
+
+
+def _request(conversation: Conversation, request: Config | Disarm) -> None:
+    """Send until acknowledged. Raises RefusedError, NoReplyError."""
+    sequences: set[int] = set()
+    for _ in range(_ATTEMPTS):
+        sequences.add(conversation.send(request))
+        deadline = time.monotonic() + _RESEND_S
+        while (left := deadline - time.monotonic()) > 0:
+            for message in exchange(conversation, left):
+                if isinstance(message, Acknowledge) and message.request_sequence in sequences:
+                    _check_result(message, request)
+                    return
+    raise NoReplyError(
+        f"{type(request).__name__.upper()} was sent {_ATTEMPTS} times without an acknowledgement; check the cable"
+    )
+
+
+def _check_result(message: Message, request: Config | Arm | Disarm) -> None:
+    if not isinstance(message, Acknowledge) or message.request_type != request.TYPE or message.result == Result.OK:
+        return
+    raise RefusedError(
+        f"the device refused {type(request).__name__.upper()}: {name_of(Result, message.result)}; "
+        f"{_REMEDIES.get(message.result, 'reset the device and try again')}"
+    )
+
+
+_REMEDIES: dict[int, str] = {
+    Result.NOT_HOMED: "move the cart to both rail ends and let the rod hang still",
+    Result.SELF_TEST_FAILED: "its policy does not give the known answers; rebuild with `python -m hardware build`",
+    Result.BAD_NONCE: "somebody else talked to it in between; run again",
+    Result.FAULT_LATCHED: "remove the cause of the fault and run again",
+}
+
+
+def silence_error(conversation: Conversation, silence_s: float) -> LinkLostError:
+    """The device is there but says nothing."""
+    return LinkLostError(
+        f"port {conversation.link.name}: no OBSERVATION for {silence_s:g} s, expected one every control period; "
+        "check the cable and the device's power"
+    )

@@ -1,0 +1,54 @@
+"""A self-contained HTML page from a title and sections; everything that is text is escaped here."""
+
+import html
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+table { border-collapse: collapse; } td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top; }
+tr { border-bottom: 1px solid #ddd; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+svg, img { max-width: 100%; height: auto; } p.warning { background: #fff3cd; padding: .5rem .8rem; }
+"""
+
+
+def table_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; cells of the second column on that look like numbers are aligned right."""
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    lines = [f"<tr>{head}</tr>"] if any(header) else []
+    for row in rows:
+        cells = []
+        for index, cell in enumerate(row):
+            number = index > 0 and cell[:1].isdigit() and len(cell) < 14
+            kind = ' class="number"' if number else ""
+            cells.append(f"<td{kind}>{html.escape(cell)}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def warning_html(text: str) -> str:
+    """A paragraph that is meant to be seen."""
+    return f'<p class="warning">{html.escape(text)}</p>'
+
+
+def page_html(title: str, sections: Sequence[tuple[str, str]]) -> str:
+    """The page; `sections` are (heading, HTML body), the body already escaped."""
+    body = "".join(f"<h2>{html.escape(heading)}</h2>\n{content}\n" for heading, content in sections)
+    escaped = html.escape(title)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escaped}</title>\n'
+        f"<style>{_STYLE}</style></head>\n<body><h1>{escaped}</h1>\n{body}</body></html>\n"
+    )
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name in its folder, then rename: a failure leaves the previous one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.part"
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,154 @@
+"""`sim:`, a device without a device: `python -m hardware simulate` as a child process, reaped on every way out."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from firmware_bridge.errors import SimulatorError
+
+PORT_NAME = "sim:"
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 15.0
+_BUILD_TIMEOUT_S = 120.0
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulatorSettings:
+    """How the simulator is started; `seconds` is its own upper bound, should this process vanish."""
+
+    image: Path
+    clock: str
+    seed: int
+    seconds: float
+
+
+def build_host_image(policy: Path, out: Path) -> Path:
+    """Build the firmware for board `host` with this policy; path of the image. Raises SimulatorError."""
+    arguments = ["build", "--board", "host", "--policy", str(policy), "--out", str(out), "--json"]
+    try:
+        done = subprocess.run(
+            _command(arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_BUILD_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SimulatorError(
+            f"building the host firmware took more than {_BUILD_TIMEOUT_S:g} s; try `{_text(arguments)}`"
+        ) from error
+    image = _last_object(done.stdout).get("image")
+    if done.returncode != 0 or not isinstance(image, str):
+        raise SimulatorError(
+            f"cannot build the host firmware: {_last_line(done.stderr) or 'no image named'}; try `{_text(arguments)}`"
+        )
+    return Path(image)
+
+
+class SimulatedPort:
+    """Context manager around the child. `path` is the port to open, `result` what the child reported after `stop`."""
+
+    def __init__(self, settings: SimulatorSettings) -> None:
+        self.result: dict[str, Any] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="firmware-bridge-")
+        self.path = Path(self._folder.name) / "link"
+        self._stdout_path = Path(self._folder.name) / "stdout"
+        self._stderr_path = Path(self._folder.name) / "stderr"
+        self._arguments = [
+            *("simulate", "--image", str(settings.image), "--link", str(self.path), "--clock", settings.clock),
+            *("--seed", str(settings.seed), "--seconds", f"{settings.seconds:g}", "--json"),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Start the child and wait until its link is there. Raises SimulatorError; the child is reaped then too."""
+        try:
+            # Files, not pipes: a pipe nobody reads would stop the simulator when it is full.
+            with self._stdout_path.open("wb") as out, self._stderr_path.open("wb") as errors:
+                self._process = subprocess.Popen(
+                    _command(self._arguments),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=errors,
+                    # Ctrl-C reaches the whole foreground group; the cart must brake before its plant vanishes.
+                    start_new_session=True,
+                )
+            self._wait_for_link()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the child, kill it when it does not listen, read its result. Safe to call twice."""
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                # The child leads its own group: the firmware it started goes with it.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            self.result = _last_object(_text_of(self._stdout_path))
+            if process.returncode not in (0, -signal.SIGTERM) and not self.result:
+                self.result = {"error": _last_line(_text_of(self._stderr_path)) or f"exit code {process.returncode}"}
+        self._folder.cleanup()
+
+    def _wait_for_link(self) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not self.path.exists():
+            process = self._process
+            if process is None or process.poll() is not None:
+                reason = _last_line(_text_of(self._stderr_path)) or "it ended without a word"
+                raise SimulatorError(f"the simulator did not start: {reason}; try `{_text(self._arguments)}`")
+            if time.monotonic() > deadline:
+                raise SimulatorError(
+                    f"the simulator made no link within {_START_TIMEOUT_S:g} s; try `{_text(self._arguments)}`"
+                )
+            time.sleep(0.01)
+
+
+def _command(arguments: list[str]) -> list[str]:
+    return [sys.executable, "-m", "hardware", *arguments]
+
+
+def _text(arguments: list[str]) -> str:
+    return " ".join(["python -m hardware", *arguments])
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].removeprefix("error: ") if lines else ""
+
+
+def _last_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,69 @@
+"""Tables for people, on the terminal."""
+
+import dataclasses
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from firmware_bridge.ports import list_serial_ports
+
+
+def two_columns(title: str, rows: list[tuple[str, str]]) -> Table:
+    """A table of names and values."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def latency_text(latency: dict[str, Any]) -> str:
+    """Percentiles in one line, never without n, max and duration."""
+    if not latency["n"]:
+        return "none measured"
+    return (
+        f"p50 {latency['p50']:.0f}, p99 {latency['p99']:.0f}, p99.9 {latency['p999']:.0f}, max {latency['max']:.0f} us "
+        f"(n {latency['n']}, {latency['duration_s']:.1f} s)"
+    )
+
+
+def print_run(result: dict[str, Any]) -> None:
+    """What `run` measured."""
+    rows = [
+        ("ended by", result["ended_by"]),
+        ("steps", str(result["steps"])),
+        ("upright, last 3 s", f"{result['upright_fraction_last_3s']:.1%}"),
+        ("latency, last byte in to answer out", latency_text(result["latency_us"])),
+        ("checksum errors, both directions", str(result["crc_errors"])),
+        ("frames lost, both directions", str(result["lost"])),
+        ("deadlines missed", str(result["deadline_misses"])),
+        ("faults", ", ".join(f"{fault['reason']} at tick {fault['tick']}" for fault in result["faults"]) or "none"),
+        ("log", f"{result['log']} ({result['log_dropped']} records dropped)"),
+        ("policy", result["policy_digest"][:12]),
+    ]
+    if "shadow" in result:
+        shadow = result["shadow"]
+        text = f"{shadow['max_difference']:.3g} m/s^2 over {shadow['compared']} actions"
+        rows.insert(3, ("largest difference host - device", text))
+    if result.get("trajectory_sha256"):
+        rows.append(("trajectory", result["trajectory_sha256"][:12]))
+    Console().print(two_columns(f"closed loop, mode {result['mode']}, clock {result['clock']}", rows))
+
+
+def list_ports_result() -> dict[str, Any]:
+    """JSON of the verb `list`."""
+    return {"ports": [dataclasses.asdict(port) for port in list_serial_ports()]}
+
+
+def print_ports(result: dict[str, Any]) -> None:
+    """The serial ports, or that there are none."""
+    console = Console()
+    if not result["ports"]:
+        console.print("no serial ports; a simulated device needs none: --port sim:")
+        return
+    table = Table("path", "stable path", "description")
+    for port in result["ports"]:
+        table.add_row(port["path"], port["stable_path"], port["description"])
+    console.print(table)
