@@ -1,0 +1,159 @@
+"""Write the measured tables of README.md and docs/results.md from the summary of the last `make demo`.
+
+    python benchmarks/results.py --summary build/demo/summary.json
+
+keeps a copy of the summary in docs/results/demo.json, so that `--check` (run by the tests) can show that what the
+documents say is what was measured: nothing in them is typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- begin measured -->", "<!-- end measured -->"
+
+
+def machine() -> str:
+    """One line that says where the figures were taken."""
+    cores = len([line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("processor")])
+    return f"{platform.system()} {platform.machine()}, {cores} cores, Python {platform.python_version()}"
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """The table of README.md: teacher against student."""
+    teacher, student = summary["teacher_return"], summary["student_return"]
+    flash, teacher_instructions = summary["flash_bytes_m4f"], summary["teacher_instructions_m4f"]
+    instructions, parameters, kept = (
+        summary["instructions_m4f"],
+        summary["teacher_parameters"],
+        summary["kept_parameters"],
+    )
+    rows = [
+        ("parameters (weights + biases)", f"{parameters:,}", f"**{kept:,}** ({parameters / kept:,.0f}x fewer)"),
+        (
+            f"return, interquartile mean of {student['n']} held-out episodes",
+            f"{teacher['iqm']:.1f}",
+            f"**{student['iqm']:.1f}** ({student['iqm'] / teacher['iqm']:.1%})",
+        ),
+        ("return, mean", f"{teacher['mean']:.1f}", f"{student['mean']:.1f}"),
+        (
+            "flash on a Cortex-M4F, all in (values, indices, biases, normaliser, code, tanh)",
+            f"{summary['teacher_flash_bytes_m4f']:,} B",
+            f"**{flash:,} B**",
+        ),
+        (
+            "instructions per inference, counted on the same emulated core",
+            f"{teacher_instructions:,.0f}",
+            f"**{instructions:,.0f}** ({teacher_instructions / instructions:,.0f}x fewer)",
+        ),
+        (
+            "largest error of any backend against float64, share of the action range",
+            "",
+            f"{summary['verify_max_error']:.1e}",
+        ),
+    ]
+    for name in ("loop", "loop_device"):
+        loop = summary[name]
+        rows.append(
+            (
+                f"closed loop with the host-built firmware, mode {loop['mode']}, {loop['steps']} periods",
+                "",
+                f"upright {loop['upright_fraction_last_3s']:.0%} of the last 3 s, {loop['crc_errors']} CRC errors, "
+                f"{loop['lost']} lost, {loop['deadline_misses']} deadlines missed",
+            )
+        )
+    same = "identical" if summary["lockstep"]["identical"] else "DIFFERENT"
+    rows.append(("lock-step: trajectories of modes host and device", "", same))
+    lines = ["| | teacher | student |", "|---|---|---|", *("| " + " | ".join(row) + " |" for row in rows)]
+    return "\n".join(lines)
+
+
+def latency(summary: dict[str, Any]) -> str:
+    """Percentiles with what makes them mean something: n, maximum, duration."""
+    row = summary["latency_us"]
+    keys = ("p50", "p99", "p999", "max")
+    return (
+        "| stage | n | p50 us | p99 us | p99.9 us | max us |\n|---|---|---|---|---|---|\n"
+        f"| observation read to command written, mode host, real time | {row['n']} | "
+        + " | ".join(f"{row[key]:,.0f}" for key in keys)
+        + " |"
+    )
+
+
+def stages(summary: dict[str, Any]) -> str:
+    """Wall time of each stage of the demo."""
+    rows = [f"| {name} | {seconds:.1f} |" for name, seconds in summary["seconds"].items()]
+    total = sum(summary["seconds"].values())
+    return "\n".join(["| stage | seconds |", "|---|---|", *rows, f"| total | {total:.1f} |"])
+
+
+def results_page(summary: dict[str, Any]) -> str:
+    """docs/results.md."""
+    teach = json.loads((ROOT / "teachers" / "cart_rail.json").read_text(encoding="utf-8"))
+    rows = [
+        f"| {name} | {row['held']} of {row['episodes']} | {row['return_mean']:.1f} | {row['return_worst']:.1f} |"
+        for name, row in teach["evaluation"].items()
+    ]
+    return "\n\n".join(
+        [
+            "# Results",
+            "Written by `make results` from the last `make demo`; no number here is typed by hand. "
+            f"Commit `{summary['commit'][:12]}`, {summary['machine']}.",
+            "## Teacher against student",
+            headline(summary),
+            "The teacher's C comes from the same exporter (dense loops). Instructions are exact; flash counts the linked "
+            "function minus an empty program.",
+            "## Latency",
+            latency(summary),
+            "Real time on a shared machine with the plant, the firmware and the bridge in three processes.",
+            "## The shipped teacher",
+            f"`{teach['command']}` selected its actor at {teach['selected_at_steps']:,} steps. "
+            "Held: |theta| < 0.2 rad for the whole last 3 s.",
+            "\n".join(["| plant | held | mean return | worst |", "|---|---|---|---|", *rows]),
+            "## Stages of the demo",
+            stages(summary),
+        ]
+    )
+
+
+def render(summary: dict[str, Any], readme: str) -> tuple[str, str]:
+    """(new README.md, new docs/results.md)."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    if not rest or not after:
+        raise SystemExit(f"error: README.md lacks {BEGIN} ... {END}; restore the markers")
+    block = f"{BEGIN}\n{headline(summary)}\n\nMeasured on {summary['machine']}; written by `make results`.\n{END}"
+    return before + block + after, results_page(summary) + "\n"
+
+
+def main() -> None:
+    """Write the documents, or with --check compare them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--summary", type=Path, help="summary.json of `make demo`")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail when the documents differ")
+    arguments = parser.parse_args()
+    stored = ROOT / "docs" / "results" / "demo.json"
+    source = arguments.summary or stored
+    if not source.is_file():
+        raise SystemExit(f"error: {source} does not exist; make it with: make demo")
+    summary = json.loads(source.read_text(encoding="utf-8"))
+    summary.setdefault("machine", machine())
+    readme_path, page_path = ROOT / "README.md", ROOT / "docs" / "results.md"
+    readme, page = render(summary, readme_path.read_text(encoding="utf-8"))
+    if arguments.check:
+        same = readme == readme_path.read_text(encoding="utf-8") and page == page_path.read_text(encoding="utf-8")
+        sys.exit(0 if same else "error: README.md or docs/results.md differ from docs/results/demo.json; run: make results")
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    stored.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    readme_path.write_text(readme, encoding="utf-8")
+    page_path.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
