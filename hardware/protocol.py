@@ -300,9 +300,10 @@ class Actuate(Message):
 
 @dataclass(frozen=True)
 class ExchangeDone(Message):
-    """Plant port: a Command or Heartbeat echoing `tick` was processed, or, before the first tick, a Config.
+    """Plant port: a Command or Heartbeat echoing `tick` was processed (tick 0: a Hello before the first tick).
 
-    In lock-step time stands still until then: Hello and Config are handled before tick 1.
+    In lock-step time stands still until the first Hello; a host that wants the same run every time answers each
+    observation in order and sends its requests between an observation and its answer.
     """
 
     TYPE = 0xC2

@@ -2,7 +2,7 @@
 
 Two clocks. `real`: SENSORS go out at absolute deadlines, one control period apart. `lockstep`: the SENSORS frame is
 the period tick, and the next one is withheld until the firmware has actuated and the host's answer to this tick was
-judged (EXCHANGE_DONE), or was declared missing after EXCHANGE_TIMEOUT_S; time starts with the host's first CONFIG.
+judged (EXCHANGE_DONE), or was declared missing after EXCHANGE_TIMEOUT_S; time starts with the host's first HELLO.
 The same host then gives the same bits on every run.
 """
 

@@ -102,11 +102,11 @@ void link_handle(link_t *link, safety_t *safety, const uint8_t *body, size_t siz
     } else if (protocol_unpack_hello(body, size, &hello)) {
         link->greeted = true;
         reply_to_hello(link, &hello);
+        if (safety->tick == 0u) {
+            board_exchange_done(0u); /* in lock-step time starts when a host is there */
+        }
     } else if (protocol_unpack_config(body, size, &config)) {
         acknowledge(link, body, safety_configure(safety, &config));
-        if (safety->tick == 0u) {
-            board_exchange_done(0u); /* in lock-step time starts when a host has introduced itself */
-        }
     } else if (protocol_unpack_arm(body, size, &arm)) {
         handle_arm(link, safety, body, &arm);
     } else if (protocol_unpack_disarm(body, size, &disarm)) {

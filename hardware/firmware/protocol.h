@@ -588,7 +588,7 @@ static inline bool protocol_unpack_actuate(const uint8_t *body, size_t size, pro
     return true;
 }
 
-/* device>plant: Plant port: a Command or Heartbeat echoing tick was processed, or, before the first tick, a Config. */
+/* device>plant: Plant port: a Command or Heartbeat echoing tick was processed (tick 0: a Hello before the first tick). */
 #define PROTOCOL_EXCHANGE_DONE_TYPE 0xc2u
 #define PROTOCOL_EXCHANGE_DONE_SIZE 7u
 typedef struct {

@@ -131,7 +131,9 @@ class Host:
     def arm(self, mode: Mode, session: int = SESSION, watchdog_periods: int = 2) -> Observation:
         """Hello to the first ARMED observation, which the caller has to answer."""
         reply = self.hello()
+        first = self.wait(Observation)
         assert self.request(Config(mode, watchdog_periods, 0)) == 0
+        self.send(Heartbeat(0, first.tick))
         self.home()
         last = self.wait(Observation)  # time stands still until it is answered
         assert self.request(Arm(reply.device_nonce, session)) == 0
