@@ -1,7 +1,10 @@
 """Command line of this room: `python -m export compile | verify | measure`."""
 
+import contextlib
 import dataclasses
 import json
+import math
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -70,6 +73,9 @@ def main() -> None:
     except ExportError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
+        # What is still buffered would fail once more at exit, with a traceback.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(
             f"error: {error.filename or 'output'}: {error.strerror or error}; mend that and try again", file=sys.stderr
         )
@@ -92,9 +98,10 @@ def run(config: Compile | Verify | Measure) -> int:
         result, code = _measure(config), 0
     result["seconds"] = round(time.perf_counter() - started, 3)
     if config.json:
-        print(json.dumps(result))
+        print(json.dumps(_json_value(result), allow_nan=False))
     else:
         _print_table(result)
+    sys.stdout.flush()
     if code and isinstance(config, Verify):
         bad = [row["backend"] for row in result["rows"] if not row["ok"]] or ["same bits of C on both machines"]
         print(f"error: {config.folder} fails verification: {', '.join(bad)}; do not flash it", file=sys.stderr)
@@ -117,7 +124,7 @@ def _verify(config: Verify) -> tuple[dict[str, Any], int]:
     verification = verify(config.folder, config.dataset, config.count)
     result = {
         "policy_digest": policy_digest(config.folder),
-        "verify_max_error": max(row.max_error_fraction for row in verification.rows),
+        "verify_max_error": verification.max_error_fraction,
         "count": verification.count,
         "rows": [dataclasses.asdict(row) for row in verification.rows],
         "same_bits": verification.same_bits,
@@ -134,6 +141,15 @@ def _measure(config: Measure) -> dict[str, Any]:
     check_digests(config.folder)
     measurement = measure(config.folder, policy, config.target, config.optimisation)
     return {"policy_digest": policy_digest(config.folder), **dataclasses.asdict(measurement)}
+
+
+def _json_value(value: Any) -> Any:
+    """Replace NaN and infinity by null: JSON has no word for them."""
+    if isinstance(value, dict):
+        return {key: _json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print_table(result: dict[str, Any]) -> None:

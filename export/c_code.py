@@ -37,6 +37,7 @@ def c_code(policy: SparsePolicy, digest: str) -> str:
         *(_tables(index, layer, index in dense) for index, layer in enumerate(policy.layers)),
         _known_answers(policy),
         *_kernels(policy, dense),
+        _descriptors(policy, dense),
         _evaluate(policy, dense),
         _fragment("state.h"),
         _fragment("self_test.h"),
@@ -58,19 +59,25 @@ def dense_layers(policy: SparsePolicy) -> frozenset[int]:
 
 
 def _sparse_bytes(layer: SparseLayer) -> int:
-    values, columns, _ = csr_arrays(layer.matrix)
-    return values.nbytes + columns.nbytes + _row_counts(layer).nbytes
+    return sum(table.nbytes for table in _sparse_tables(layer))
 
 
-def _row_counts(layer: SparseLayer) -> NDArray[Any]:
-    """Counts instead of row pointers: one byte a row, and the kernel never needs to jump into the middle."""
-    counts = np.diff(layer.matrix.indptr)
-    return counts.astype(np.uint8 if counts.max(initial=0) <= 255 else np.uint16)
+def _sparse_tables(layer: SparseLayer) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return (values, columns, counts) as the kernel wants them.
+
+    Counts instead of row pointers: one byte a row. An empty row gets one weight 0, so that the kernel needs no check.
+    """
+    values, columns, pointers = csr_arrays(layer.matrix)
+    counts = np.diff(pointers.astype(np.int64))
+    empty = pointers[:-1][counts == 0].astype(np.int64)
+    counts = np.maximum(counts, 1)
+    count_type = np.uint8 if counts.max() <= 255 else np.uint16
+    return np.insert(values, empty, 0), np.insert(columns, empty, 0), counts.astype(count_type)
 
 
 def _sparse_kernel(layer: SparseLayer) -> tuple[str, str]:
-    _, columns, _ = csr_arrays(layer.matrix)
-    return columns.dtype.name, _row_counts(layer).dtype.name
+    _, columns, counts = _sparse_tables(layer)
+    return columns.dtype.name, counts.dtype.name
 
 
 def _kernel_name(types: tuple[str, str]) -> str:
@@ -151,17 +158,10 @@ def _tables(index: int, layer: SparseLayer, dense: bool) -> str:
         interleaved = weight[:blocks].reshape(-1, _DENSE_BLOCK_ROWS, columns).transpose(0, 2, 1).ravel()
         parts = [_array("float", f"policy_weights_{index}", np.concatenate([interleaved, weight[blocks:].ravel()]))]
     else:
-        values, column_indices, _ = csr_arrays(layer.matrix)
-        counts = _row_counts(layer)
-        # C has no empty arrays; the dummy of a constant layer is never read.
+        names = ("values", "columns", "counts")
         parts = [
-            _array("float", f"policy_values_{index}", values if values.size else np.zeros(1, np.float32)),
-            _array(
-                f"{column_indices.dtype.name}_t",
-                f"policy_columns_{index}",
-                column_indices if values.size else np.zeros(1, np.uint8),
-            ),
-            _array(f"{counts.dtype.name}_t", f"policy_counts_{index}", counts),
+            _array("float" if table.dtype.kind == "f" else f"{table.dtype.name}_t", f"policy_{name}_{index}", table)
+            for name, table in zip(names, _sparse_tables(layer), strict=True)
         ]
     parts.append(_array("float", f"policy_biases_{index}", layer.bias))
     return f"/* Layer {index}: {columns} -> {rows}, {layer.matrix.nnz} weights, {layer.activation}. */\n" + "\n".join(
@@ -192,26 +192,34 @@ def _kernels(policy: SparsePolicy, dense: frozenset[int]) -> list[str]:
     return kernels
 
 
+def _descriptors(policy: SparsePolicy, dense: frozenset[int]) -> str:
+    lines = []
+    for index, layer in enumerate(policy.layers):
+        rows, columns = layer.matrix.shape
+        lowest = "0.0f" if layer.activation == "relu" else "-3.402823466e+38f"
+        if index in dense:
+            kind, sizes, parts = "policy_dense", f"{rows}u, {columns}u", ["weights", "biases"]
+        else:
+            kind, sizes = _kernel_name(_sparse_kernel(layer)), f"{rows}u"
+            parts = ["values", "columns", "counts", "biases"]
+        tables = ", ".join(f"policy_{part}_{index}" for part in parts)
+        lines.append(f"static const {kind}_layer_t policy_layer_{index} = {{{tables}, {sizes}, {lowest}}};")
+    return "\n".join(lines) + "\n"
+
+
 def _evaluate(policy: SparsePolicy, dense: frozenset[int]) -> str:
     hidden = policy.widths[1:-1]
     buffers = [("first", hidden[0::2]), ("second", hidden[1::2])]
     lines = [f"    float {name}[{max(sizes)}];" for name, sizes in buffers if sizes]
     source = "observation"
     for index, layer in enumerate(policy.layers):
-        rows, columns = layer.matrix.shape
         last = index + 1 == len(policy.layers)
         target = "action" if last else buffers[index % 2][0]
-        lowest = "0.0f" if layer.activation == "relu" else "-3.402823466e+38f"
-        if index in dense:
-            tables = f"policy_weights_{index}, policy_biases_{index}"
-            call = f"policy_dense({tables}, {source}, {target}, {rows}u, {columns}u, {lowest});"
-        else:
-            tables = ", ".join(f"policy_{part}_{index}" for part in ("values", "columns", "counts", "biases"))
-            call = f"{_kernel_name(_sparse_kernel(layer))}({tables}, {source}, {target}, {rows}u, {lowest});"
-        lines.append(f"    {call}")
+        kernel = "policy_dense" if index in dense else _kernel_name(_sparse_kernel(layer))
+        lines.append(f"    {kernel}(&policy_layer_{index}, {source}, {target});")
         if layer.activation == "tanh" and not last:
             lines += [
-                f"    for (uint32_t i = 0; i < {rows}u; ++i) {{",
+                f"    for (uint32_t i = 0; i < {layer.matrix.shape[0]}u; ++i) {{",
                 f"        {target}[i] = policy_tanh({target}[i]);",
                 "    }",
             ]

@@ -5,7 +5,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from export.c_code import c_code
+from export.errors import ExportError
 from export.known_answers import known_answers
 from export.onnx_model import onnx_model
 from export.prune import prune
@@ -32,6 +35,8 @@ def build_policy(student: Student, parents: dict[str, str] | None = None) -> Spa
         ExportError: the network cannot be folded into float32.
     """
     observations, actions = known_answers(student)
+    if not np.isfinite(actions).all():
+        raise ExportError("the pruned student computes NaN on ordinary observations; check its weights' magnitudes")
     return SparsePolicy(
         layers=sparse_layers(simplify(student)),
         action_low=student.action_low,

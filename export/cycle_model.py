@@ -50,7 +50,10 @@ def _wide_cycles(first: int, second: int) -> int:
     if coprocessor:
         divides = first & 0xFFB0 == 0xEE80
         roots = first & 0xFFBF == 0xEEB1 and second & 0x0FD0 == 0x0AC0
-        return 14 if divides or roots else 1
+        if divides or roots:
+            return 14
+        # VMLA, VMLS, VNMLA, VNMLS and the fused forms.
+        return 3 if first & 0xFFB0 in (0xEE00, 0xEE10, 0xEE90, 0xEEA0) and second & 0x0010 == 0 else 1
     if first & 0xFE40 == 0xE800:
         return 1 + second.bit_count()  # LDM.W, STM.W
     if first & 0xFE50 in (0xE840, 0xE850):

@@ -20,6 +20,7 @@ _PARTS = {
     "policy_columns_": "indices",
     "policy_counts_": "row_pointers",
     "policy_biases_": "biases",
+    "policy_layer_": "tables",
     "policy_action_": "tables",
     "policy_digest": "tables",
     "policy_known_": "tables",

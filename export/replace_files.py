@@ -1,6 +1,7 @@
 """Writing several files so that a failure leaves the previous ones in place."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,9 @@ def replace_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
                 # Some file systems report a full disk only here.
                 os.fsync(stream.fileno())
         paths = [folder / name for name in contents]
+        for path in paths:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{path.name} is a folder")
         for temporary, path in zip(temporaries, paths, strict=True):
             temporary.replace(path)
     except OSError as error:

@@ -48,8 +48,11 @@ def encode_tensors(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, s
 class TensorFile:
     """An opened safetensors file whose accessors name the file and the tensor in every complaint."""
 
-    def __init__(self, path: Path, file_format: str | None, written_by: str) -> None:
-        """Read and check `path`; `file_format` is the expected `format` entry (None: any), `written_by` the advice."""
+    def __init__(self, path: Path, file_format: str | None, written_by: str, only: tuple[str, ...] = ()) -> None:
+        """Read and check `path`; `file_format` is the expected `format` entry (None: any), `written_by` the advice.
+
+        `only` names the tensors to load; then the file may be of any size.
+        """
         from safetensors import SafetensorError, safe_open
 
         self.path = path
@@ -57,12 +60,13 @@ class TensorFile:
         if not path.is_file():
             raise FileFormatError(f"{path}: no such file, expected a {file_format or 'safetensors'} file; {written_by}")
         size = path.stat().st_size
-        if size > SIZE_LIMIT_BYTES:
+        if size > SIZE_LIMIT_BYTES and not only:
             raise FileFormatError(f"{path}: {size} bytes, expected at most {SIZE_LIMIT_BYTES}; {written_by}")
         try:
             with safe_open(path, framework="numpy") as opened:
                 self.metadata: dict[str, str] = opened.metadata() or {}
-                self.tensors: dict[str, NDArray[Any]] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+                names = [name for name in opened.keys() if not only or name in only]  # noqa: SIM118 (no mapping)
+                self.tensors: dict[str, NDArray[Any]] = {name: opened.get_tensor(name) for name in names}
         except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise FileFormatError(f"{path}: not a readable safetensors file ({reason}); {written_by}") from None

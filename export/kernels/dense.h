@@ -1,10 +1,21 @@
+typedef struct {
+    const float *weights;
+    const float *biases;
+    uint32_t rows;
+    uint32_t columns;
+    float lowest;
+} policy_dense_layer_t;
+
 /* output[r] = max(lowest, biases[r] + weights[r] . input), two columns of eight rows at a time: every input
  * is loaded once for eight weights. weights: for each block of eight rows column by column, then the rows
  * left over. */
-POLICY_KERNEL void policy_dense(const float *weights, const float *biases, const float *input, float *output,
-                                uint32_t rows, uint32_t columns, float lowest) {
-    const float *const input_end = input + columns;
-    const float *const pairs_end = input + (columns & ~1u);
+POLICY_KERNEL void policy_dense(const policy_dense_layer_t *layer, const float *input, float *output) {
+    const float *weights = layer->weights;
+    const float *biases = layer->biases;
+    const float lowest = layer->lowest;
+    uint32_t rows = layer->rows;
+    const float *const input_end = input + layer->columns;
+    const float *const pairs_end = input + (layer->columns & ~1u);
     float sums[8];
     for (; rows >= 8u; rows -= 8u) {
         const float *x = input;

@@ -1,14 +1,30 @@
+typedef struct {
+    const float *values;
+    const COLUMN_TYPE *columns;
+    const COUNT_TYPE *counts;
+    const float *biases;
+    uint32_t rows;
+    float lowest;
+} policy_sparse_layer_t;
+
 /* output[r] = max(lowest, biases[r] + sum of values * input[columns]) for CSR rows that hold counts[r]
- * weights. The switch jumps into the unrolled loop, so a short row pays for its weights and nothing else. */
-POLICY_KERNEL void policy_sparse(const float *values, const COLUMN_TYPE *columns, const COUNT_TYPE *counts,
-                                 const float *biases, const float *input, float *output, uint32_t rows,
-                                 float lowest) {
-    const float *const end = output + rows;
+ * weights, at least one. The switch jumps into the unrolled loop: a short row pays for its weights and
+ * nothing else. */
+POLICY_KERNEL void policy_sparse(const policy_sparse_layer_t *layer, const float *input, float *output) {
+    const float *values = layer->values;
+    const COLUMN_TYPE *columns = layer->columns;
+    const COUNT_TYPE *counts = layer->counts;
+    const float *biases = layer->biases;
+    const float *const biases_end = biases + layer->rows;
+    const float lowest = layer->lowest;
     do {
         float sum = *biases++;
         uint32_t left = *counts++;
         switch (left & 7u) {
-            for (;;) {
+            do {
+                left -= 8u;
+                /* fall through */
+            case 0:
                 sum += *values++ * input[*columns++]; /* fall through */
             case 7:
                 sum += *values++ * input[*columns++]; /* fall through */
@@ -23,15 +39,10 @@ POLICY_KERNEL void policy_sparse(const float *values, const COLUMN_TYPE *columns
             case 2:
                 sum += *values++ * input[*columns++]; /* fall through */
             case 1:
-                sum += *values++ * input[*columns++]; /* fall through */
-            default:
-                if (left < 8u) {
-                    break;
-                }
-                left -= 8u;
-            }
+                sum += *values++ * input[*columns++];
+            } while (left > 8u);
         }
         /* Written so that NaN passes. */
         *output++ = sum < lowest ? lowest : sum;
-    } while (output != end);
+    } while (biases != biases_end);
 }

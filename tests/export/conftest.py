@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def synthetic_student(
     widths: tuple[int, ...] = (25, 64, 64, 1),
-    density: float = 1.0,
+    density: float | tuple[float, ...] = 1.0,
     *,
     seed: int = 0,
     history: int = 5,
@@ -38,9 +38,10 @@ def synthetic_student(
     generator = np.random.default_rng(seed)
     names = activations or ("relu",) * (len(widths) - 2) + ("tanh",)
     layers = []
-    for inputs, outputs, name in zip(widths[:-1], widths[1:], names, strict=True):
-        keep = generator.random((outputs, inputs)) < density
-        fan_in = max(1.0, density * inputs)
+    densities = density if isinstance(density, tuple) else (density,) * len(names)
+    for inputs, outputs, name, share in zip(widths[:-1], widths[1:], names, densities, strict=True):
+        keep = generator.random((outputs, inputs)) < share
+        fan_in = max(1.0, share * inputs)
         weight = (generator.standard_normal((outputs, inputs)) * keep * np.sqrt(1.5 / fan_in)).astype(np.float32)
         bias = (0.1 * generator.standard_normal(outputs)).astype(np.float32)
         log_alpha = np.where(keep, -2.0, 5.0).astype(np.float32) if posterior else None
@@ -67,7 +68,7 @@ def synthetic_student(
 
 
 def live_student(layer_weights: tuple[int, int, int] = (80, 90, 30), width: int = 64, seed: int = 3) -> Student:
-    """A 25-width-width-1 student whose about sum(layer_weights) weights all reach the output, as training leaves them."""
+    """A 25-width-width-1 student with about sum(layer_weights) weights that all reach the output, as after training."""
     generator = np.random.default_rng(seed)
     student = synthetic_student((25, width, width, 1), seed=seed)
     second = generator.choice(width, layer_weights[2], replace=False)

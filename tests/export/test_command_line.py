@@ -1,0 +1,202 @@
+"""The command line as a user meets it: exit codes, one-line errors, JSON, and files that survive failures."""
+
+import errno
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.__main__ import main
+from export.compile import Compiled, compile_student
+from export.errors import ExportError
+from export.student_file import Student, write_student
+from export.tensor_file import encode_tensors
+
+MakeStudent = Callable[..., Student]
+CompileTo = Callable[..., tuple[Path, Compiled]]
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "export", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def run_here(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Run the command line in this process: one import of the heavy packages for all tests."""
+    sys.argv = ["export", *map(str, arguments)]
+    with pytest.raises(SystemExit) as caught:
+        main()
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out, err
+
+
+@pytest.mark.cross
+def test_three_verbs_give_one_json_object_each(make_live_student: MakeStudent, tmp_path: Path) -> None:
+    write_student(tmp_path / "student.safetensors", make_live_student())
+    folder = tmp_path / "new" / "policy"
+    results = {}
+    for verb, arguments in {
+        "compile": (tmp_path / "student.safetensors", "--out", folder),
+        "verify": (folder, "--count", "50"),
+        "measure": (folder,),
+    }.items():
+        done = run(verb, *arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        results[verb] = json.loads(done.stdout)
+        assert results[verb]["seconds"] > 0
+    digest = hashlib.sha256((folder / "policy.safetensors").read_bytes()).hexdigest()
+    assert {result["policy_digest"] for result in results.values()} == {digest}
+    assert sorted(path.name for path in folder.iterdir()) == ["policy.h", "policy.onnx", "policy.safetensors"]
+    compiled = results["compile"]
+    assert compiled["kept_weights"] == 192
+    assert compiled["kept_parameters"] >= compiled["kept_weights"]
+    assert compiled["density"] == pytest.approx(192 / (25 * 64 + 64 * 64 + 64))
+    assert compiled["bytes"] == sum(compiled["bytes_parts"].values())
+    assert results["verify"]["verify_max_error"] <= 1e-6
+    assert all(
+        set(row) == {"backend", "max_error", "max_error_fraction", "tolerance", "ok"}
+        for row in results["verify"]["rows"]
+    )
+    assert results["measure"]["flash_bytes"] <= 4430
+
+
+def test_tables_are_printed_for_people(
+    make_live_student: MakeStudent, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_student(tmp_path / "student.safetensors", make_live_student())
+    code, out, err = run_here(capsys, "compile", tmp_path / "student.safetensors", "--out", tmp_path / "policy")
+    assert code == 0
+    assert "kept weights" in out
+    assert "192" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["frobnicate"], ["compile"], ["verify", "x", "--count", "many"]])
+def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert run_here(capsys, *arguments)[0] == 2
+
+
+def test_bad_input_is_one_line_and_exit_1(
+    make_live_student: MakeStudent, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent, broken = tmp_path / "absent", tmp_path / "broken.safetensors"
+    student = make_live_student()
+    write_student(broken, student)
+    broken.write_bytes(broken.read_bytes()[:-7])
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file, not a folder")
+    good = tmp_path / "good.safetensors"
+    write_student(good, student)
+    nan = tmp_path / "nan.safetensors"
+    tensors = {"observation_mean": np.full(5, np.nan, np.float32)}
+    nan.write_bytes(
+        encode_tensors(tensors, {"format": "bpd-student", "format_version": "1", "activations": '["tanh"]'})
+    )
+    for arguments in (
+        ("compile", absent, "--out", tmp_path / "out"),
+        ("compile", broken, "--out", tmp_path / "out"),
+        ("compile", nan, "--out", tmp_path / "out"),
+        ("compile", good, "--out", blocked),
+        ("compile", good, "--out", blocked / "below"),
+        ("compile", good, "--out", "/proc/policy"),
+        ("compile", good, "--out", tmp_path / "out", "--threshold", "2.5"),
+        ("verify", absent),
+        ("verify", tmp_path),
+        ("measure", good),
+    ):
+        code, out, err = run_here(capsys, *arguments)
+        assert code == 1, arguments
+        assert out == ""
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1, err
+    assert not (tmp_path / "out").exists()
+
+
+def test_threshold_warning_goes_to_stderr(
+    make_student: MakeStudent, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "student.safetensors"
+    write_student(path, make_student(density=0.1, posterior=True))
+    code, out, err = run_here(capsys, "compile", path, "--out", tmp_path / "p", "--threshold", "1", "--json")
+    assert code == 0
+    assert json.loads(out)["warning"]
+    assert "fine-tuned weights are lost" in err
+
+
+def test_missing_cross_compiler_is_one_line(
+    make_live_student: MakeStudent,
+    compile_to: CompileTo,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, _ = compile_to(make_live_student())
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    code, _, err = run_here(capsys, "measure", folder)
+    assert code == 1
+    assert "apt-get install gcc-arm-none-eabi" in err
+    assert err.count("\n") == 1
+
+
+def test_full_disk_keeps_the_previous_outputs(
+    make_live_student: MakeStudent, compile_to: CompileTo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = compile_to(make_live_student())
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = tmp_path / "other.safetensors"
+    write_student(other, make_live_student(seed=8))
+    calls = iter([None, None, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
+
+    def full(_descriptor: int) -> None:
+        if (error := next(calls)) is not None:
+            raise error
+
+    monkeypatch.setattr("export.replace_files.os.fsync", full)
+    with pytest.raises(ExportError, match="No space left on device"):
+        compile_student(other, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_full_device_for_the_result_is_an_error(make_live_student: MakeStudent, tmp_path: Path) -> None:
+    write_student(tmp_path / "student.safetensors", make_live_student())
+    command = [
+        sys.executable,
+        "-m",
+        "export",
+        "compile",
+        tmp_path / "student.safetensors",
+        "--out",
+        tmp_path / "p",
+        "--json",
+    ]
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=buffered)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_compile_needs_no_torch_and_teachers_pass_the_same_door(make_student: MakeStudent, tmp_path: Path) -> None:
+    path = tmp_path / "teacher.safetensors"
+    write_student(path, replace(make_student((25, 256, 256, 1)), role="teacher"))
+    code = (
+        "import sys; from pathlib import Path; from export.compile import compile_student\n"
+        f"compiled = compile_student(Path({str(path)!r}), Path({str(tmp_path / 'p')!r}))\n"
+        "assert compiled.policy.role == 'teacher'; assert compiled.policy.kept_parameters == 72705\n"
+        "assert 'torch' not in sys.modules and 'unicorn' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

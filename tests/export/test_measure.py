@@ -1,0 +1,115 @@
+"""Flash, RAM and instruction counts: complete, exact, and better than the known rows."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.compile import Compiled
+from export.cycle_model import block_cost
+from export.emulated_core import EmulatedCore
+from export.errors import ExportError
+from export.measure import measure
+from export.student_file import Student
+from export.toolchain import build_core_image
+
+MakeStudent = Callable[..., Student]
+CompileTo = Callable[..., tuple[Path, Compiled]]
+
+
+@pytest.mark.cross
+def test_sparse_student_fits_and_beats_the_dense_teacher(
+    make_live_student: MakeStudent, make_student: MakeStudent, compile_to: CompileTo
+) -> None:
+    folder, compiled = compile_to(make_live_student())
+    student = measure(folder, compiled.policy)
+    size = compiled.policy.byte_count
+    assert student.flash_parts["values"] == size.values
+    assert student.flash_parts["indices"] == size.columns
+    assert student.flash_parts["biases"] == size.biases
+    assert sum(student.flash_parts.values()) == student.flash_bytes
+    assert abs(student.flash_parts["library_and_alignment"]) < 32, "library code was linked"
+    assert student.flash_bytes < 2500
+    assert student.instructions / compiled.policy.kept_weights < 14
+    assert student.instructions <= student.instructions_max
+
+    teacher_folder, teacher_compiled = compile_to(make_student((25, 256, 256, 1)), "teacher")
+    teacher = measure(teacher_folder, teacher_compiled.policy)
+    assert teacher_compiled.policy.kept_weights == 72192
+    # Dense bytes: no index is stored, and the best dense peer needs 264,060 instructions for this network.
+    assert teacher.flash_bytes < 4 * 72705 + 2000
+    assert teacher.instructions < 264060
+    assert teacher.instructions > 40 * student.instructions
+
+
+@pytest.mark.cross
+def test_same_counts_every_time(make_live_student: MakeStudent, compile_to: CompileTo) -> None:
+    folder, compiled = compile_to(make_live_student())
+    assert measure(folder, compiled.policy) == measure(folder, compiled.policy)
+
+
+@pytest.mark.cross
+@pytest.mark.parametrize("optimisation", ["-O2", "-Os"])
+def test_block_counts_equal_single_steps(
+    make_live_student: MakeStudent, compile_to: CompileTo, tmp_path: Path, optimisation: str
+) -> None:
+    """An independent count: every executed instruction, plus those in IT blocks whose condition failed."""
+    unicorn = pytest.importorskip("unicorn")
+    folder, compiled = compile_to(make_live_student())
+    build_core_image(folder, tmp_path / "policy.elf", "harness.c", (optimisation,))
+    core = EmulatedCore(tmp_path / "policy.elf")
+    inputs = core.write(0, compiled.policy.known_observations)
+    actions = core.write(4096, np.zeros(8, np.float32))
+    blocks = core.call("run_batch", inputs, actions, 4, count=True).instructions
+
+    counted = 0
+    guarded = range(0)
+
+    def step(emulator: object, address: int, size: int, _data: object) -> None:
+        nonlocal counted, guarded
+        if address >> 20 == 0x1FF or address in guarded:
+            return
+        counted += 1
+        code = int.from_bytes(core._core.mem_read(address, 2), "little")
+        if code >> 8 == 0xBF and code & 0xF:
+            length = 4 - ((code & 0xF) & -(code & 0xF)).bit_length() + 1
+            end = address + 2
+            for _ in range(length):
+                end += 4 if int.from_bytes(core._core.mem_read(end, 2), "little") >> 11 >= 0b11101 else 2
+            guarded = range(address + 2, end)
+            counted += length
+
+    hook = core._core.hook_add(unicorn.UC_HOOK_CODE, step)
+    core.call("run_batch", inputs, actions, 4)
+    core._core.hook_del(hook)
+    assert blocks == counted
+
+
+@pytest.mark.cross
+def test_stack_is_seen(make_student: MakeStudent, compile_to: CompileTo) -> None:
+    """Two activation buffers of 256 floats and the stacked observation lie on the teacher's stack."""
+    folder, compiled = compile_to(make_student((25, 256, 256, 1)))
+    measurement = measure(folder, compiled.policy)
+    assert 4 * (256 + 256 + 25) < measurement.stack_bytes < 4 * (256 + 256 + 25) + 256
+    assert measurement.ram_bytes == 4 * 25 + 4 + 4 * 5 + 4
+
+
+def test_unknown_target(make_student: MakeStudent, compile_to: CompileTo) -> None:
+    folder, compiled = compile_to(make_student((5, 1), history=1))
+    with pytest.raises(ExportError, match="unknown --target 'avr', expected one of cortex-m4f"):
+        measure(folder, compiled.policy, "avr")
+
+
+def test_instruction_lengths_and_costs() -> None:
+    """vldmia r0!, {s13}; ldrb.w r7, [r3], #1; vmul.f32; vdiv.f32; vmla.f32; ldr r3, [r4]; pop {r4, r5, pc}; it mi."""
+    program = [0xECF06A01, 0xF8137B01, 0xEE277A26, 0xEE870A87, 0xEE477A26, 0x6823, 0xBD30, 0xBF48]
+    encoded = b"".join(
+        (code >> 16).to_bytes(2, "little") + (code & 0xFFFF).to_bytes(2, "little")
+        if code > 0xFFFF
+        else code.to_bytes(2, "little")
+        for code in program
+    )
+    cost = block_cost(encoded)
+    assert cost.instructions == len(program)
+    assert cost.cycles == 2 + 2 + 1 + 14 + 3 + 2 + 4 + 1

@@ -1,0 +1,159 @@
+"""Every backend against the reference, and the ways in which verification must fail."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.__main__ import main
+from export.compile import Compiled
+from export.emulated_core import EmulatedCore
+from export.errors import ExportError, FileFormatError, MismatchError, ToolError
+from export.sparse_policy import SparsePolicy
+from export.student_file import Student
+from export.tensor_file import encode_tensors
+from export.toolchain import build_core_image
+from export.verify import TOLERANCE, dataset_observations, perturbed_known_observations, run_core, run_host_c, verify
+
+MakeStudent = Callable[..., Student]
+CompileTo = Callable[..., tuple[Path, Compiled]]
+
+
+def write_dataset(path: Path, rows: int, columns: int = 25) -> np.ndarray:
+    observations = np.random.default_rng(2).normal(size=(rows, columns)).astype(np.float32)
+    path.write_bytes(encode_tensors({"observations": observations}, {}))
+    return observations
+
+
+@pytest.mark.cross
+def test_every_backend_agrees_on_a_sparse_student(
+    make_live_student: MakeStudent, compile_to: CompileTo, tmp_path: Path
+) -> None:
+    folder, _ = compile_to(make_live_student())
+    write_dataset(tmp_path / "dataset.safetensors", 3000)
+    for dataset in (None, tmp_path / "dataset.safetensors"):
+        verification = verify(folder, dataset, 1000)
+        assert verification.ok
+        assert verification.same_bits
+        assert verification.count == 1000
+        assert len(verification.rows) == 5
+        assert max(row.max_error_fraction for row in verification.rows) <= TOLERANCE
+
+
+@pytest.mark.cross
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"widths": (25, 40, 40, 1), "density": 0.15},
+        {"widths": (25, 33, 17, 2), "density": 1.0},
+        {"widths": (10, 9, 3), "density": 0.5, "activations": ("tanh", "identity")},
+        {"widths": (300, 6, 1), "density": 0.05},
+        {"widths": (25, 8, 1), "density": 0.0},
+    ],
+)
+def test_host_and_cortex_m4f_compute_the_same_bits(
+    make_student: MakeStudent, compile_to: CompileTo, tmp_path: Path, shape: dict[str, object]
+) -> None:
+    folder, compiled = compile_to(make_student(**shape))
+    observations = perturbed_known_observations(compiled.policy, 500)
+    host = run_host_c(folder, tmp_path, compiled.policy, observations)
+    core = run_core(folder, tmp_path, compiled.policy, observations)
+    assert host.tobytes() == core.tobytes()
+    assert len(np.unique(host)) > 1 or compiled.policy.kept_weights == 0
+
+
+@pytest.mark.cross
+def test_a_changed_weight_in_the_header_fails(make_live_student: MakeStudent, compile_to: CompileTo) -> None:
+    """One value 0.1 % off, with the right digest: caught by the self test or by the error."""
+    folder, compiled = compile_to(make_live_student())
+    header = folder / "policy.h"
+    value = f"{float(compiled.policy.layers[-1].matrix.data[0]):.9g}f"
+    text = header.read_text()
+    assert value in text
+    header.write_text(text.replace(value, f"{float(compiled.policy.layers[-1].matrix.data[0]) * 1.001:.9g}f"))
+    with pytest.raises(MismatchError, match="self test fails"):
+        verify(folder, count=10)
+
+
+@pytest.mark.parametrize("name", ["policy.h", "policy.onnx"])
+def test_files_of_another_policy_are_named(make_live_student: MakeStudent, compile_to: CompileTo, name: str) -> None:
+    folder, _ = compile_to(make_live_student())
+    other, _ = compile_to(make_live_student(seed=9), "other")
+    (folder / name).write_bytes((other / name).read_bytes())
+    with pytest.raises(MismatchError, match=r"carries policy digest \w{12}, policy\.safetensors has \w{12}"):
+        verify(folder, count=5)
+
+
+@pytest.mark.parametrize("name", ["policy.h", "policy.onnx", "policy.safetensors"])
+@pytest.mark.parametrize("damage", ["absent", "truncated"])
+def test_absent_and_truncated_files(
+    make_live_student: MakeStudent, compile_to: CompileTo, name: str, damage: str
+) -> None:
+    folder, _ = compile_to(make_live_student())
+    data = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if damage == "truncated":
+        (folder / name).write_bytes(data[: len(data) // 3])
+    with pytest.raises(ExportError, match=name):
+        verify(folder, count=5)
+
+
+def test_dataset_rows_are_evenly_spaced_and_checked(
+    make_live_student: MakeStudent, compile_to: CompileTo, tmp_path: Path
+) -> None:
+    policy: SparsePolicy = compile_to(make_live_student())[1].policy
+    path = tmp_path / "dataset.safetensors"
+    observations = write_dataset(path, 101)
+    np.testing.assert_array_equal(dataset_observations(path, policy, 11), observations[::10])
+    assert len(dataset_observations(path, policy, 1000)) == 101
+    write_dataset(path, 10, 24)
+    with pytest.raises(FileFormatError, match=r"shape \(10, 24\), expected \(n, 25\)"):
+        dataset_observations(path, policy, 5)
+    with pytest.raises(FileFormatError, match="no such file"):
+        dataset_observations(tmp_path / "absent", policy, 5)
+
+
+def test_missing_compilers_name_the_package(
+    make_live_student: MakeStudent, compile_to: CompileTo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, compiled = compile_to(make_live_student())
+    observations = perturbed_known_observations(compiled.policy, 2)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolError, match="apt-get install gcc"):
+        run_host_c(folder, tmp_path, compiled.policy, observations)
+    with pytest.raises(ToolError, match="apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"):
+        run_core(folder, tmp_path, compiled.policy, observations)
+
+
+@pytest.mark.cross
+def test_a_fault_on_the_core_is_an_error_not_a_hang(
+    make_live_student: MakeStudent, compile_to: CompileTo, tmp_path: Path
+) -> None:
+    folder, _ = compile_to(make_live_student())
+    build_core_image(folder, tmp_path / "policy.elf", "harness.c")
+    with pytest.raises(ToolError, match="emulated core stopped in run_batch"):
+        EmulatedCore(tmp_path / "policy.elf").call("run_batch", 0x90000000, 0x90000000, 1)
+
+
+def test_a_policy_that_overflows_float32_fails_with_null_in_json(
+    make_student: MakeStudent,
+    compile_to: CompileTo,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Weights of 1e30 in two layers: the float64 reference is fine, single precision is infinity minus infinity."""
+    student = make_student((25, 16, 16, 1), seed=1)
+    layers = tuple(replace(layer, weight=layer.weight * np.float32(1e30)) for layer in student.layers)
+    folder, _ = compile_to(replace(student, layers=layers))
+    monkeypatch.setattr("export.verify.run_host_c", lambda *_: np.zeros((20, 1), np.float32))
+    monkeypatch.setattr("export.verify.run_core", lambda *_: np.zeros((20, 1), np.float32))
+    monkeypatch.setattr("sys.argv", ["export", "verify", str(folder), "--count", "20", "--json"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["verify_max_error"] is None
+    assert "do not flash it" in err
