@@ -204,7 +204,13 @@ def render_protocol() -> str:
     ]
     for kind in MESSAGES:
         lines += _message(kind)
-    lines.append("#endif")
+    lines += [
+        "/* Calls X(name, NAME) for every message. */",
+        "#define PROTOCOL_MESSAGES(X) \\",
+        " \\\n".join(f"    X({name}, {name.upper()})" for name in (snake_case(kind.__name__) for kind in MESSAGES)),
+        "",
+        "#endif",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -611,4 +611,22 @@ static inline bool protocol_unpack_exchange_done(const uint8_t *body, size_t siz
     return true;
 }
 
+/* Calls X(name, NAME) for every message. */
+#define PROTOCOL_MESSAGES(X) \
+    X(hello, HELLO) \
+    X(config, CONFIG) \
+    X(arm, ARM) \
+    X(disarm, DISARM) \
+    X(command, COMMAND) \
+    X(heartbeat, HEARTBEAT) \
+    X(hello_reply, HELLO_REPLY) \
+    X(acknowledge, ACKNOWLEDGE) \
+    X(observation, OBSERVATION) \
+    X(action, ACTION) \
+    X(fault_report, FAULT_REPORT) \
+    X(link_statistics, LINK_STATISTICS) \
+    X(sensors, SENSORS) \
+    X(actuate, ACTUATE) \
+    X(exchange_done, EXCHANGE_DONE)
+
 #endif

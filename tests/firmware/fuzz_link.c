@@ -1,0 +1,98 @@
+/* Hostile bytes: everything on stdin goes through link.c as if a host had sent it, with a control period
+ * every 256 bytes. Whatever comes, a drive that nobody armed stays off, and an armed one gets finite
+ * accelerations within the limit. Prints the number of bodies that reached a handler.
+ *
+ *   fuzz_link          never armed: the device's nonces are not foreseeable
+ *   fuzz_link armed    armed again and again by the test itself, not over the link
+ */
+#include "board.h"
+#include "link.h"
+#include "plant.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static uint8_t input[64];
+static size_t input_size;
+static uint32_t frames_sent;
+
+size_t board_link_read(uint8_t *data, size_t size) {
+    const size_t count = input_size < size ? input_size : size;
+    memcpy(data, input, count);
+    input_size = 0;
+    return count;
+}
+
+void board_link_write(const uint8_t *data, size_t size) {
+    if (size == 0 || size > FRAMING_MAXIMUM_FRAME_SIZE || data[size - 1] != 0) {
+        abort();
+    }
+    frames_sent++;
+}
+
+uint32_t board_nonce(void) {
+    static uint32_t nonce = 0x3C6EF35Fu;
+    nonce = nonce * 1664525u + 1013904223u;
+    return nonce;
+}
+
+const char *board_name(void) {
+    return "a name that is longer than the sixteen bytes";
+}
+
+void board_exchange_done(uint32_t tick) {
+    (void)tick;
+}
+
+static void require(bool condition, const char *what) {
+    if (!condition) {
+        (void)printf("violated: %s\n", what);
+        exit(1);
+    }
+}
+
+static void check_period(link_t *link, safety_t *safety, uint32_t tick, bool armed_by_test) {
+    const float observation[5] = {0.1f, 0.0f, 0.0f, -1.0f, 0.0f};
+    const protocol_sensors_t sensors = {.tick = tick, .flags = PROTOCOL_SENSOR_FLAG_REFERENCED};
+    protocol_actuate_t actuate;
+    safety_period(safety, &sensors, observation, &actuate);
+    link_send_fault(link, safety);
+    if (tick % 50u == 0u) {
+        link_send_statistics(link);
+    }
+    require(armed_by_test || actuate.enable == PROTOCOL_ENABLE_OFF, "no drive while disarmed");
+    require(actuate.enable != PROTOCOL_ENABLE_OFF ||
+                (!(actuate.acceleration < 0.0f) && !(actuate.acceleration > 0.0f)),
+            "no acceleration with the drive off");
+    require(actuate.acceleration >= -PLANT_ACCELERATION_LIMIT &&
+                actuate.acceleration <= PLANT_ACCELERATION_LIMIT,
+            "acceleration within its limit");
+    require(actuate.velocity_setpoint >= -PLANT_SPEED_LIMIT && actuate.velocity_setpoint <= PLANT_SPEED_LIMIT,
+            "speed within its limit");
+}
+
+int main(int count, char **arguments) {
+    const bool armed = count > 1 && strcmp(arguments[1], "armed") == 0;
+    const link_identity_t identity = {.policy_digest = (const uint8_t *)"0123456789abcdef0123456789abcdef"};
+    static link_t link;
+    static safety_t safety;
+    uint32_t tick = 0;
+    uint32_t reads = 0;
+    link_start(&link, &identity);
+    safety_start(&safety, true);
+    while ((input_size = fread(input, 1, sizeof input, stdin)) > 0) {
+        link_poll(&link, &safety);
+        if (++reads % 4u == 0u) {
+            check_period(&link, &safety, ++tick, armed);
+            if (armed && safety.state == PROTOCOL_STATE_OFF) {
+                (void)safety_disarm(&safety, 0);
+            }
+            if (armed && safety.state == PROTOCOL_STATE_IDLE) {
+                (void)safety_arm(&safety, true, 1u);
+            }
+        }
+    }
+    require(link.decoder.frames == 0u || frames_sent > 0u, "somebody was answered");
+    (void)printf("%u\n", (unsigned)link.decoder.frames);
+    return 0;
+}
