@@ -38,6 +38,7 @@ class Measurement:
     target: str
     flash_bytes: int
     flash_parts: dict[str, int]
+    self_test_bytes: int
     ram_bytes: int
     stack_bytes: int
     instructions: float
@@ -52,7 +53,8 @@ def measure(folder: Path, policy: SparsePolicy, target: str = "cortex-m4f", opti
     """Compile folder/policy.h for the target, link it, run it on the emulated core.
 
     flash_bytes = text + rodata + data of a firmware that calls policy_step, minus the same firmware with an empty
-    function. ram_bytes: the state and the buffers for one base observation and one action, without the stack.
+    function. self_test_bytes: what a firmware pays on top for calling policy_self_test. ram_bytes: the state and the
+    buffers for one base observation and one action, without the stack.
 
     Raises:
         ExportError: unknown target.
@@ -61,9 +63,11 @@ def measure(folder: Path, policy: SparsePolicy, target: str = "cortex-m4f", opti
     if target not in TARGETS:
         raise ExportError(f"unknown --target {target!r}, expected one of {', '.join(TARGETS)}")
     with tempfile.TemporaryDirectory() as scratch:
-        full, empty, harness = (Path(scratch, name) for name in ("full.elf", "empty.elf", "harness.elf"))
+        names = ("full.elf", "empty.elf", "tested.elf", "harness.elf")
+        full, empty, tested, harness = (Path(scratch, name) for name in names)
         build_core_image(folder, full, "firmware.c", (optimisation, "-DWITH_POLICY"))
         build_core_image(folder, empty, "firmware.c", (optimisation,))
+        build_core_image(folder, tested, "firmware.c", (optimisation, "-DWITH_POLICY", "-DWITH_SELF_TEST"))
         build_core_image(folder, harness, "harness.c", (optimisation,))
         sizes, empty_sizes = section_sizes(full), section_sizes(empty)
         flash = sum(sizes.get(name, 0) - empty_sizes.get(name, 0) for name in _CODE_SECTIONS)
@@ -73,6 +77,7 @@ def measure(folder: Path, policy: SparsePolicy, target: str = "cortex-m4f", opti
             target=target,
             flash_bytes=flash,
             flash_parts=_flash_parts(full, flash),
+            self_test_bytes=sum(section_sizes(tested).get(name, 0) - sizes.get(name, 0) for name in _CODE_SECTIONS),
             ram_bytes=ram,
             stack_bytes=max(call.stack_bytes for call in calls),
             instructions=float(np.mean([call.instructions for call in calls])),

@@ -31,6 +31,8 @@ def test_sparse_student_fits_and_beats_the_dense_teacher(
     assert sum(student.flash_parts.values()) == student.flash_bytes
     assert abs(student.flash_parts["library_and_alignment"]) < 32, "library code was linked"
     assert student.flash_bytes < 2500
+    vectors = compiled.policy.known_observations.nbytes + compiled.policy.known_actions.nbytes
+    assert vectors < student.self_test_bytes < vectors + 300
     assert student.instructions / compiled.policy.kept_weights < 14
     assert student.instructions <= student.instructions_max
 
