@@ -107,8 +107,8 @@ def results_page(summary: dict[str, Any]) -> str:
             f"Commit `{summary['commit'][:12]}`, {summary['machine']}.",
             "## Teacher against student",
             headline(summary),
-            "The teacher's C comes from the same exporter (dense loops). Instructions are exact; flash counts the linked "
-            "function minus an empty program.",
+            "The teacher's C comes from the same exporter (dense loops). Instructions are exact; flash counts the "
+            "linked function minus an empty program.",
             "## Latency",
             latency(summary),
             "Real time on a shared machine with the plant, the firmware and the bridge in three processes.",
@@ -148,7 +148,9 @@ def main() -> None:
     readme, page = render(summary, readme_path.read_text(encoding="utf-8"))
     if arguments.check:
         same = readme == readme_path.read_text(encoding="utf-8") and page == page_path.read_text(encoding="utf-8")
-        sys.exit(0 if same else "error: README.md or docs/results.md differ from docs/results/demo.json; run: make results")
+        sys.exit(
+            0 if same else "error: README.md or docs/results.md differ from docs/results/demo.json; run: make results"
+        )
     stored.parent.mkdir(parents=True, exist_ok=True)
     stored.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     readme_path.write_text(readme, encoding="utf-8")

@@ -70,4 +70,4 @@ def test_torch_never_loads(room: str) -> None:
     import subprocess
 
     program = f"import sys, {room}.__main__; sys.exit('torch' in sys.modules or 'mujoco' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=False).returncode == 0

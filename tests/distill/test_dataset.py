@@ -30,7 +30,7 @@ def test_round_trip_and_same_bytes(tmp_path: Path) -> None:
 
 
 def test_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(DistillError, match="no such file.*distill collect"):
+    with pytest.raises(DistillError, match=r"no such file.*distill collect"):
         read_dataset(tmp_path / "none.safetensors")
 
 
