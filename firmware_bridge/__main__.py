@@ -1,6 +1,5 @@
 """`python -m firmware_bridge`, also installed as `bpd-bridge`: run, report, list, summary."""
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ import tyro
 
 from firmware_bridge.config import ListPorts, Report, Run, Summary
 from firmware_bridge.errors import BridgeError, StopRequested
+from firmware_bridge.log_topics import to_json
 
 Verb = (
     Annotated[Run, tyro.conf.subcommand("run")]
@@ -58,7 +58,7 @@ def _dispatch(config: Any) -> int:
         show = print_ports
     result.setdefault("seconds", time.monotonic() - started)
     if config.json:
-        print(json.dumps(result))
+        print(to_json(result).decode(), flush=True)
     else:
         show(result)
     return 0
@@ -71,7 +71,7 @@ def _run(config: Run) -> int:
     outcome = run(config)
     if outcome.result is not None:
         if config.json:
-            print(json.dumps(outcome.result), flush=True)
+            print(to_json(outcome.result).decode(), flush=True)
         else:
             print_run(outcome.result)
     if isinstance(outcome.error, StopRequested):

@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+import tyro
+
 from firmware_bridge.errors import BridgeError
 
 SIMULATOR_PORT = "sim:"
@@ -58,7 +60,7 @@ class Run:
 class Report:
     """Print what a log says, and draw it."""
 
-    log: Path
+    log: tyro.conf.Positional[Path]
     """run.mcap, or the folder that holds it; a log that was cut off is read up to its last complete chunk."""
     html: Path | None = None
     """Also write a self-contained HTML page here."""

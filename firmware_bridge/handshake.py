@@ -129,19 +129,23 @@ def prepare(conversation: Conversation, mode: Mode, watchdog_periods: int, limit
     )
 
 
-def arm(conversation: Conversation, device_nonce: int, limits: Limits) -> Observation:
-    """Arm; the first ARMED observation, not yet answered: the loop answers it. Raises RefusedError, LinkLostError."""
+def arm(conversation: Conversation, device_nonce: int, limits: Limits) -> tuple[Observation, list[Message]]:
+    """Arm; the first ARMED observation, not yet answered (the loop does that), and the messages that came with it.
+
+    Raises RefusedError, LinkLostError.
+    """
     conversation.session = secrets.randbits(32) | 1  # never 0, which means any
     request = Arm(device_nonce, conversation.session)
     for attempt in range(_ATTEMPTS * _RETRY_PERIODS):
         if attempt % _RETRY_PERIODS == 0:
             conversation.send(request)
         conversation.answer()
-        for message in _receive_observation(conversation, limits):
+        messages = _receive_observation(conversation, limits)
+        for message in messages:
             _check_result(message, request)
         observation = conversation.observation
         if observation is not None and observation.state == State.ARMED:
-            return observation
+            return observation, messages
     raise HandshakeError(
         f"ARM was sent {_ATTEMPTS} times and the device stays in another state than ARMED; "
         "look at the link's error counters with `python -m firmware_bridge report`"

@@ -116,7 +116,7 @@ def _open_serial(port: str, baudrate: int) -> Link:
         raise _open_error(port, error) from error
     descriptor = handle.fileno()
     pseudo = os.ttyname(descriptor).startswith("/dev/pts/")
-    _keep_dtr_on_close(descriptor)
+    _configure_terminal(descriptor)
     return Link(handle, descriptor, port, None if pseudo else baudrate)
 
 
@@ -128,14 +128,13 @@ def _open_error(port: str, error: Exception) -> LinkError:
         return PortBusyError(
             f"port {port}: permission denied; add yourself to its group (often dialout) and log in again"
         )
-    return LinkError(f"port {port}: cannot open as a serial port ({error}); {existing_ports_text()}")
+    return LinkError(f"port {port}: cannot open as a serial port ({error}); {existing_ports_text()}; pass one, or sim:")
 
 
-def _keep_dtr_on_close(descriptor: int) -> None:
+def _configure_terminal(descriptor: int) -> None:
+    attributes: list[Any] = termios.tcgetattr(descriptor)
     # HUPCL makes the kernel drop DTR on close and raise it on open; boards that couple DTR to reset would restart.
-    try:
-        attributes: list[Any] = termios.tcgetattr(descriptor)
-        attributes[2] &= ~termios.HUPCL
-        termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
-    except termios.error:
-        return  # no modem lines on this port: nothing to keep
+    attributes[2] &= ~termios.HUPCL
+    # pyserial leaves VMIN at 0, where an empty read means both "nothing yet" and "gone". At 1 it only means gone.
+    attributes[6][termios.VMIN] = 1
+    termios.tcsetattr(descriptor, termios.TCSANOW, attributes)

@@ -35,16 +35,17 @@ class LoopSettings:
 
 
 def control_loop(
-    conversation: Conversation, first: Observation, settings: LoopSettings, history: History | None, tally: Tally
+    conversation: Conversation, messages: list[Message], settings: LoopSettings, history: History | None, tally: Tally
 ) -> None:
-    """Run from the first ARMED observation (unanswered) for `settings.periods` control periods.
+    """Run for `settings.periods` control periods from the first ARMED observation, the newest one in `messages`.
 
     Returns with the last observation unanswered: the caller brakes and answers. `history` is None in device mode.
     Raises DeviceFaultError (the device left ARMED), LinkLostError, RecorderError, HostPolicyError, StopRequested.
     """
-    messages: list[Message] = []
-    observations: list[Observation] = [first]
+    observations = [message for message in messages if isinstance(message, Observation)][-1:]
+    first_tick = observations[-1].tick
     last_seen = time.monotonic()
+    ended = False
     while True:
         if observations:
             last_seen = time.monotonic()
@@ -53,15 +54,17 @@ def control_loop(
             newest = observations[-1]
             if newest.state != State.ARMED:
                 raise _fault(conversation, newest)
-            if (newest.tick - first.tick) & 0xFFFF_FFFF >= settings.periods:
-                return
-            _answer(newest, conversation, settings.mode, history, tally)
+            ended = (newest.tick - first_tick) & 0xFFFF_FFFF >= settings.periods
+            if not ended:
+                _answer(newest, conversation, settings.mode, history, tally)
         elif time.monotonic() - last_seen > settings.silence_s:
             raise silence_error(conversation, settings.silence_s)
         # The device's ACTION often comes in the same read as its OBSERVATION: compared once ours is computed.
         for message in messages:
             if isinstance(message, Action):
                 tally.device_action(message)
+        if ended:
+            return
         conversation.recorder.check()
         messages = conversation.receive(0.05)
         observations = [message for message in messages if isinstance(message, Observation)]

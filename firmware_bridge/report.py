@@ -78,7 +78,7 @@ def make_report(config: Report) -> dict[str, Any]:
         "policy_digest": log.session.get("policy_digest", ""),
         "device": log.session.get("device", {}).get("board", ""),
         "started": log.session.get("started", ""),
-        "steps": len(trajectory.time_s),
+        "steps": stages["total"]["n"],  # the run ended on one more ARMED observation, which nobody answered
         "upright_fraction_last_3s": _upright(trajectory),
         "latency_us": stages["total"],
         "stages_us": stages,

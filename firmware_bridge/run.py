@@ -51,6 +51,7 @@ class _Session:
         self.folder = folder
         self.recorder = recorder
         self.tally = Tally(folder.period_us)
+        self.armed = False
         self.baseline: LinkCounters | None = None
         self.counters: LinkCounters | None = None
         self.faults: list[dict[str, Any]] = []
@@ -83,7 +84,7 @@ def run(config: Run) -> Outcome:
                 _converse(session, port, signals)
         except (BridgeError, StopRequested, OSError) as error:
             outcome.error = error
-        if session.baseline is None and outcome.error is not None:
+        if not session.armed and outcome.error is not None:
             _close_quietly(session.recorder)
             raise outcome.error
         if outcome.error is None and signals.requested is not None:
@@ -113,13 +114,15 @@ def _converse(session: _Session, port: str, signals: StopSignals) -> None:
             recorder.start(_session_record(session, reply))
             mode = Mode[config.mode.upper()]
             prepare(conversation, mode, config.watchdog_periods, limits)
-            session.baseline = conversation.counters()
             conversation.faults.clear()
             periods = max(1, round(config.duration_s * 1e6 / folder.period_us))
             settings = LoopSettings(mode, periods, silence_s)
             with quiet_interpreter():
-                first = arm(conversation, reply.device_nonce, limits)
-                control_loop(conversation, first, settings, session.history, session.tally)
+                first, messages = arm(conversation, reply.device_nonce, limits)
+                session.armed = True
+                session.baseline = conversation.counters()
+                _event(recorder, "armed", f"session {conversation.session:#010x} at tick {first.tick}")
+                control_loop(conversation, messages, settings, session.history, session.tally)
         except (BridgeError, StopRequested, OSError) as error:
             _event(recorder, "stopping", str(error))
             raise

@@ -55,8 +55,8 @@ class Tally:
         if self._host_ticks[slot] == message.observation_tick:
             self.shadow_compared += 1
             difference = abs(self._host_actions[slot] - message.action)
-            # `not <=` lets a NaN from the device count as the largest difference instead of vanishing in max().
-            if not difference <= self.shadow_difference:
+            # A NaN counts as the largest difference and stays: max() would lose it.
+            if difference > self.shadow_difference or math.isnan(difference):
                 self.shadow_difference = difference
 
     @property

@@ -1,8 +1,15 @@
+import os
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from export.compile import compile_student
 from export.student_file import Layer, Student, write_student
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parent))  # fake_device.py lies beside the tests
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,138 @@
+"""The real firmware, built for the host, on the simulated plant: `--port sim:`."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from firmware_bridge.config import Run
+from firmware_bridge.errors import BridgeError, MismatchError, SimulatorError
+from firmware_bridge.read_log import read_log
+from firmware_bridge.run import run
+from firmware_bridge.simulated_port import build_host_image
+
+if not any(shutil.which(name) for name in (os.environ.get("CC", ""), "cc", "gcc", "clang") if name):
+    if os.environ.get("CI") == "true":
+        pytest.fail("no C compiler", pytrace=False)
+    pytest.skip("no C compiler: install gcc", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def image(policy_folder, tmp_path_factory):
+    return build_host_image(policy_folder, tmp_path_factory.mktemp("image"))
+
+
+def _lockstep(policy_folder, image, log, mode, **changes):
+    outcome = run(
+        Run(
+            **{
+                "port": "sim:",
+                "policy": policy_folder,
+                "log": log,
+                "mode": mode,
+                "clock": "lockstep",
+                "image": image,
+                "duration_s": 4.0,
+                **changes,
+            }
+        )
+    )
+    assert outcome.error is None
+    return outcome.result
+
+
+def test_host_and_device_give_the_same_trajectory_in_lockstep(policy_folder, image, tmp_path):
+    host = _lockstep(policy_folder, image, tmp_path / "host", "host")
+    device = _lockstep(policy_folder, image, tmp_path / "device", "device")
+    for result in (host, device):
+        assert result["steps"] == 200
+        assert (result["crc_errors"], result["lost"], result["deadline_misses"]) == (0, 0, 0)
+        assert result["simulator"]["missed_exchanges"] == 0
+        assert len(result["trajectory_sha256"]) == 64
+    assert host["trajectory_sha256"] == device["trajectory_sha256"]
+    # The trajectory depends on the seed of the plant or on the policy, or the comparison would prove nothing.
+    logs = [read_log(tmp_path / mode).values("/observation") for mode in ("host", "device")]
+    actions = [[value["applied_action"] for value in log if value["state"] == 2] for log in logs]
+    assert actions[0] == actions[1]
+    assert len(set(actions[0])) > 50
+
+
+def test_shadow_agrees_to_the_bit_on_every_action(policy_folder, image, tmp_path):
+    result = _lockstep(policy_folder, image, tmp_path, "shadow")
+    assert result["shadow"] == {"compared": 200, "max_difference": 0.0}
+
+
+def test_real_time_run_is_clean(policy_folder, image, tmp_path):
+    config = Run(port="sim:", policy=policy_folder, log=tmp_path, image=image, duration_s=1.0, watchdog_periods=10)
+    outcome = run(config)
+    assert outcome.error is None
+    assert outcome.result["steps"] + outcome.result["simulator"]["late_actuations"] >= 45
+    assert (outcome.result["crc_errors"], outcome.result["faults"]) == (0, [])
+
+
+def test_image_with_another_policy_is_refused_by_name(make_policy, image, tmp_path):
+    other = make_policy(seed=5)
+    with pytest.raises(MismatchError, match=r"policy digest differs: the device 'host.*python -m hardware build"):
+        run(Run(port="sim:", policy=other, log=tmp_path, image=image, clock="lockstep"))
+    assert not (tmp_path / "run.mcap").exists()
+
+
+def test_missing_or_broken_image(policy_folder, tmp_path):
+    with pytest.raises(BridgeError, match="no such file; build it with"):
+        run(Run(port="sim:", policy=policy_folder, log=tmp_path, image=tmp_path / "firmware"))
+    broken = tmp_path / "firmware"
+    broken.write_bytes(b"\x00")
+    broken.chmod(0o755)
+    with pytest.raises((SimulatorError, BridgeError)) as caught:
+        run(Run(port="sim:", policy=policy_folder, log=tmp_path, image=broken))
+    assert "\n" not in str(caught.value)
+
+
+def _children(pid):
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = status.read_text()
+        except OSError:
+            continue
+        if f"\nPPid:\t{pid}\n" in text:
+            child = int(status.parent.name)
+            found += [child, *_children(child)]
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_brakes_and_leaves_no_process_behind(number, policy_folder, image, tmp_path):
+    command = [sys.executable, "-m", "firmware_bridge", "run", "--port", "sim:", "--image", str(image)]
+    command += ["--policy", str(policy_folder), "--log", str(tmp_path), "--json", "--duration-s", "1000"]
+    command += ["--watchdog-periods", "10"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not _armed(tmp_path):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        children = _children(process.pid)
+        assert len(children) >= 2  # the simulator and its firmware
+        process.send_signal(number)
+        out, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert errors.count("\n") == 1
+    result = json.loads(out)
+    assert result["stop"]["confirmed"]
+    assert result["stop"]["state"] == "IDLE"
+    assert read_log(tmp_path).complete
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
+def _armed(folder):
+    try:
+        return len(read_log(folder).values("/command")) > 5
+    except BridgeError:
+        return False
