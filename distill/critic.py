@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 
 import torch
@@ -44,15 +43,7 @@ class TwinCritic(torch.nn.Module):
         return hidden[..., 0]
 
 
-def target_copy(module: torch.nn.Module) -> torch.nn.Module:
-    """A frozen copy that `follow` moves."""
-    clone = copy.deepcopy(module)
-    for parameter in clone.parameters():
-        parameter.requires_grad_(False)
-    return clone
-
-
-def follow(target: torch.nn.Module, source: torch.nn.Module, tau: float) -> None:
+def follow(target: list[torch.Tensor], source: list[torch.Tensor], tau: float) -> None:
     """Polyak averaging: target += tau (source - target)."""
     with torch.no_grad():
-        torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
+        torch._foreach_lerp_(target, source, tau)

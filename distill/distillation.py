@@ -112,21 +112,22 @@ class Distillation:
         """The student file's content for one masked network."""
         chain = masked.chain()
         layers = []
-        for index, ((weight, bias), sparse) in enumerate(zip(chain, bayesian.sparse_layers(), strict=True)):
+        posterior = zip(chain, bayesian.layer_mean, bayesian.log_alphas(), strict=True)
+        for index, ((weight, bias), mean, alpha) in enumerate(posterior):
             layers.append(
                 Layer(
                     weight=weight.numpy(),
                     bias=bias.numpy(),
                     activation="tanh" if index == len(chain) - 1 else "relu",
-                    mean=sparse.mean.detach().numpy().copy(),
-                    log_alpha=sparse.log_alpha().numpy().copy(),
+                    mean=mean.numpy().copy(),
+                    log_alpha=alpha.numpy().copy(),
                 )
             )
         recorded = {
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self.config).items()
             if key not in ("out", "json", "teacher", "dataset")  # where files lie must not change the bytes
-        }
+        } | {"teacher_parameters": self.teacher.parameters}
         return Student(
             layers=tuple(layers),
             observation_mean=normaliser.mean,
@@ -199,11 +200,12 @@ def distil(config: TrainConfig) -> dict[str, Any]:
         progress.stage("train", config.iterations)
         weights_total = sum(a * b for a, b in itertools.pairwise(sizes))
         while training.iteration < config.iterations:
-            loss = training.step(replay)
+            training.step(replay)
             if training.iteration % config.round_iterations == 0:
-                if not bool(torch.isfinite(loss)):
+                loss = training.error
+                if not math.isfinite(loss):
                     raise DistillError(
-                        f"train: the loss became {float(loss)} at iteration {training.iteration}, expected a finite "
+                        f"train: the loss became {loss} at iteration {training.iteration}, expected a finite "
                         "number; lower --learning-rate"
                     )
                 student = run.as_student(
@@ -213,8 +215,8 @@ def distil(config: TrainConfig) -> dict[str, Any]:
                 row = {"iteration": training.iteration, "kept_weights": alive, "density": alive / weights_total}
                 if driven:
                     row["return_mean"] = drive(student)
-                run.curve.append({**row, "loss": float(loss)})
-                progress.show(loss=float(loss), density=row["density"], mean_return=row.get("return_mean"))
+                run.curve.append({**row, "loss": loss})
+                progress.show(loss=loss, density=row["density"], mean_return=row.get("return_mean"))
             progress.advance(1)
         clock.mark("train")
 

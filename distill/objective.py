@@ -33,7 +33,7 @@ def annealed(iteration: int, iterations: int) -> float:
     return min(2.0, 4.0 * iteration / iterations)
 
 
-def student_loss(
+def student_step(
     student: BayesianStudent,
     batch: Batch,
     generator: torch.Generator,
@@ -41,14 +41,22 @@ def student_loss(
     kl_weight: float,
     critic: TwinCritic | None = None,
     value_weight: float = 0.0,
-) -> torch.Tensor:
-    """Scalar loss of the student; `kl_weight` is eta / |D|, `value_weight` is h (ignored without a critic)."""
-    actions = student(batch.observations, generator)
-    loss = torch.mean((actions - batch.teacher_actions) ** 2) + kl_weight * student.kl()
+) -> float:
+    """Fill the student's gradients from one minibatch; returns the squared error.
+
+    `kl_weight` is eta / |D|, `value_weight` is h (ignored without a critic). The critic's weights get no gradient.
+    """
+    actions = student.act(batch.observations, generator)
+    difference = actions - batch.teacher_actions
+    gradient = difference * (2.0 / difference.numel())
     if critic is not None and value_weight > 0.0:
-        values = critic.first(batch.observations, actions)
-        loss = loss - value_weight / values.detach().abs().mean().clamp_min(1e-8) * values.mean()
-    return loss
+        probed = actions.clone().requires_grad_()
+        values = critic.first(batch.observations, probed)
+        scale = value_weight / float(values.detach().abs().mean().clamp_min(1e-8))
+        (by_action,) = torch.autograd.grad(values.mean(), probed)
+        gradient -= scale * by_action
+    student.backward(gradient, kl_weight)
+    return float(torch.dot(difference.view(-1), difference.view(-1))) / difference.numel()
 
 
 def critic_loss(
@@ -65,7 +73,7 @@ def critic_loss(
     The critics learn from the executed actions; the target student's own weight noise smooths the target.
     """
     with torch.no_grad():
-        next_actions = student_target(batch.next_observations, generator)
+        next_actions = student_target.act(batch.next_observations, generator)
         next_values = critic_target(batch.next_observations, next_actions).min(dim=0).values
         target = batch.rewards + gamma * (1.0 - batch.terminated) * next_values
     values = critic(batch.observations, batch.executed_actions)

@@ -6,14 +6,15 @@ iterations, `finetune` trains the survivors, `select` picks what is shipped. doc
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from .critic import TwinCritic, follow, target_copy
-from .objective import annealed, critic_loss, student_loss
+from .critic import TwinCritic, follow
+from .objective import annealed, critic_loss, student_step
 from .replay import Replay
 from .student import BayesianStudent, MaskedStudent
 
@@ -43,21 +44,20 @@ class BayesianTraining:
         self.student = BayesianStudent(sizes, self.generator)
         self.optimiser = torch.optim.Adam(self.student.parameters(), lr=numbers.learning_rate, fused=True)
         self.iteration = 0
+        self.error = 0.0
         self.critic: TwinCritic | None = None
         if numbers.value_weight > 0.0:
             self.critic = TwinCritic(sizes[0] + sizes[-1], self.generator)
             self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=3e-4, fused=True)
-            self.critic_target = target_copy(self.critic)
-            self.student_target = target_copy(self.student)
+            self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
+            self.student_target = self.student.copy()
 
-    def step(self, replay: Replay) -> torch.Tensor:
-        """One iteration on one minibatch; returns the student's loss (detached), or the critic's between its steps."""
+    def step(self, replay: Replay) -> None:
+        """One iteration on one minibatch; `self.error` keeps the squared error of the student's newest step."""
         numbers = self.numbers
         batch = replay.sample(numbers.batch, self.generator, transitions=self.critic is not None)
         self.iteration += 1
         if self.critic is not None:
-            assert isinstance(self.critic_target, TwinCritic)
-            assert isinstance(self.student_target, BayesianStudent)
             loss = critic_loss(
                 self.critic, self.critic_target, self.student_target, batch, self.generator, gamma=numbers.gamma
             )
@@ -65,8 +65,8 @@ class BayesianTraining:
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation
             self.critic_optimiser.step()
             if self.iteration % 2:  # TD3: the actor and the targets move every second step
-                return loss.detach()
-        loss = student_loss(
+                return
+        self.error = student_step(
             self.student,
             batch,
             self.generator,
@@ -74,13 +74,10 @@ class BayesianTraining:
             critic=self.critic,
             value_weight=numbers.value_weight,
         )
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation
         self.optimiser.step()
         if self.critic is not None:
-            follow(self.critic_target, self.critic, numbers.tau)
-            follow(self.student_target, self.student, numbers.tau)
-        return loss.detach()
+            follow(list(self.critic_target.parameters()), list(self.critic.parameters()), numbers.tau)
+            follow(self.student_target.parameters(), self.student.parameters(), numbers.tau)
 
 
 def fine_tune(
@@ -107,4 +104,5 @@ def fine_tune(
         loss = torch.mean((masked(batch.observations) - batch.teacher_actions) ** 2)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation
+        masked.keep_pruned()
         optimiser.step()

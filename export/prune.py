@@ -20,7 +20,7 @@ def prune(student: Student, threshold: float | None = None) -> Pruned:
     """Return the student pruned at `threshold`.
 
     Without a threshold, or with the stored one, the stored `weight` is taken as it is: it is already zero where
-    pruned and fine-tuned elsewhere. Any other threshold keeps `mean` where log_alpha <= threshold.
+    pruned and fine-tuned elsewhere. Any other threshold keeps `mean` where log_alpha < threshold.
 
     Raises:
         ExportError: the threshold is no number, or the file holds no posterior to prune.
@@ -48,4 +48,4 @@ def prune(student: Student, threshold: float | None = None) -> Pruned:
 def _prune_layer(layer: Layer, threshold: float) -> Layer:
     if layer.mean is None or layer.log_alpha is None:
         return layer
-    return replace(layer, weight=np.where(layer.log_alpha <= threshold, layer.mean, np.float32(0)))
+    return replace(layer, weight=np.where(layer.log_alpha < threshold, layer.mean, np.float32(0)))

@@ -6,7 +6,7 @@ import torch
 from scipy.integrate import quad
 from scipy.special import dawsn
 
-from distill.priors import log_alpha, log_uniform_kl
+from distill.priors import log_alpha, log_uniform_kl, log_uniform_kl_gradient
 
 
 def exact_kl(alpha: float) -> float:
@@ -27,6 +27,16 @@ def test_gradient_matches_finite_differences() -> None:
     mean = torch.randn(3, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     log_sigma = torch.randn(3, 4, generator=generator, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(log_uniform_kl, (mean, log_sigma), eps=1e-6, atol=1e-6)
+    expected = torch.autograd.grad(log_uniform_kl(mean, log_sigma), (mean, log_sigma))
+    written = log_uniform_kl_gradient(mean.detach(), log_sigma.detach())
+    assert torch.allclose(written[0], expected[0], rtol=1e-9)
+    assert torch.allclose(written[1], expected[1], rtol=1e-9)
+
+
+def test_written_gradient_is_zero_where_log_alpha_is_clipped() -> None:
+    by_mean, by_log_sigma = log_uniform_kl_gradient(torch.tensor([0.0, 1.0]), torch.tensor([0.0, -9.0]))
+    assert by_mean.tolist() == [0.0, 0.0]
+    assert by_log_sigma.tolist() == [0.0, 0.0]
 
 
 def test_log_alpha_is_clipped_and_survives_zero_means() -> None:
