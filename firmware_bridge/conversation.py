@@ -16,7 +16,7 @@ from firmware_bridge.signals import StopSignals
 from hardware.codec import decode_body
 from hardware.errors import ProtocolError
 from hardware.framing import FrameDecoder, SequenceCounter, encode_frame
-from hardware.protocol import FaultReport, Heartbeat, LinkStatistics, Message, Observation
+from hardware.protocol import FaultReport, Heartbeat, HelloReply, LinkStatistics, Message, Observation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Conversation:
 
     `first_ns`, `last_ns`, `decoded_ns` are the stamps of the newest message of the last `receive` (see `latency`).
     `observation` is the newest one seen, `unanswered` True until `answer` or `write` followed it. `session` is
-    carried by heartbeats; 0 before arming.
+    carried by heartbeats; 0 before arming. `reply` is the newest HELLO_REPLY: its nonce is the valid one.
     """
 
     def __init__(self, link: Link, recorder: Recorder, stop: StopSignals | None = None) -> None:
@@ -50,6 +50,7 @@ class Conversation:
         self.unanswered = False
         self.statistics: LinkStatistics | None = None
         self.statistics_count = 0
+        self.reply: HelloReply | None = None
         self.faults: list[FaultReport] = []
         self.bytes_received = 0
         self.first_ns = self.last_ns = self.decoded_ns = 0
@@ -153,6 +154,8 @@ class Conversation:
         if isinstance(message, Observation):
             self.observation = message
             self.unanswered = True
+        elif isinstance(message, HelloReply):
+            self.reply = message
         elif isinstance(message, LinkStatistics):
             self.statistics = message
             self.statistics_count += 1

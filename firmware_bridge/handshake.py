@@ -129,15 +129,16 @@ def prepare(conversation: Conversation, mode: Mode, watchdog_periods: int, limit
     )
 
 
-def arm(conversation: Conversation, device_nonce: int, limits: Limits) -> tuple[Observation, list[Message]]:
+def arm(conversation: Conversation, reply: HelloReply, limits: Limits) -> tuple[Observation, list[Message]]:
     """Arm; the first ARMED observation, not yet answered (the loop does that), and the messages that came with it.
 
     Raises RefusedError, LinkLostError.
     """
     conversation.session = secrets.randbits(32) | 1  # never 0, which means any
-    request = Arm(device_nonce, conversation.session)
     for attempt in range(_ATTEMPTS * _RETRY_PERIODS):
         if attempt % _RETRY_PERIODS == 0:
+            # The newest reply's nonce: a HELLO that was sent twice made the first one's worthless.
+            request = Arm((conversation.reply or reply).device_nonce, conversation.session)
             conversation.send(request)
         conversation.answer()
         messages = _receive_observation(conversation, limits)

@@ -118,7 +118,7 @@ def _converse(session: _Session, port: str, signals: StopSignals) -> None:
             periods = max(1, round(config.duration_s * 1e6 / folder.period_us))
             settings = LoopSettings(mode, periods, silence_s)
             with quiet_interpreter():
-                first, messages = arm(conversation, reply.device_nonce, limits)
+                first, messages = arm(conversation, reply, limits)
                 session.armed = True
                 session.baseline = conversation.counters()
                 _event(recorder, "armed", f"session {conversation.session:#010x} at tick {first.tick}")

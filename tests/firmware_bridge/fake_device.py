@@ -74,6 +74,7 @@ class FakeDevice:
         self.state = State.UNHOMED
         self.fault = Fault.NONE
         self.session = 0
+        self.nonce = 76
         self.mode = Mode.HOST
         self.tick = 0
         self.armed_tick = None
@@ -195,16 +196,16 @@ class FakeDevice:
 
     def _react(self, sequence, message):
         if isinstance(message, Hello):
+            self.nonce += 1
             version = self.options["protocol_version"]
-            head = (version, message.host_nonce, 77, SCHEMA_HASH, self.options["period_us"], 5, 5)
+            head = (version, message.host_nonce, self.nonce, SCHEMA_HASH, self.options["period_us"], 5, 5)
             self._send(HelloReply(*head, self.digest, "fake", 20.0))
         elif isinstance(message, Config):
             self.mode = Mode(message.mode)
             self._send(Acknowledge(message.TYPE, sequence, Result.OK))
         elif isinstance(message, Arm):
-            result = self.options["arm_result"]
+            result = self.options["arm_result"] if message.device_nonce == self.nonce else Result.BAD_NONCE
             if result == Result.OK:
-                assert message.device_nonce == 77
                 self.state, self.session = State.ARMED, message.session
             self._send(Acknowledge(message.TYPE, sequence, result))
         elif isinstance(message, Disarm):

@@ -24,7 +24,18 @@ from firmware_bridge.log_topics import to_json
 from firmware_bridge.policy_folder import open_policy_folder
 from firmware_bridge.read_log import read_log
 from firmware_bridge.run import run
-from hardware.protocol import Arm, Command, Disarm, Heartbeat, LinkStatistics, Mode, Observation, Result, State
+from hardware.protocol import (
+    Arm,
+    Command,
+    Disarm,
+    Heartbeat,
+    HelloReply,
+    LinkStatistics,
+    Mode,
+    Observation,
+    Result,
+    State,
+)
 
 
 @pytest.fixture
@@ -138,6 +149,21 @@ def test_refused_arm_says_why(digest, policy_folder, tmp_path):
         run(_config(device, policy_folder, tmp_path))
     assert "SELF_TEST_FAILED" in str(caught.value)
     assert device.of_type(Disarm)
+
+
+def test_late_answer_to_a_repeated_hello_does_not_spoil_the_nonce(digest, policy_folder, tmp_path):
+    late = []
+
+    def delay_first_reply(since, message, frame):
+        if isinstance(message, HelloReply) and not late:
+            late.append(frame)
+            return None
+        return late[0] + frame if isinstance(message, HelloReply) else frame
+
+    with FakeDevice(digest, mangle=delay_first_reply) as device:
+        outcome = run(_config(device, policy_folder, tmp_path))
+    assert outcome.error is None
+    assert device.nonce == 78
 
 
 def test_device_that_is_never_homed(digest, policy_folder, tmp_path):
