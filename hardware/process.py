@@ -48,6 +48,7 @@ class FirmwareProcess:
         self.plant, plant_child = socket.socketpair()
         master, self._slave = os.openpty()
         tty.setraw(self._slave)
+        self._terminal = os.ttyname(self._slave)  # asked now: a pty whose firmware died has no name any more
         command = [str(image.resolve()), "--link-fd", str(master), "--plant-fd", str(plant_child.fileno())]
         if lockstep:
             command.append("--lockstep")
@@ -73,7 +74,7 @@ class FirmwareProcess:
     def __enter__(self) -> FirmwareProcess:
         try:
             temporary = self.link.with_name(f".{self.link.name}.{os.getpid()}")
-            temporary.symlink_to(os.ttyname(self._slave))
+            temporary.symlink_to(self._terminal)
             os.replace(temporary, self.link)
         except OSError as error:
             self._end()
@@ -84,7 +85,7 @@ class FirmwareProcess:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         with suppress(OSError):
-            if os.readlink(self.link) == os.ttyname(self._slave):
+            if os.readlink(self.link) == self._terminal:
                 self.link.unlink()
         self._end()
 

@@ -95,7 +95,9 @@ class Host:
         while len(self.inbox) == size:
             ready, _, _ = select.select([self.port], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, "the device said nothing"
-            for body in self.decoder.feed(os.read(self.port, 4096)):
+            data = os.read(self.port, 4096)
+            assert data, "the device hung up"
+            for body in self.decoder.feed(data):
                 message = decode_body(body)[1]
                 self.inbox.append(message)
                 for kind, box in (
