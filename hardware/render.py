@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import HardwareError
 from .plants.cart_rail import CartRailPlant
+from .protocol import Enable
 
 
 class Renderer:
@@ -22,7 +25,7 @@ class Renderer:
         """Open an EGL context.
 
         Raises:
-            RuntimeError: when no EGL driver is found; names the Debian packages that bring one.
+            HardwareError: when no EGL driver is found; names the Debian packages that bring one.
         """
         os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
         import mujoco
@@ -37,7 +40,7 @@ class Renderer:
             self._scene: Any = mujoco.MjvScene(plant.model, maxgeom=100)
             self._target: Any = mujoco.MjrContext(plant.model, mujoco.mjtFontScale.mjFONTSCALE_150)
         except Exception as error:  # whatever the GL loader raises, the cure is the same
-            raise RuntimeError(
+            raise HardwareError(
                 f"rendering: no EGL context ({error}), expected libegl1 and a Mesa driver; "
                 "install them with: apt-get install libegl1 libgl1-mesa-dri"
             ) from error
@@ -68,3 +71,58 @@ class Renderer:
     def close(self) -> None:
         """Free the context."""
         self._context.free()
+
+
+def strobe(plant: CartRailPlant, states: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """One picture (height, width, 3) of several moments: the last one solid, the earlier ones ever fainter.
+
+    states (n, 4): cart position [m], rod angle [rad, 0 upright], and their speeds (not used).
+    """
+    renderer = Renderer(plant)
+    moving = [index for index in range(plant.model.ngeom) if plant.model.geom_bodyid[index] > 0]
+    colours = plant.model.geom_rgba[moving].copy()
+    try:
+        plant.model.geom_rgba[moving, 3] = 0.0
+        picture = renderer.picture().astype(np.float64)
+        plant.model.geom_rgba[moving] = colours
+        empty = picture.copy()
+        for index, state in enumerate(states):
+            plant.reset(float(state[0]), float(state[1]))
+            frame = renderer.picture().astype(np.float64)
+            share = 1.0 if index == len(states) - 1 else 0.2 + 0.4 * index / len(states)
+            changed = np.abs(frame - empty).max(axis=2, keepdims=True) > 12.0
+            picture = np.where(changed, (1.0 - share) * picture + share * frame, picture)
+    finally:
+        plant.model.geom_rgba[moving] = colours
+        renderer.close()
+    return picture.astype(np.uint8)
+
+
+def strobe_file(trajectory: Path, out: Path, moments: int = 14) -> int:
+    """Draw the driven part of a trajectory file (hardware/trajectory.py) as a PNG; returns the moments shown.
+
+    Raises:
+        HardwareError: no such file, another format, or a run in which the drive was never on.
+    """
+    import imageio.v3 as imageio
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    hint = "record one with: python -m hardware simulate --trajectory FILE, or make bridge"
+    try:
+        tensors = load_file(trajectory)
+        driven = tensors["state"][tensors["enable"] == Enable.DRIVE]
+    except (SafetensorError, OSError, KeyError, IndexError) as error:
+        raise HardwareError(
+            f"trajectory {trajectory}: cannot be read ({error}), expected a recorded run; {hint}"
+        ) from error
+    if len(driven) == 0 or driven.shape[1:] != (4,) or not np.all(np.isfinite(driven)):
+        raise HardwareError(f"trajectory {trajectory}: holds no driven period with a finite state; {hint}")
+    # The swing-up is quick and the balance slow: moments lie closer together at the start.
+    rows = np.unique(((np.linspace(0.0, 1.0, moments) ** 1.7) * (len(driven) - 1)).astype(int))
+    picture = strobe(CartRailPlant(), driven[rows])
+    partial = out.with_name(f".{out.name}.part")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    imageio.imwrite(partial, picture, extension=".png")
+    os.replace(partial, out)
+    return len(rows)

@@ -7,7 +7,7 @@ typedef struct {
     float lowest;
 } policy_sparse_layer_t;
 
-/* output[r] = max(lowest, biases[r] + sum of values * input[columns]) for CSR rows that hold counts[r]
+/* output[r] = max(lowest, sum of values * input[columns] + biases[r]) for CSR rows that hold counts[r]
  * weights, at least one. The switch jumps into the unrolled loop: a short row pays for its weights and
  * nothing else. */
 POLICY_KERNEL void policy_sparse(const policy_sparse_layer_t *layer, const float *input, float *output) {
@@ -18,7 +18,7 @@ POLICY_KERNEL void policy_sparse(const policy_sparse_layer_t *layer, const float
     const float *const biases_end = biases + layer->rows;
     const float lowest = layer->lowest;
     do {
-        float sum = *biases++;
+        float sum = 0.0f;
         uint32_t left = *counts++;
         switch (left & 7u) {
             do {
@@ -42,6 +42,8 @@ POLICY_KERNEL void policy_sparse(const policy_sparse_layer_t *layer, const float
                 sum += *values++ * input[*columns++];
             } while (left > 8u);
         }
+        /* The bias last: folded normalisers make it large, and the sum rounds at its own size until then. */
+        sum += *biases++;
         /* Written so that NaN passes. */
         *output++ = sum < lowest ? lowest : sum;
     } while (biases != biases_end);

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hardware.drive import DriveLimit
 from hardware.environment import CartRailEnvironment, wrap_angle
+from hardware.errors import HardwareError
 from hardware.observe import Observer, rod_sin_cos
 from hardware.plants.cart_rail import CART_RAIL, CartRailParameters, CartRailPlant
 
@@ -180,7 +181,7 @@ def test_renders_a_picture() -> None:
     environment.reset(seed=0)
     try:
         picture = environment.render()
-    except RuntimeError as error:
+    except HardwareError as error:
         pytest.skip(f"no EGL here: {error}")
     assert picture is not None
     assert picture.shape == (480, 1280, 3)
