@@ -34,6 +34,9 @@ def _figure(rows: int, height: float) -> tuple[Any, Any]:
 def trajectory_svg(time_s: Array, angle_rad: Array, position_m: Array, action: Array, salt: str = "trajectory") -> str:
     """Rod angle, cart position and applied action over time; all arrays (n,), NaN where nothing is known."""
     figure, axes = _figure(3, 6.0)
+    # A rod that passes the bottom jumps from pi to -pi: a hole in the line, not a stroke across the figure.
+    jumps = np.abs(np.diff(angle_rad, prepend=angle_rad[:1])) > np.pi
+    angle_rad = np.where(jumps, np.nan, angle_rad)
     for axis, values, label in zip(
         axes,
         (angle_rad, position_m, action),

@@ -5,7 +5,6 @@ import math
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from firmware_bridge import figures, page
@@ -13,7 +12,7 @@ from firmware_bridge.config import Report
 from firmware_bridge.figures import Array
 from firmware_bridge.latency import STAGES, Percentiles, StageHistograms
 from firmware_bridge.read_log import Log, number, read_log
-from firmware_bridge.tables import latency_text, two_columns
+from firmware_bridge.tables import console, latency_text, two_columns
 from firmware_bridge.tally import UPRIGHT_LIMIT_RAD, UPRIGHT_WINDOW_S
 from hardware.protocol import State
 
@@ -93,14 +92,14 @@ def make_report(config: Report) -> dict[str, Any]:
 
 def print_report(result: dict[str, Any]) -> None:
     """Terminal tables of `make_report`'s result."""
-    console = Console()
-    console.print(two_columns(f"log {result['log']}", _rows(result)))
+    out = console()
+    out.print(two_columns(f"log {result['log']}", _rows(result)))
     table = Table("stage", "n", "p50", "p99", "p99.9", "max", title="latency [us]", title_justify="left")
     for row in _stage_rows(result):
         table.add_row(*row)
-    console.print(table)
+    out.print(table)
     if "html" in result:
-        console.print(f"page written to {result['html']}")
+        out.print(f"page written to {result['html']}")
 
 
 def _upright(trajectory: Trajectory) -> float:

@@ -19,6 +19,7 @@ PORT_NAME = "sim:"
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
 _BUILD_TIMEOUT_S = 120.0
+_PATIENCE_S = 20.0  # a bridge that was killed answers nothing: the simulator then ends by itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,8 @@ class SimulatedPort:
         self._stderr_path = Path(self._folder.name) / "stderr"
         self._arguments = [
             *("simulate", "--image", str(settings.image), "--link", str(self.path), "--clock", settings.clock),
-            *("--seed", str(settings.seed), "--seconds", f"{settings.seconds:g}", "--json"),
+            *("--seed", str(settings.seed), "--seconds", f"{settings.seconds:g}"),
+            *("--patience-s", f"{_PATIENCE_S:g}", "--json"),
         ]
         self._process: subprocess.Popen[bytes] | None = None
 

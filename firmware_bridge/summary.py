@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from firmware_bridge import figures, page
@@ -15,7 +14,7 @@ from firmware_bridge.errors import SummaryError
 from firmware_bridge.read_log import read_log
 from firmware_bridge.report import total_latency_us, trajectory_of
 from firmware_bridge.stages import Stage, read_stages
-from firmware_bridge.tables import latency_text
+from firmware_bridge.tables import console, latency_text
 
 _LOOP_KEYS = ("steps", "crc_errors", "lost", "deadline_misses", "upright_fraction_last_3s")
 _LATENCY_KEYS = ("n", "p50", "p99", "p999", "max", "duration_s")
@@ -89,7 +88,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     table = Table("", "teacher", "student", title="one policy, all the way round", title_justify="left")
     for row in _rows(summary):
         table.add_row(*row)
-    Console().print(table)
+    console().print(table)
 
 
 def _loop(stage: Stage) -> dict[str, Any]:

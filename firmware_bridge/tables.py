@@ -9,6 +9,11 @@ from rich.table import Table
 from firmware_bridge.ports import list_serial_ports
 
 
+def console() -> Console:
+    """Standard output for tables. Without markup: rich would swallow `[us]` and parts of paths as tags."""
+    return Console(markup=False)
+
+
 def two_columns(title: str, rows: list[tuple[str, str]]) -> Table:
     """A table of names and values."""
     table = Table(title=title, show_header=False, title_justify="left")
@@ -49,7 +54,7 @@ def print_run(result: dict[str, Any]) -> None:
         rows.insert(3, ("largest difference host - device", text))
     if result.get("trajectory_sha256"):
         rows.append(("trajectory", result["trajectory_sha256"][:12]))
-    Console().print(two_columns(f"closed loop, mode {result['mode']}, clock {result['clock']}", rows))
+    console().print(two_columns(f"closed loop, mode {result['mode']}, clock {result['clock']}", rows))
 
 
 def list_ports_result() -> dict[str, Any]:
@@ -59,11 +64,11 @@ def list_ports_result() -> dict[str, Any]:
 
 def print_ports(result: dict[str, Any]) -> None:
     """The serial ports, or that there are none."""
-    console = Console()
+    out = console()
     if not result["ports"]:
-        console.print("no serial ports; a simulated device needs none: --port sim:")
+        out.print("no serial ports; a simulated device needs none: --port sim:")
         return
     table = Table("path", "stable path", "description")
     for port in result["ports"]:
         table.add_row(port["path"], port["stable_path"], port["description"])
-    console.print(table)
+    out.print(table)
