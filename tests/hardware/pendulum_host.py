@@ -39,6 +39,14 @@ SESSION = 0x1234
 WAIT_S = 30.0  # only a test that fails waits so long
 
 
+def arm_message(reply: HelloReply, session: int = SESSION) -> Arm:
+    return Arm(reply.device_nonce, session)
+
+
+def disarm_message(session: int = 0) -> Disarm:
+    return Disarm(session)
+
+
 class Host:
     """Opens the link; `send`, `receive`, and the usual sequences on top."""
 
