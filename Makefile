@@ -7,6 +7,8 @@ PYTHON  ?= python3
 VENV    ?= .venv
 BUILD   ?= build
 TEACHER ?= teachers/cart_rail.safetensors
+# The cart needs less than the defaults give: narrower layers, and a smaller |D| to prune harder.
+DISTILL ?= --teacher $(TEACHER) --hidden 16 16 --data-weight 5000
 RUN     := $(VENV)/bin/python -m
 STAMP   := $(VENV)/.installed
 
@@ -29,7 +31,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 distill: install ## Teacher -> dataset -> sparse student (build/distill)
-	$(RUN) distill train --teacher $(TEACHER) --out $(BUILD)/distill
+	$(RUN) distill train $(DISTILL) --out $(BUILD)/distill
 
 export-c: install ## Student -> policy.safetensors, policy.onnx, policy.h (build/policy), verified
 	$(RUN) export compile $(BUILD)/distill/student.safetensors --out $(BUILD)/policy
@@ -51,7 +53,7 @@ simulate = firmware_bridge run --port sim: --image $(BUILD)/firmware/firmware --
 
 demo: tools install ## The whole job: teacher -> student -> C -> controller -> closed loop, report in build/demo
 	@mkdir -p $(BUILD)/demo
-	$(call record,distill train --teacher $(TEACHER) --out $(BUILD)/distill,distill)
+	$(call record,distill train $(DISTILL) --out $(BUILD)/distill,distill)
 	$(call record,export compile $(BUILD)/distill/student.safetensors --out $(BUILD)/policy,export)
 	$(call record,export verify $(BUILD)/policy --dataset $(BUILD)/distill/dataset.safetensors,verify)
 	$(call record,export measure $(BUILD)/policy,measure)
@@ -62,7 +64,8 @@ demo: tools install ## The whole job: teacher -> student -> C -> controller -> c
 	$(call record,$(simulate) --mode device --log $(BUILD)/demo/device,run_device)
 	$(call record,$(simulate) --mode host --clock lockstep --log $(BUILD)/demo/lockstep_host,lockstep_host)
 	$(call record,$(simulate) --mode device --clock lockstep --log $(BUILD)/demo/lockstep_device,lockstep_device)
-	$(call record,hardware render --out $(BUILD)/demo/render.png,render)
+	@rm -f $(BUILD)/demo/render.png
+	@$(RUN) hardware render --trajectory $(BUILD)/demo/host/trajectory.safetensors --out $(BUILD)/demo/render.png >&2 || echo "left out: the picture of the run (see the line above)" >&2
 	@$(RUN) firmware_bridge summary --build $(BUILD)/demo --out $(BUILD)/demo
 
 results: install ## Write the tables of README.md and docs/results.md from the last demo
@@ -78,13 +81,13 @@ check: install ## Lint, types, formatting of Python and C
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/clang-format --dry-run --Werror $$(git ls-files '*.c' '*.h' | grep -v '^export/kernels/')
+	$(VENV)/bin/clang-format --dry-run --Werror $$(git ls-files '*.c' '*.h')
 	$(VENV)/bin/python -m pytest tests/test_imports.py
 
 format: install ## Format Python and C
 	$(VENV)/bin/ruff check --fix --quiet .
 	$(VENV)/bin/ruff format .
-	$(VENV)/bin/clang-format -i $$(git ls-files '*.c' '*.h' | grep -v '^export/kernels/')
+	$(VENV)/bin/clang-format -i $$(git ls-files '*.c' '*.h')
 
 clean: ## Remove build/ (not .venv)
 	rm -rf $(BUILD)

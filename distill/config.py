@@ -68,11 +68,11 @@ class TrainConfig(SourceConfig):
     """Train on this dataset.safetensors; without it the teacher is rolled out first."""
     states: Literal["student", "dataset"] = "student"
     """Whose states: `student` lets the pruned student drive and the teacher label; `dataset` is the offline setting."""
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: tuple[int, ...] = (32, 32)
     """Widths of the student's hidden layers, before pruning."""
     iterations: int = 60_000
     """Steps of Bayesian training."""
-    data_weight: float = 1e5
+    data_weight: float = 2e4
     """|D| of the loss: larger keeps more weights."""
     value_weight: float | None = None
     """h, the weight of the value term; default 0.5 with --states dataset and 0 (no critic) with --states student."""
@@ -80,7 +80,7 @@ class TrainConfig(SourceConfig):
     """Prune at this log alpha; without it 1, 2 and 3 are tried and the smallest that holds is kept."""
     target_return: float = 0.99
     """Share of the teacher's return that the chosen student must hold on the selection episodes."""
-    fine_tune_iterations: int = 20_000
+    fine_tune_iterations: int = 10_000
     """Steps of deterministic training at the fixed mask; 0 leaves it out."""
     episodes: int = 50
     """Teacher episodes to start from (ignored with --dataset)."""
@@ -90,6 +90,9 @@ class TrainConfig(SourceConfig):
     """Iterations between two student-driven rounds."""
     round_steps: int = 4_000
     """Environment steps of a student-driven round, rounded up to whole episodes."""
+    observation_noise: float = 0.005
+    """Gaussian noise on the normalised observations in training: keeps the gain low that amplifies sensor noise and
+    float32 rounding alike."""
     batch: int = 256
     """Minibatch."""
     learning_rate: float = 1e-3

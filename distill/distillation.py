@@ -47,8 +47,14 @@ def check_config(config: TrainConfig) -> None:
         raise DistillError(f"--hidden: got {config.hidden}, expected widths from 1 to 65535")
     if not 0.0 < config.target_return <= 2.0:
         raise DistillError(f"--target-return: got {config.target_return}, expected a share such as 0.99")
-    if config.fine_tune_iterations < 0 or config.noise < 0 or (config.value_weight or 0.0) < 0:
-        raise DistillError("--fine-tune-iterations, --noise and --value-weight: expected 0 or more")
+    if (
+        config.fine_tune_iterations < 0
+        or min(config.noise, config.observation_noise) < 0
+        or (config.value_weight or 0.0) < 0
+    ):
+        raise DistillError(
+            "--fine-tune-iterations, --noise, --observation-noise and --value-weight: expected 0 or more"
+        )
     if not 0.0 <= config.gamma < 1.0:
         raise DistillError(f"--gamma: got {config.gamma}, expected 0 to below 1")
 
@@ -168,6 +174,7 @@ def distil(config: TrainConfig) -> dict[str, Any]:
         tau=0.005,
         fine_tune_iterations=config.fine_tune_iterations,
         fine_tune_learning_rate=config.fine_tune_learning_rate,
+        observation_noise=config.observation_noise,
     )
     facts = run.facts
     with TrainingProgress() as progress:

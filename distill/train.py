@@ -33,6 +33,7 @@ class Hyperparameters:
     tau: float
     fine_tune_iterations: int
     fine_tune_learning_rate: float
+    observation_noise: float
 
 
 class BayesianTraining:
@@ -55,7 +56,9 @@ class BayesianTraining:
     def step(self, replay: Replay) -> None:
         """One iteration on one minibatch; `self.error` keeps the squared error of the student's newest step."""
         numbers = self.numbers
-        batch = replay.sample(numbers.batch, self.generator, transitions=self.critic is not None)
+        batch = replay.sample(
+            numbers.batch, self.generator, transitions=self.critic is not None, noise=numbers.observation_noise
+        )
         self.iteration += 1
         if self.critic is not None:
             loss = critic_loss(
@@ -100,7 +103,7 @@ def fine_tune(
         share = 0.505 + 0.495 * float(np.cos(np.pi * iteration / total))
         for group in optimiser.param_groups:
             group["lr"] = numbers.fine_tune_learning_rate * share
-        batch = replay.sample(numbers.batch, generator, transitions=False)
+        batch = replay.sample(numbers.batch, generator, transitions=False, noise=numbers.observation_noise)
         loss = torch.mean((masked(batch.observations) - batch.teacher_actions) ** 2)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation

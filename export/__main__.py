@@ -97,14 +97,19 @@ def run(config: Compile | Verify | Measure) -> int:
     else:
         result, code = _measure(config), 0
     result["seconds"] = round(time.perf_counter() - started, 3)
+    bad = [row["backend"] for row in result.get("rows", []) if not row["ok"]]
     if config.json:
         print(json.dumps(_json_value(result), allow_nan=False))
     else:
         _print_table(result)
     sys.stdout.flush()
     if code and isinstance(config, Verify):
-        bad = [row["backend"] for row in result["rows"] if not row["ok"]] or ["same bits of C on both machines"]
-        print(f"error: {config.folder} fails verification: {', '.join(bad)}; do not flash it", file=sys.stderr)
+        named = ", ".join(bad or ["same bits of C on both machines"])
+        print(
+            f"error: {config.folder} fails verification: {named}; expected at most the tolerance in the table; "
+            "do not flash it: distil again with a larger --observation-noise, which lowers the gain",
+            file=sys.stderr,
+        )
     return code
 
 

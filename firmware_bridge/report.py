@@ -13,7 +13,7 @@ from firmware_bridge.figures import Array
 from firmware_bridge.latency import STAGES, Percentiles, StageHistograms
 from firmware_bridge.read_log import Log, number, read_log
 from firmware_bridge.tables import console, latency_text, two_columns
-from firmware_bridge.tally import UPRIGHT_LIMIT_RAD, UPRIGHT_WINDOW_S
+from hardware.plants.cart_rail import UPRIGHT_RAD, UPRIGHT_WINDOW_S
 from hardware.protocol import State
 
 
@@ -106,7 +106,7 @@ def _upright(trajectory: Trajectory) -> float:
     if not len(trajectory.time_s):
         return 0.0
     last = trajectory.time_s > trajectory.time_s[-1] - UPRIGHT_WINDOW_S + 1e-9
-    return float(np.mean(np.abs(trajectory.angle_rad[last]) < UPRIGHT_LIMIT_RAD))
+    return float(np.mean(np.abs(trajectory.angle_rad[last]) < UPRIGHT_RAD))
 
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:

@@ -29,6 +29,7 @@ from hardware.codec import SCHEMA_HASH, name_of
 from hardware.protocol import PROTOCOL_VERSION, Fault, HelloReply, Mode
 
 LOG_NAME = "run.mcap"
+TRAJECTORY_NAME = "trajectory.safetensors"
 _SILENCE_REAL_S = 0.5
 # In lock-step the simulator itself waits 2 s for a lost answer before it goes on.
 _SILENCE_LOCKSTEP_S = 15.0
@@ -154,7 +155,8 @@ def _port(config: Run, folder: PolicyFolder) -> Iterator[tuple[str, SimulatedPor
             f"--policy {config.policy} --out DIR`, or leave --image out"
         )
     seconds = config.duration_s + config.homing_timeout_s + _SIMULATOR_MARGIN_S
-    with SimulatedPort(SimulatorSettings(image, config.clock, config.seed, seconds)) as simulator:
+    trajectory = config.log / TRAJECTORY_NAME
+    with SimulatedPort(SimulatorSettings(image, config.clock, config.seed, seconds, trajectory)) as simulator:
         yield str(simulator.path), simulator
 
 

@@ -24,12 +24,14 @@ _PATIENCE_S = 20.0  # a bridge that was killed answers nothing: the simulator th
 
 @dataclasses.dataclass(frozen=True)
 class SimulatorSettings:
-    """How the simulator is started; `seconds` is its own upper bound, should this process vanish."""
+    """How the simulator is started; `seconds` is its own upper bound, should this process vanish; the plant's
+    true states are written to `trajectory`."""
 
     image: Path
     clock: str
     seed: int
     seconds: float
+    trajectory: Path
 
 
 def build_host_image(policy: Path, out: Path) -> Path:
@@ -68,7 +70,7 @@ class SimulatedPort:
         self._arguments = [
             *("simulate", "--image", str(settings.image), "--link", str(self.path), "--clock", settings.clock),
             *("--seed", str(settings.seed), "--seconds", f"{settings.seconds:g}"),
-            *("--patience-s", f"{_PATIENCE_S:g}", "--json"),
+            *("--patience-s", f"{_PATIENCE_S:g}", "--trajectory", str(settings.trajectory), "--json"),
         ]
         self._process: subprocess.Popen[bytes] | None = None
 

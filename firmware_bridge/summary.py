@@ -50,6 +50,7 @@ def collect(stages: dict[str, Stage]) -> dict[str, Any]:
         "teacher_return": {key: distill.number("teacher_return", key) for key in ("mean", "iqm", "n")},
         "student_return": {key: distill.number("student_return", key) for key in ("mean", "iqm", "n")},
         "flash_bytes_m4f": stages["measure.json"].number("flash_bytes"),
+        "teacher_flash_bytes_m4f": stages["measure_teacher.json"].number("flash_bytes"),
         "instructions_m4f": stages["measure.json"].number("instructions"),
         "teacher_instructions_m4f": stages["measure_teacher.json"].number("instructions"),
         "verify_max_error": stages["verify.json"].number("verify_max_error"),

@@ -3,10 +3,9 @@
 import math
 
 from firmware_bridge.latency import StageHistograms
+from hardware.plants.cart_rail import UPRIGHT_RAD, UPRIGHT_WINDOW_S
 from hardware.protocol import Action, Observation
 
-UPRIGHT_LIMIT_RAD = 0.2
-UPRIGHT_WINDOW_S = 3.0
 _COMPARED_TICKS = 256  # a device's ACTION comes within its period; older host actions are forgotten
 
 
@@ -40,7 +39,7 @@ class Tally:
             self.first_ns = time_ns
         self.last_ns = time_ns
         angle_rad = math.atan2(observation.current[2], observation.current[3])
-        self._upright[self.steps % len(self._upright)] = abs(angle_rad) < UPRIGHT_LIMIT_RAD
+        self._upright[self.steps % len(self._upright)] = abs(angle_rad) < UPRIGHT_RAD
         self.steps += 1
 
     def host_action(self, tick: int, action: float) -> None:

@@ -1,4 +1,4 @@
-"""Command line of the device's room: generate headers, build firmware, simulate a device.
+"""Command line of the device's room: generate headers, build firmware, simulate a device, draw a recorded run.
 
 `python -m hardware VERB --help` explains every option.
 """
@@ -117,10 +117,29 @@ class Simulate:
         }
 
 
+@dataclass(frozen=True)
+class Render:
+    """Draw a recorded run as one picture: the last moment solid, the earlier ones ever fainter."""
+
+    trajectory: Path
+    """Recorded by `python -m hardware simulate --trajectory`; the bridge leaves one beside each log of `sim:`."""
+    out: Path
+    """PNG file to write."""
+    json: bool = False
+    """Print one JSON object on stdout."""
+
+    def run(self) -> dict[str, Any]:
+        """Draw and say what was drawn."""
+        from hardware.render import strobe_file
+
+        return {"picture": str(self.out), "moments": strobe_file(self.trajectory, self.out)}
+
+
 Verb = (
     Annotated[Generate, tyro.conf.subcommand("generate")]
     | Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Simulate, tyro.conf.subcommand("simulate")]
+    | Annotated[Render, tyro.conf.subcommand("render")]
 )
 
 

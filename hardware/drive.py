@@ -1,4 +1,4 @@
-"""What the drive will accept: acceleration, speed and room to brake, in float32 as `firmware/safety.c` computes it.
+"""What the drive will accept: acceleration, speed and room to brake, in float32 as `firmware/drive.c` computes it.
 
 The drive integrates accelerations into a velocity set-point v. One period of length T after latching acceleration a
 the set-point is v' = v + a T and the cart has moved (v + v') T / 2. From there it must be able to stop at the brake

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from .drive import DriveLimit
 from .observe import BASE_OBSERVATION_SIZE, OBSERVATION_NAMES, Observer
-from .plants.cart_rail import CART_RAIL, CartRailParameters, CartRailPlant
+from .plants.cart_rail import CART_RAIL, UPRIGHT_RAD, CartRailParameters, CartRailPlant
 
-UPRIGHT_RAD = 0.2
 # Generous physical bounds of one frame; measured values stay inside until the episode has ended.
 _FRAME_BOUND = np.array([1.0, 20.0, 1.01, 1.01, 150.0], dtype=np.float32)
 

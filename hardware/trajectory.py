@@ -10,11 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hardware.plants.cart_rail import CART_RAIL, CartRailPlant
+from hardware.plants.cart_rail import CART_RAIL, UPRIGHT_RAD, UPRIGHT_WINDOW_S, CartRailPlant
 from hardware.protocol import Actuate, Enable
-
-UPRIGHT_RAD = 0.2
-JUDGED_S = 3.0
 
 
 class Trajectory:
@@ -57,9 +54,9 @@ class Trajectory:
         return digest.hexdigest()
 
     def upright_fraction(self) -> float:
-        """Share of the last JUDGED_S seconds under the policy (braking excluded) with |angle| < UPRIGHT_RAD."""
+        """Share of the last UPRIGHT_WINDOW_S seconds under the policy (braking excluded) with |angle| < UPRIGHT_RAD."""
         driven = [row for row, enable in enumerate(self._enable) if enable == Enable.DRIVE]
-        judged = driven[-round(JUDGED_S / CART_RAIL.period_s) :]
+        judged = driven[-round(UPRIGHT_WINDOW_S / CART_RAIL.period_s) :]
         if not judged:
             return 0.0
         upright = sum(abs(math.remainder(self._state[row][1], 2.0 * math.pi)) < UPRIGHT_RAD for row in judged)

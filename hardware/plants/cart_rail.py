@@ -68,6 +68,10 @@ class CartRailParameters:
 
 DRIVE_GROUP = 1
 
+# What "upright" means wherever it is judged: within this angle for the whole of the last seconds.
+UPRIGHT_RAD = 0.2
+UPRIGHT_WINDOW_S = 3.0
+
 
 class CartRailPlant:
     """MuJoCo simulation of rail, cart, rod, drive and encoders, advanced one control period at a time."""

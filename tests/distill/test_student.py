@@ -129,7 +129,7 @@ def test_fine_tuning_never_revives_a_pruned_weight(generator: torch.Generator) -
     label = np.tanh(rows[:, :1])
     flags = np.zeros(64, np.uint8)
     replay.extend(Transitions(rows, label, label, label[:, 0], rows, flags, flags))
-    numbers = Hyperparameters((8,), 1, 16, 1e-3, 1e5, 0.0, 0.99, 0.005, 20, 0.05)
+    numbers = Hyperparameters((8,), 1, 16, 1e-3, 1e5, 0.0, 0.99, 0.005, 20, 0.05, 0.0)
     fine_tune(masked, replay, numbers, seed=0)
     for (weight, _), old, mask in zip(masked.chain(), before, masked.masks, strict=True):
         assert torch.all(weight[mask == 0] == 0)

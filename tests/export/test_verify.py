@@ -150,6 +150,11 @@ def test_a_policy_that_overflows_float32_fails_with_null_in_json(
     folder, _ = compile_to(replace(student, layers=layers))
     monkeypatch.setattr("export.verify.run_host_c", lambda *_: np.zeros((20, 1), np.float32))
     monkeypatch.setattr("export.verify.run_core", lambda *_: np.zeros((20, 1), np.float32))
+    monkeypatch.setattr("sys.argv", ["export", "verify", str(folder), "--count", "20"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    assert "fails verification: " in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", ["export", "verify", str(folder), "--count", "20", "--json"])
     with pytest.raises(SystemExit) as caught:
         main()

@@ -4,10 +4,9 @@ import math
 
 import pytest
 
-from hardware.environment import UPRIGHT_RAD as ENVIRONMENT_UPRIGHT_RAD
 from hardware.plants.cart_rail import CartRailPlant
 from hardware.protocol import Actuate, Enable
-from hardware.trajectory import UPRIGHT_RAD, Trajectory
+from hardware.trajectory import Trajectory
 
 
 def record(rows, first_tick=1):
@@ -16,10 +15,6 @@ def record(rows, first_tick=1):
         plant.reset(0.0, angle)
         trajectory.append(first_tick + offset, plant, Actuate(first_tick + offset, 1.0, 0.0, enable))
     return trajectory
-
-
-def test_upright_means_the_same_as_in_the_environment():
-    assert UPRIGHT_RAD == ENVIRONMENT_UPRIGHT_RAD
 
 
 def test_upright_counts_the_last_three_seconds_under_the_policy_only():
