@@ -90,7 +90,7 @@ class TrainConfig(SourceConfig):
     """Iterations between two student-driven rounds."""
     round_steps: int = 4_000
     """Environment steps of a student-driven round, rounded up to whole episodes."""
-    observation_noise: float = 0.005
+    observation_noise: float = 0.01
     """Gaussian noise on the normalised observations in training: keeps the gain low that amplifies sensor noise and
     float32 rounding alike."""
     batch: int = 256

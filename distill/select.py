@@ -14,7 +14,7 @@ from .evaluate import SELECTION_SEED, return_bar, summarise
 from .network import network_policy
 from .rollout import EnvironmentSpec, Policy, play
 
-SELECTION_EPISODES = 50
+SELECTION_EPISODES = 100
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Selection:
     def choose(self, candidates: list[Candidate], target_return: float) -> Candidate:
         """Smallest candidate whose IQM and falls hold the target; where none does, the best return."""
         bar = return_bar(self.teacher["iqm"], target_return)
-        falls = self.teacher["share_below_90_percent"] + 0.02
+        falls = self.teacher["share_below_90_percent"] + 0.01
         holding = [
             candidate
             for candidate in candidates

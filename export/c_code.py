@@ -34,11 +34,13 @@ def c_code(policy: SparsePolicy, digest: str) -> str:
     sections = [
         _banner(policy, digest),
         _definitions(policy, digest, period_us),
+        _centre(policy),
         *(_tables(index, layer, index in dense) for index, layer in enumerate(policy.layers)),
         _known_answers(policy),
         *_kernels(policy, dense),
         _descriptors(policy, dense),
         _evaluate(policy, dense),
+        _stacked(policy),
         _fragment("state.h"),
         _fragment("self_test.h"),
         "#endif\n",
@@ -150,6 +152,14 @@ def _definitions(policy: SparsePolicy, digest: str, period_us: int) -> str:
     )
 
 
+def _centre(policy: SparsePolicy) -> str:
+    if not policy.centre.any():
+        return "#define POLICY_CENTRED(value, i) (value)\n"
+    comment = "/* Subtracted from every frame before layer 0; the rest of the normaliser is folded into its weights. */"
+    table = _array("float", "policy_centre", policy.centre)
+    return f"{comment}\n{table}\n#define POLICY_CENTRED(value, i) ((value) - policy_centre[i])\n"
+
+
 def _tables(index: int, layer: SparseLayer, dense: bool) -> str:
     rows, columns = layer.matrix.shape
     if dense:
@@ -211,7 +221,7 @@ def _evaluate(policy: SparsePolicy, dense: frozenset[int]) -> str:
     hidden = policy.widths[1:-1]
     buffers = [("first", hidden[0::2]), ("second", hidden[1::2])]
     lines = [f"    float {name}[{max(sizes)}];" for name, sizes in buffers if sizes]
-    source = "observation"
+    source = "centred"
     for index, layer in enumerate(policy.layers):
         last = index + 1 == len(policy.layers)
         target = "action" if last else buffers[index % 2][0]
@@ -226,10 +236,24 @@ def _evaluate(policy: SparsePolicy, dense: frozenset[int]) -> str:
         source = target
     return "\n".join(
         [
-            "/* Computes the action for a stacked observation, oldest frame first; both in physical units. */",
-            "static inline void policy_evaluate(const float observation[POLICY_OBSERVATION_SIZE], float action[]) {",
+            "/* Computes the action (physical units) for a stacked and centred observation, oldest frame first. */",
+            "POLICY_KERNEL void policy_network(const float centred[], float action[]) {",
             *lines,
             *_squash(policy),
+            "}\n",
+        ]
+    )
+
+
+def _stacked(policy: SparsePolicy) -> str:
+    if policy.centre.any():
+        return _fragment("evaluate.h")
+    # Nothing to subtract, nothing to copy (a copying loop would become a call of memcpy).
+    return "\n".join(
+        [
+            "/* Computes the action for a stacked observation, oldest frame first; both in physical units. */",
+            "static inline void policy_evaluate(const float observation[POLICY_OBSERVATION_SIZE], float action[]) {",
+            "    policy_network(observation, action);",
             "}\n",
         ]
     )

@@ -13,7 +13,7 @@ from export.known_answers import known_answers
 from export.onnx_model import onnx_model
 from export.prune import prune
 from export.replace_files import replace_files
-from export.simplify import simplify
+from export.simplify import centre, simplify
 from export.sparse_policy import POLICY_FILE, SparsePolicy, encode_policy, sparse_layers
 from export.student_file import Student, read_student, student_digest
 
@@ -38,7 +38,8 @@ def build_policy(student: Student, parents: dict[str, str] | None = None) -> Spa
     if not np.isfinite(actions).all():
         raise ExportError("the pruned student computes NaN on ordinary observations; check its weights' magnitudes")
     return SparsePolicy(
-        layers=sparse_layers(simplify(student)),
+        centre=centre(student),
+        layers=sparse_layers(simplify(student), student.history),
         action_low=student.action_low,
         action_high=student.action_high,
         history=student.history,

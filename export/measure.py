@@ -20,6 +20,7 @@ _PARTS = {
     "policy_columns_": "indices",
     "policy_counts_": "row_pointers",
     "policy_biases_": "biases",
+    "policy_centre": "normaliser",
     "policy_layer_": "tables",
     "policy_action_": "tables",
     "policy_digest": "tables",
@@ -120,12 +121,12 @@ def section_sizes(image: Path) -> dict[str, int]:
 def _flash_parts(image: Path, flash: int) -> dict[str, int]:
     from elftools.elf.elffile import ELFFile
 
-    parts = dict.fromkeys((*dict.fromkeys(_PARTS.values()), "normaliser", "libm", "library_and_alignment"), 0)
+    parts = dict.fromkeys((*dict.fromkeys(_PARTS.values()), "libm", "library_and_alignment"), 0)
     with image.open("rb") as stream:
         for symbol in ELFFile(stream).get_section_by_name(".symtab").iter_symbols():
             part = next((part for prefix, part in _PARTS.items() if symbol.name.startswith(prefix)), None)
             if part is not None and symbol["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT"):
                 parts[part] += symbol["st_size"]
-    # The normaliser is folded into layer 0 and libm is not on the link line: both are 0 by construction.
+    # libm is not on the link line: 0 by construction.
     parts["library_and_alignment"] = flash - sum(parts.values())
     return parts

@@ -36,6 +36,8 @@ def onnx_model(policy: SparsePolicy, digest: str) -> bytes:
         return output
 
     value = "observation"
+    if policy.centre.any():
+        value = node("Sub", [value, constant("observation_centre", np.tile(policy.centre, policy.history))], "centred")
     for index, layer in enumerate(policy.layers):
         weight = constant(f"layer{index}.weight", layer.matrix.toarray())
         bias = constant(f"layer{index}.bias", layer.bias)

@@ -31,7 +31,7 @@ class _Working:
 
 
 def simplify(student: Student) -> tuple[SimpleLayer, ...]:
-    """Return layers that take the stacked observation in physical units and give the last layer's output.
+    """Return layers that take the stacked observation minus `centre`, in physical units, and give the last output.
 
     Removed: units that reach no output, and units without inputs (their constant output moves into the next bias),
     until nothing changes. Inputs keep their columns. A network with nothing left becomes one layer of zeros and a bias.
@@ -53,9 +53,23 @@ def simplify(student: Student) -> tuple[SimpleLayer, ...]:
     return tuple(_rounded(index, layer) for index, layer in enumerate(layers))
 
 
+def centre(student: Student) -> Float32:
+    """Return what is subtracted from every frame (base,) before layer 0; the rest of the normaliser is folded.
+
+    Folding all of it would be the same function, but not in float32: an input that stays near a value much larger than
+    its spread (the cosine of a rod that stands) makes large products that cancel against a large bias, and what is left
+    is rounding. So where |mean| exceeds the scale, the mean is subtracted first, rounded to two significant bits: then
+    the difference is exact near it. Elsewhere a subtraction would cost more rounding than it saves.
+    """
+    mean = student.observation_mean.astype(np.float64)
+    step = np.exp2(np.floor(np.log2(np.maximum(np.abs(mean), np.finfo(np.float32).tiny))) - 1.0)
+    rounded = np.round(mean / step) * step
+    return np.where(np.abs(mean) > student.observation_scale, rounded, 0.0).astype(np.float32)
+
+
 def _fold_normaliser(layer: _Working, student: Student) -> None:
-    """W (x - mean) / scale + b  =  (W / scale) x + (b - (W / scale) mean), over all stacked columns."""
-    mean = np.tile(student.observation_mean.astype(np.float64), student.history)
+    """W (x - mean) / scale + b  =  (W / scale) (x - c) + (b - (W / scale) (mean - c)), over all stacked columns."""
+    mean = np.tile((student.observation_mean.astype(np.float64) - centre(student)), student.history)
     scale = np.tile(student.observation_scale.astype(np.float64), student.history)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         # Rounded now: a weight too small for float32 counts as pruned, and a bias made from the rounded weights leaves

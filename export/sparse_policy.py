@@ -36,21 +36,23 @@ class ByteCount:
     columns: int
     row_pointers: int
     biases: int
+    normaliser: int
 
     @property
     def total(self) -> int:
         """Sum of all parts."""
-        return self.values + self.columns + self.row_pointers + self.biases
+        return self.values + self.columns + self.row_pointers + self.biases + self.normaliser
 
 
 @dataclass(frozen=True)
 class SparsePolicy:
     """A policy right of pruning; takes stacked observations in physical units, oldest frame first.
 
-    known_observations (k, history*base), known_actions (k, action): answers of the float64 reference before folding;
-    student_widths: layer widths of the student as configured; other fields as in `Student`.
+    centre (base,): subtracted from every frame before layer 0; known_observations (k, history*base), known_actions
+    (k, action): answers of the float64 reference before folding; student_widths: layer widths of the student as configured; other fields as in `Student`.
     """
 
+    centre: Float32
     layers: tuple[SparseLayer, ...]
     action_low: Float32
     action_high: Float32
@@ -105,11 +107,12 @@ class SparsePolicy:
             columns=sum(columns.nbytes for _, columns, _ in arrays),
             row_pointers=sum(pointers.nbytes for _, _, pointers in arrays),
             biases=sum(layer.bias.nbytes for layer in self.layers),
+            normaliser=self.centre.nbytes if self.centre.any() else 0,
         )
 
     def evaluate(self, observations: NDArray[Any]) -> Float64:
         """Return actions (n, action) for stacked observations (n, history*base), in float64: the reference."""
-        values = self._checked(observations).astype(np.float64)
+        values = self._checked(observations).astype(np.float64) - np.tile(self.centre, self.history)
         for layer in self.layers[:-1]:
             values = activate(layer.activation, values @ layer.matrix.astype(np.float64).T + layer.bias)
         last = self.layers[-1]
@@ -118,7 +121,7 @@ class SparsePolicy:
 
     def evaluate_float32(self, observations: NDArray[Any]) -> Float32:
         """Return actions (n, action) as `evaluate`, computed in float32 by scipy's CSR product."""
-        values = self._checked(observations).astype(np.float32)
+        values = self._checked(observations).astype(np.float32) - np.tile(self.centre, self.history)
         for layer in self.layers[:-1]:
             values = activate(layer.activation, values @ layer.matrix.T + layer.bias)
         last = self.layers[-1]
@@ -134,9 +137,23 @@ class SparsePolicy:
         return array
 
 
-def sparse_layers(layers: tuple[SimpleLayer, ...]) -> tuple[SparseLayer, ...]:
-    """Turn simplified dense layers into CSR."""
-    return tuple(SparseLayer(sparse.csr_array(layer.weight), layer.bias, layer.activation) for layer in layers)
+def sparse_layers(layers: tuple[SimpleLayer, ...], history: int) -> tuple[SparseLayer, ...]:
+    """Turn simplified dense layers into CSR; layer 0's rows are summed quantity by quantity, each oldest frame first.
+
+    The weights of one quantity in neighbouring frames largely cancel. Summed next to each other they leave small
+    partial sums, and float32 rounds at the size of the partial sum.
+    """
+    matrices = [sparse.csr_array(layer.weight) for layer in layers]
+    matrices[0] = _by_quantity(matrices[0], matrices[0].shape[1] // history)
+    return tuple(
+        SparseLayer(matrix, layer.bias, layer.activation) for matrix, layer in zip(matrices, layers, strict=True)
+    )
+
+
+def _by_quantity(matrix: sparse.csr_array, base: int) -> sparse.csr_array:
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    order = np.lexsort((matrix.indices, matrix.indices % base, rows))
+    return sparse.csr_array((matrix.data[order], matrix.indices[order], matrix.indptr), shape=matrix.shape)
 
 
 def csr_arrays(matrix: sparse.csr_array) -> tuple[Float32, NDArray[Any], NDArray[Any]]:
@@ -149,6 +166,7 @@ def csr_arrays(matrix: sparse.csr_array) -> tuple[Float32, NDArray[Any], NDArray
 def encode_policy(policy: SparsePolicy) -> bytes:
     """Return the bytes of policy.safetensors; the policy's digest is their sha256."""
     tensors: dict[str, NDArray[Any]] = {
+        "observation_centre": policy.centre,
         "action_low": policy.action_low,
         "action_high": policy.action_high,
         "known_answers.observations": policy.known_observations,
@@ -210,6 +228,7 @@ def read_policy(path: Path | str) -> SparsePolicy:
     if len(widths) < 2 or not all(isinstance(width, int) and width > 0 for width in widths):
         raise file.complain("metadata 'student_widths' is no list of two or more positive integers")
     return SparsePolicy(
+        centre=file.array("observation_centre", (inputs // history,)),
         layers=layers,
         known_observations=observations,
         known_actions=file.array("known_answers.actions", (observations.shape[0], actions)),
@@ -248,6 +267,6 @@ def _read_matrix(file: TensorFile, index: int, shape: tuple[int, int]) -> sparse
     if count and int(columns.max()) >= shape[1]:
         raise file.complain(f"tensor 'layer{index}.columns' holds {columns.max()}, expected below {shape[1]}")
     matrix = sparse.csr_array((values, columns, pointers.astype(np.int32)), shape=shape)
-    if not matrix.has_canonical_format:
-        raise file.complain(f"layer {index} has unsorted or repeated columns in a row, expected rising ones")
+    if not matrix.sorted_indices().has_canonical_format:
+        raise file.complain(f"layer {index} has a column twice in one row, expected each at most once")
     return matrix

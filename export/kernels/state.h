@@ -1,4 +1,4 @@
-/* The last POLICY_HISTORY base observations. Owned by the caller; any number of them may exist. */
+/* The last POLICY_HISTORY base observations, centred. Owned by the caller; any number of them may exist. */
 typedef struct {
     float frames[POLICY_HISTORY * POLICY_BASE_OBSERVATION_SIZE]; /* a ring of frames */
     uint8_t oldest;                                              /* index of the oldest frame in the ring */
@@ -18,7 +18,7 @@ static inline void policy_observe(policy_state_t *state, const float base_observ
     do {
         float *frame = &state->frames[index * POLICY_BASE_OBSERVATION_SIZE];
         for (uint32_t i = 0; i < POLICY_BASE_OBSERVATION_SIZE; ++i) {
-            frame[i] = base_observation[i];
+            frame[i] = POLICY_CENTRED(base_observation[i], i);
         }
         index = index + 1u < (uint32_t)POLICY_HISTORY ? index + 1u : 0u;
     } while (--frames > 0u);
@@ -28,8 +28,8 @@ static inline void policy_observe(policy_state_t *state, const float base_observ
 
 /* Pushes one base observation and computes the action (POLICY_ACTION_SIZE values, physical units). */
 static inline void policy_step(policy_state_t *state, const float base_observation[], float action[]) {
-    float observation[POLICY_OBSERVATION_SIZE];
-    float *stacked = observation;
+    float centred[POLICY_OBSERVATION_SIZE];
+    float *stacked = centred;
     policy_observe(state, base_observation);
     const float *frame = &state->frames[(uint32_t)state->oldest * POLICY_BASE_OBSERVATION_SIZE];
     const float *const frames_end = &state->frames[POLICY_HISTORY * POLICY_BASE_OBSERVATION_SIZE];
@@ -42,6 +42,6 @@ static inline void policy_step(policy_state_t *state, const float base_observati
         if (frame == frames_end) {
             frame = state->frames;
         }
-    } while (stacked != observation + POLICY_OBSERVATION_SIZE);
-    policy_evaluate(observation, action);
+    } while (stacked != centred + POLICY_OBSERVATION_SIZE);
+    policy_network(centred, action);
 }

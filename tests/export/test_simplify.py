@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from export.compile import build_policy
 from export.errors import ExportError
 from export.prune import prune
-from export.simplify import simplify
-from export.sparse_policy import ByteCount, SparseLayer, csr_arrays, sparse_layers
+from export.simplify import centre, simplify
+from export.sparse_policy import ByteCount, SparseLayer, SparsePolicy, csr_arrays, sparse_layers
 from export.squash import middle_and_half
 from export.student_file import Layer, Student
 
@@ -22,7 +22,7 @@ MakeStudent = Callable[..., Student]
 def byte_count(layers: tuple[SparseLayer, ...]) -> int:
     arrays = [csr_arrays(layer.matrix) for layer in layers]
     biases = sum(layer.bias.nbytes for layer in layers)
-    return ByteCount(*(sum(array[part].nbytes for array in arrays) for part in range(3)), biases).total
+    return ByteCount(*(sum(array[part].nbytes for array in arrays) for part in range(3)), biases, normaliser=0).total
 
 
 @settings(max_examples=60, deadline=None)
@@ -46,7 +46,7 @@ def test_same_outputs_never_more_bytes(
     np.testing.assert_allclose(policy.evaluate(observations), expected, atol=2e-5, rtol=0)
 
     plain = tuple(Layer(layer.weight, layer.bias, layer.activation) for layer in student.layers)
-    assert byte_count(policy.layers) <= byte_count(sparse_layers(plain))
+    assert byte_count(policy.layers) <= byte_count(sparse_layers(plain, student.history))
     assert policy.kept_weights <= sum(np.count_nonzero(layer.weight) for layer in student.layers)
     for layer, following in zip(policy.layers[:-1], policy.layers[1:], strict=True):
         assert (np.diff(layer.matrix.indptr) > 0).all(), "a constant unit is left"
@@ -76,8 +76,38 @@ def test_dead_and_constant_units_cascade_to_the_fixpoint() -> None:
     )
     layers = simplify(student)
     assert [layer.weight.tolist() for layer in layers] == [[[4, 0]], [[4]], [[6]]]
-    # 2 (x - 1) / 0.5 + 0.5 = 4 x - 3.5; the constant unit: relu(3 * relu(2) + 1) = 7, times 5, plus 0.25.
-    assert [layer.bias.tolist() for layer in layers] == [[-3.5], [-1], [35.25]]
+    # 2 (x - 1) / 0.5 + 0.5 = 4 (x - 1) + 0.5; the constant unit: relu(3 * relu(2) + 1) = 7, times 5, plus 0.25.
+    assert centre(student).tolist() == [1, 0]
+    assert [layer.bias.tolist() for layer in layers] == [[0.5], [-1], [35.25]]
+    # a mean within the spread is folded: 4 x - 3.5
+    folded = replace(student, observation_mean=np.array([0.5, 0], np.float32))
+    assert centre(folded).tolist() == [0, 0]
+    assert simplify(folded)[0].bias.tolist() == [-1.5]
+
+
+def test_centre_is_short_near_the_mean_and_only_where_the_mean_is_large(make_student: MakeStudent) -> None:
+    mean, scale = np.float32([0.02, -0.9, 100.0, 1e-30, 3.2]), np.float32([0.1, 0.3, 30.0, 1.0, 3.3])
+    student = replace(make_student(), observation_mean=mean, observation_scale=scale)
+    assert centre(student).tolist() == [0.0, -1.0, 96.0, 0.0, 0.0]
+
+
+def test_centring_keeps_float32_close_to_float64_near_a_large_mean(make_student: MakeStudent) -> None:
+    """What the centre is for: an input that hardly moves, far from zero, through opposite weights of five frames."""
+    student = make_student((25, 8, 1), 1.0, seed=3)
+    mean = np.full(5, 0.91, np.float32)
+    student = replace(student, observation_mean=mean, observation_scale=np.full(5, 0.02, np.float32))
+    observations = np.random.default_rng(0).normal(0.91, 0.01, (500, 25)).astype(np.float32)
+    centred = build_policy(student)
+    matrix = centred.layers[0].matrix
+    offset = np.tile(centred.centre.astype(np.float64), 5)
+    bias = (centred.layers[0].bias - matrix.astype(np.float64) @ offset).astype(np.float32)
+    layers = (replace(centred.layers[0], bias=bias), *centred.layers[1:])
+    folded = replace(centred, centre=np.zeros(5, np.float32), layers=layers)
+
+    def error(policy: SparsePolicy) -> float:
+        return float(np.abs(policy.evaluate_float32(observations) - policy.evaluate(observations)).max())
+
+    assert error(centred) * 4 < error(folded)
 
 
 def test_everything_pruned_is_a_constant_policy(make_student: MakeStudent) -> None:

@@ -72,7 +72,7 @@ def test_known_answers_hold_zero_and_both_saturated_ends(make_live_student: Make
     ("name", "change", "expected"),
     [
         ("layer0.columns", lambda a: np.full_like(a, 200), "expected below 25"),
-        ("layer0.columns", np.zeros_like, "unsorted or repeated"),
+        ("layer0.columns", np.zeros_like, "column twice in one row"),
         ("layer0.columns", lambda a: a[:-1], "expected"),
         ("layer0.row_pointers", lambda a: a[::-1].copy(), "start at 0"),
         ("layer0.values", lambda a: a * np.float32(np.nan), "nan at index"),
