@@ -227,7 +227,7 @@ def distil(config: TrainConfig) -> dict[str, Any]:
             progress.advance(1)
         clock.mark("train")
 
-        selection = Selection(run.spec, run.teacher.policy)
+        selection = Selection(run.spec, run.teacher.policy, dataset.transitions.observations)
         candidates: list[Candidate] = []
         thresholds = _THRESHOLDS if config.threshold is None else (config.threshold,)
         progress.stage("fine-tune", len(thresholds) * config.fine_tune_iterations)

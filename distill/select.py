@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from export.simplify import simplify
+from export.compile import build_policy
+from export.sparse_policy import SparsePolicy
 from export.student_file import Student
 
 from .evaluate import SELECTION_SEED, return_bar, summarise
 from .network import network_policy
-from .rollout import EnvironmentSpec, Policy, play
+from .rollout import Array, EnvironmentSpec, Policy, play
 
 SELECTION_EPISODES = 100
+LARGEST_ROUNDING_ERROR = 8e-7  # share of the action range; export refuses 1e-6, also of backends with other rounding
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Candidate:
     fine_tuned: bool
     kept_weights: int
     kept_parameters: int
+    rounding_error: float  # largest |float32 - float64| action on the dataset, as a share of the action range
     summary: dict[str, Any]
 
     def row(self) -> dict[str, Any]:
@@ -35,33 +38,43 @@ class Candidate:
             "fine_tuned": self.fine_tuned,
             "kept_weights": self.kept_weights,
             "kept_parameters": self.kept_parameters,
+            "rounding_error": self.rounding_error,
             "selection": self.summary,
         }
 
 
-def kept(student: Student) -> tuple[int, int]:
-    """(kept weights, kept parameters) after export's simplification: what will really be stored."""
-    layers = simplify(student)
-    weights = sum(int(np.count_nonzero(layer.weight)) for layer in layers)
-    return weights, weights + sum(int(np.count_nonzero(layer.bias)) for layer in layers)
+def rounding_error(policy: SparsePolicy, observations: Array) -> float:
+    """Largest |float32 - float64| action over `observations` (n, inputs), as a share of the action range."""
+    span = policy.action_high.astype(np.float64) - policy.action_low
+    return float(np.max(np.abs(policy.evaluate_float32(observations) - policy.evaluate(observations)) / span))
 
 
 class Selection:
     """Scores candidates against the teacher on the selection episodes."""
 
-    def __init__(self, spec: EnvironmentSpec, teacher: Policy) -> None:
+    def __init__(self, spec: EnvironmentSpec, teacher: Policy, observations: Array) -> None:
+        """`observations` (n, inputs): where candidates are asked how well float32 serves them."""
         self._spec = spec
         self._seeds = range(SELECTION_SEED, SELECTION_SEED + SELECTION_EPISODES)
+        rows = np.linspace(0, len(observations) - 1, min(1_000, len(observations))).astype(int)
+        self._observations = observations[rows]
         self.teacher = summarise(play(spec, teacher, self._seeds))
 
     def score(self, student: Student, threshold: float, *, fine_tuned: bool) -> Candidate:
-        """Play the selection episodes with one candidate."""
-        summary = summarise(play(self._spec, network_policy(student), self._seeds), self.teacher["median"])
-        weights, parameters = kept(student)
-        return Candidate(student, threshold, fine_tuned, weights, parameters, summary)
+        """Play the selection episodes with one candidate; sizes are those of what export will store."""
+        policy = build_policy(student)
+        return Candidate(
+            student=student,
+            threshold=threshold,
+            fine_tuned=fine_tuned,
+            kept_weights=policy.kept_weights,
+            kept_parameters=policy.kept_parameters,
+            rounding_error=rounding_error(policy, self._observations),
+            summary=summarise(play(self._spec, network_policy(student), self._seeds), self.teacher["median"]),
+        )
 
     def choose(self, candidates: list[Candidate], target_return: float) -> Candidate:
-        """Smallest candidate whose IQM and falls hold the target; where none does, the best return."""
+        """Smallest candidate whose IQM, falls and rounding hold the target; where none does, the best return."""
         bar = return_bar(self.teacher["iqm"], target_return)
         falls = self.teacher["share_below_90_percent"] + 0.01
         holding = [

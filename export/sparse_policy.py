@@ -49,7 +49,8 @@ class SparsePolicy:
     """A policy right of pruning; takes stacked observations in physical units, oldest frame first.
 
     centre (base,): subtracted from every frame before layer 0; known_observations (k, history*base), known_actions
-    (k, action): answers of the float64 reference before folding; student_widths: layer widths of the student as configured; other fields as in `Student`.
+    (k, action): answers of the float64 reference before folding; student_widths: layer widths of the student as
+    configured; other fields as in `Student`.
     """
 
     centre: Float32

@@ -13,7 +13,8 @@ from distill.config import TrainConfig
 from distill.distillation import check_config, distil
 from distill.errors import DistillError
 from distill.network import network_policy
-from distill.select import Candidate, Selection, kept
+from distill.select import Candidate, Selection
+from export.compile import build_policy
 from export.student_file import Layer, Student, read_student, write_student
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +80,8 @@ def test_result_agrees_with_the_files(tmp_path: Path) -> None:
     result = distil(small(tmp_path, threshold=2.0))
     student = read_student(Path(result["student"]))
     assert student.threshold == result["threshold"] == 2.0
-    assert kept(student) == (result["kept_weights"], result["kept_parameters"])
+    policy = build_policy(student)
+    assert (policy.kept_weights, policy.kept_parameters) == (result["kept_weights"], result["kept_parameters"])
     assert result["teacher_parameters"] == 3 * 8 + 8 + 8 + 1
     assert {row["fine_tuned"] for row in result["candidates"]} == {True, False}
     assert json.loads((tmp_path / "out" / "distill.json").read_text()) == json.loads(json.dumps(result))
@@ -122,22 +124,23 @@ def test_impossible_numbers_are_refused(change: dict, message: str) -> None:
         check_config(dataclasses.replace(TrainConfig(), **change))
 
 
-def candidate(parameters: int, iqm: float, falls: float = 0.0) -> Candidate:
+def candidate(parameters: int, iqm: float, falls: float = 0.0, rounding: float = 1e-7) -> Candidate:
     summary = {"iqm": iqm, "share_below_90_percent": falls}
     student: Student = None  # type: ignore[assignment]  # the choice never looks at it
-    return Candidate(student, 1.0, False, parameters, parameters, summary)
+    return Candidate(student, 1.0, False, parameters, parameters, rounding, summary)
 
 
 def test_smallest_that_holds_is_chosen_and_falls_disqualify() -> None:
     selection = Selection.__new__(Selection)
     selection.teacher = {"iqm": 100.0, "share_below_90_percent": 0.0}
-    small_bad, small_falling, holding, large = (
+    small_bad, small_falling, small_rough, holding, large = (
         candidate(50, 90.0),
         candidate(60, 100.0, falls=0.1),
+        candidate(70, 100.0, rounding=2e-6),
         candidate(80, 99.5),
         candidate(200, 101.0),
     )
-    assert selection.choose([large, small_bad, small_falling, holding], 0.99) is holding
+    assert selection.choose([large, small_bad, small_falling, small_rough, holding], 0.99) is holding
     assert selection.choose([small_bad, candidate(10, 20.0)], 0.99) is small_bad
 
 
