@@ -101,6 +101,8 @@ class TrainConfig(SourceConfig):
     """Adam's first step size in fine-tuning; falls along a cosine."""
     gamma: float = 0.99
     """Discount of the critics."""
+    selection_episodes: int = 100
+    """Episodes on which threshold and fine-tuning are chosen; never those of the report."""
     evaluation_episodes: int = 100
     """Held-out episodes for the reported returns of teacher and student."""
     seed: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -40,7 +41,7 @@ def check_config(config: TrainConfig) -> None:
         DistillError: names the option, what it got and what is possible.
     """
     positive = ("iterations", "data_weight", "batch", "learning_rate", "round_iterations", "round_steps", "episodes")
-    for name in (*positive, "fine_tune_learning_rate", "evaluation_episodes"):
+    for name in (*positive, "fine_tune_learning_rate", "selection_episodes", "evaluation_episodes"):
         if not getattr(config, name) > 0:
             raise DistillError(f"--{name.replace('_', '-')}: got {getattr(config, name)}, expected more than 0")
     if not config.hidden or min(config.hidden) < 1 or max(config.hidden) > 65_535:
@@ -227,7 +228,7 @@ def distil(config: TrainConfig) -> dict[str, Any]:
             progress.advance(1)
         clock.mark("train")
 
-        selection = Selection(run.spec, run.teacher.policy, dataset.transitions.observations)
+        selection = Selection(run.spec, run.teacher.policy, dataset.transitions.observations, config.selection_episodes)
         candidates: list[Candidate] = []
         thresholds = _THRESHOLDS if config.threshold is None else (config.threshold,)
         progress.stage("fine-tune", len(thresholds) * config.fine_tune_iterations)
@@ -248,6 +249,7 @@ def distil(config: TrainConfig) -> dict[str, Any]:
             candidates.append(selection.score(tuned, threshold, fine_tuned=True))
         clock.mark("fine_tune")
         chosen = selection.choose(candidates, config.target_return)
+        held = selection.holds(chosen, config.target_return)
         progress.stage("evaluate", None)
         teacher_return, student_return = compare(
             run.spec, run.teacher.policy, network_policy(chosen.student), config.evaluation_episodes
@@ -269,6 +271,7 @@ def distil(config: TrainConfig) -> dict[str, Any]:
         "density": chosen.kept_weights / weights_total,
         "threshold": chosen.threshold,
         "fine_tuned": chosen.fine_tuned,
+        "target_held": held,
         "return_iqm": student_return["iqm"],
         "teacher_return_iqm": teacher_return["iqm"],
         "teacher_return": teacher_return,
@@ -282,6 +285,12 @@ def distil(config: TrainConfig) -> dict[str, Any]:
         "seconds": time.perf_counter() - started,
     }
     write_json(config.out / "distill.json", result)
+    if not held:
+        print(
+            f"warning: no student held {config.target_return:.0%} of the teacher's return on the selection episodes; "
+            "the one with the best return was kept; raise --data-weight, --hidden or --iterations",
+            file=sys.stderr,
+        )
     return result
 
 

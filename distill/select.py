@@ -15,7 +15,6 @@ from .evaluate import SELECTION_SEED, return_bar, summarise
 from .network import network_policy
 from .rollout import Array, EnvironmentSpec, Policy, play
 
-SELECTION_EPISODES = 100
 LARGEST_ROUNDING_ERROR = 8e-7  # share of the action range; export refuses 1e-6, also of backends with other rounding
 
 
@@ -52,10 +51,10 @@ def rounding_error(policy: SparsePolicy, observations: Array) -> float:
 class Selection:
     """Scores candidates against the teacher on the selection episodes."""
 
-    def __init__(self, spec: EnvironmentSpec, teacher: Policy, observations: Array) -> None:
+    def __init__(self, spec: EnvironmentSpec, teacher: Policy, observations: Array, episodes: int) -> None:
         """`observations` (n, inputs): where candidates are asked how well float32 serves them."""
         self._spec = spec
-        self._seeds = range(SELECTION_SEED, SELECTION_SEED + SELECTION_EPISODES)
+        self._seeds = range(SELECTION_SEED, SELECTION_SEED + episodes)
         rows = np.linspace(0, len(observations) - 1, min(1_000, len(observations))).astype(int)
         self._observations = observations[rows]
         self.teacher = summarise(play(spec, teacher, self._seeds))
@@ -73,15 +72,18 @@ class Selection:
             summary=summarise(play(self._spec, network_policy(student), self._seeds), self.teacher["median"]),
         )
 
-    def choose(self, candidates: list[Candidate], target_return: float) -> Candidate:
-        """Smallest candidate whose IQM, falls and rounding hold the target; where none does, the best return."""
-        bar = return_bar(self.teacher["iqm"], target_return)
+    def holds(self, candidate: Candidate, target_return: float) -> bool:
+        """True when IQM, falls and rounding are all good enough."""
         falls = self.teacher["share_below_90_percent"] + 0.01
-        holding = [
-            candidate
-            for candidate in candidates
-            if candidate.summary["iqm"] >= bar and candidate.summary["share_below_90_percent"] <= falls
-        ]
+        return bool(
+            candidate.summary["iqm"] >= return_bar(self.teacher["iqm"], target_return)
+            and candidate.summary["share_below_90_percent"] <= falls
+            and candidate.rounding_error <= LARGEST_ROUNDING_ERROR
+        )
+
+    def choose(self, candidates: list[Candidate], target_return: float) -> Candidate:
+        """Smallest candidate that holds the target; where none does, the best return."""
+        holding = [candidate for candidate in candidates if self.holds(candidate, target_return)]
         if holding:
             return min(holding, key=lambda candidate: (candidate.kept_parameters, -candidate.summary["iqm"]))
         return max(candidates, key=lambda candidate: float(candidate.summary["iqm"]))

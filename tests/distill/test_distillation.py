@@ -59,6 +59,7 @@ def small(folder: Path, **changes: object) -> TrainConfig:
         round_iterations=100,
         round_steps=200,
         batch=32,
+        selection_episodes=3,
         evaluation_episodes=2,
     )
     return dataclasses.replace(config, **changes)
