@@ -1,6 +1,6 @@
 # Thin wrappers around `python -m distill | export | hardware | firmware_bridge`; every stage also runs by itself.
 .DEFAULT_GOAL := help
-.PHONY: help install tools distill export-c firmware bridge demo results test check format generate clean
+.PHONY: help install tools distill export-c firmware bridge demo swing-ups results test check format generate clean
 .DELETE_ON_ERROR:
 
 PYTHON  ?= python3
@@ -67,6 +67,9 @@ demo: tools install ## The whole job: teacher -> student -> C -> controller -> c
 	@rm -f $(BUILD)/demo/render.png
 	@$(RUN) hardware render --trajectory $(BUILD)/demo/host/trajectory.safetensors --out $(BUILD)/demo/render.png >&2 || echo "left out: the picture of the run (see the line above)" >&2
 	@$(RUN) firmware_bridge summary --build $(BUILD)/demo --out $(BUILD)/demo
+
+swing-ups: install ## One simulated hour of swing-ups with random plants, counting safety stops (about 8 minutes)
+	$(VENV)/bin/python benchmarks/swing_ups.py --policy $(BUILD)/policy --image $(BUILD)/firmware/firmware
 
 results: install ## Write the tables of README.md and docs/results.md from the last demo
 	$(VENV)/bin/python benchmarks/results.py --summary $(BUILD)/demo/summary.json

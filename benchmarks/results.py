@@ -93,6 +93,19 @@ def stages(summary: dict[str, Any]) -> str:
     return "\n".join(["| stage | seconds |", "|---|---|", *rows, f"| total | {total:.1f} |"])
 
 
+def swing_ups() -> str:
+    """What `make swing-ups` counted last, or that it has not run."""
+    path = ROOT / "docs" / "results" / "swing_ups.json"
+    if not path.is_file():
+        return "Not measured yet: `make swing-ups`."
+    row = json.loads(path.read_text(encoding="utf-8"))
+    return (
+        f"`make swing-ups`, policy `{row['policy_digest'][:12]}`, random plants, modes host and device in turn, lock-step: "
+        f"{row['runs']} runs, {row['simulated_seconds']:,.0f} simulated seconds, {len(row['safety_stops'])} safety stops, "
+        f"{row['held_last_3s']} held upright for the whole last 3 s, {row['crc_errors']} CRC errors, {row['lost']} lost."
+    )
+
+
 def results_page(summary: dict[str, Any]) -> str:
     """docs/results.md."""
     teach = json.loads((ROOT / "teachers" / "cart_rail.json").read_text(encoding="utf-8"))
@@ -112,6 +125,8 @@ def results_page(summary: dict[str, Any]) -> str:
             "## Latency",
             latency(summary),
             "Real time on a shared machine with the plant, the firmware and the bridge in three processes.",
+            "## Swing-ups without a safety stop",
+            swing_ups(),
             "## The shipped teacher",
             f"`{teach['command']}` selected its actor at {teach['selected_at_steps']:,} steps. "
             "Held: |theta| < 0.2 rad for the whole last 3 s.",

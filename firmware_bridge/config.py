@@ -30,7 +30,9 @@ class Run:
     image: Path | None = None
     """Firmware image for sim:; built from the policy folder when not given."""
     seed: int = 0
-    """Seed of the simulated plant."""
+    """Seed of the simulated plant; matters with --randomise."""
+    randomise: bool = False
+    """Draw rod, friction and drive parameters of the simulated plant around the nominal ones."""
     backend: Literal["auto", "c", "csr"] = "auto"
     """The policy on this computer: its C code compiled here, scipy's CSR product, or C if there is a compiler."""
     baudrate: int = 921_600
@@ -46,7 +48,7 @@ class Run:
         """Refuse values that cannot work. Raises BridgeError."""
         _in_range("--duration-s", self.duration_s, 0.02, 86_400.0, "s")
         _in_range("--homing-timeout-s", self.homing_timeout_s, 0.0, 3_600.0, "s")
-        _in_range("--watchdog-periods", self.watchdog_periods, 1, 255, "control periods")
+        _in_range("--watchdog-periods", self.watchdog_periods, 1, 10, "control periods")
         _in_range("--baudrate", self.baudrate, 1_200, 12_000_000, "baud")
         if self.seed < 0:
             raise BridgeError(f"--seed {self.seed}: expected a number from 0 on; pass another")
@@ -54,6 +56,8 @@ class Run:
             raise BridgeError(f"--clock {self.clock} with --port {self.port}: only sim: has a clock; leave --clock out")
         if self.port != SIMULATOR_PORT and self.image is not None:
             raise BridgeError(f"--image with --port {self.port}: only sim: runs an image; leave --image out")
+        if self.port != SIMULATOR_PORT and self.randomise:
+            raise BridgeError(f"--randomise with --port {self.port}: only sim: has parameters; leave --randomise out")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -156,7 +156,8 @@ def _port(config: Run, folder: PolicyFolder) -> Iterator[tuple[str, SimulatedPor
         )
     seconds = config.duration_s + config.homing_timeout_s + _SIMULATOR_MARGIN_S
     trajectory = config.log / TRAJECTORY_NAME
-    with SimulatedPort(SimulatorSettings(image, config.clock, config.seed, seconds, trajectory)) as simulator:
+    settings = SimulatorSettings(image, config.clock, config.seed, config.randomise, seconds, trajectory)
+    with SimulatedPort(settings) as simulator:
         yield str(simulator.path), simulator
 
 

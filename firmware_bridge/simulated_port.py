@@ -30,6 +30,7 @@ class SimulatorSettings:
     image: Path
     clock: str
     seed: int
+    randomise: bool
     seconds: float
     trajectory: Path
 
@@ -70,6 +71,7 @@ class SimulatedPort:
         self._arguments = [
             *("simulate", "--image", str(settings.image), "--link", str(self.path), "--clock", settings.clock),
             *("--seed", str(settings.seed), "--seconds", f"{settings.seconds:g}"),
+            *(("--randomise",) if settings.randomise else ()),
             *("--patience-s", f"{_PATIENCE_S:g}", "--trajectory", str(settings.trajectory), "--json"),
         ]
         self._process: subprocess.Popen[bytes] | None = None
