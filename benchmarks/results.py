@@ -100,9 +100,10 @@ def swing_ups() -> str:
         return "Not measured yet: `make swing-ups`."
     row = json.loads(path.read_text(encoding="utf-8"))
     return (
-        f"`make swing-ups`, policy `{row['policy_digest'][:12]}`, random plants, modes host and device in turn, lock-step: "
-        f"{row['runs']} runs, {row['simulated_seconds']:,.0f} simulated seconds, {len(row['safety_stops'])} safety stops, "
-        f"{row['held_last_3s']} held upright for the whole last 3 s, {row['crc_errors']} CRC errors, {row['lost']} lost."
+        f"`make swing-ups`, policy `{row['policy_digest'][:12]}`, random plants, modes host and device in turn, "
+        f"lock-step: {row['runs']} runs, {row['simulated_seconds']:,.0f} simulated seconds, "
+        f"{len(row['safety_stops'])} safety stops, {row['held_last_3s']} held upright for the whole last 3 s, "
+        f"{row['crc_errors']} CRC errors, {row['lost']} lost."
     )
 
 

@@ -1,0 +1,64 @@
+"""The documents: numbers are the measured ones, links lead somewhere, commands exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+    (ROOT / "docs").glob("*.md")
+)
+
+
+def test_tables_are_what_the_command_writes() -> None:
+    command = [sys.executable, "benchmarks/results.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_and_verbs_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"\bmake ([a-z][a-z-]+)\b", text):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name} names `make {target}`"
+    for room, verb in re.findall(r"python -m (distill|export|hardware|firmware_bridge) ([a-z]+)", text):
+        sources = [path.read_text(encoding="utf-8") for path in (ROOT / room).glob("*.py")]
+        assert any(f'"{verb}"' in source for source in sources), f"{page.name} names `{room} {verb}`"
+
+
+def test_files_named_in_one_tick_exist() -> None:
+    text = (ROOT / "docs" / "one_tick.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`((?:[a-z_]+/)*[a-z_0-9]+\.(?:py|c|h))`", text))
+    everything = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.[pch]*") if ".venv" not in path.parts]
+    for name in names - {"policy.h"}:
+        assert any(path.endswith(name) for path in everything), name
+
+
+def test_functions_named_in_one_tick_exist() -> None:
+    """A newcomer searches for these names: each must be defined somewhere."""
+    text = (ROOT / "docs" / "one_tick.md").read_text(encoding="utf-8")
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for room in ("hardware", "firmware_bridge", "export")
+        for path in (ROOT / room).rglob("*.[pch]*")
+        if path.suffix in (".py", ".c", ".h")
+    )
+    for name in set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", text)) - {"policy_state_t"}:
+        assert re.search(rf"\b{name}\b", code), name
+
+
+def test_help_lists_every_public_target() -> None:
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    for target in ("demo", "test", "distill", "export-c", "bridge", "install", "check", "results"):
+        assert f"make {target} " in done.stdout
