@@ -79,8 +79,8 @@ def latency(summary: dict[str, Any]) -> str:
     row = summary["latency_us"]
     keys = ("p50", "p99", "p999", "max")
     return (
-        "| stage | n | p50 us | p99 us | p99.9 us | max us |\n|---|---|---|---|---|---|\n"
-        f"| observation read to command written, mode host, real time | {row['n']} | "
+        "| stage | n | seconds | p50 us | p99 us | p99.9 us | max us |\n|---|---|---|---|---|---|---|\n"
+        f"| observation read to command written, mode host, real time | {row['n']} | {row['duration_s']:.1f} | "
         + " | ".join(f"{row[key]:,.0f}" for key in keys)
         + " |"
     )
@@ -160,6 +160,8 @@ def main() -> None:
         raise SystemExit(f"error: {source} does not exist; make it with: make demo")
     summary = json.loads(source.read_text(encoding="utf-8"))
     summary.setdefault("machine", machine())
+    if summary["commit"].endswith("-dirty"):
+        raise SystemExit(f"error: {source} was measured on uncommitted changes; commit, then: make demo results")
     readme_path, page_path = ROOT / "README.md", ROOT / "docs" / "results.md"
     readme, page = render(summary, readme_path.read_text(encoding="utf-8"))
     if arguments.check:

@@ -19,6 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DURATION_S = 10.0
+PERIOD_S = 0.02
 
 
 def run(policy: Path, image: Path, seed: int, mode: str, log: Path) -> dict[str, Any]:
@@ -49,11 +50,16 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=360)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "swing_ups.json")
     arguments = parser.parse_args()
-    held, stops, counters, digest = 0, [], {"crc_errors": 0, "lost": 0, "deadline_misses": 0}, ""
+    held, stops, digest = 0, [], ""
+    counters = {"steps": 0, "crc_errors": 0, "lost": 0, "deadline_misses": 0}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(arguments.runs):
             mode = ("host", "device")[seed % 2]
             answer = run(arguments.policy, arguments.image, seed, mode, Path(folder) / "log")
+            if answer["ended_by"] != "duration" and not answer["faults"]:
+                raise SystemExit(
+                    f"error: seed {seed}: the run ended by {answer['ended_by']}, expected duration or a fault"
+                )
             held += answer["upright_fraction_last_3s"] == 1.0
             stops += [{"seed": seed, **fault} for fault in answer["faults"]]
             digest = answer["policy_digest"]
@@ -64,7 +70,7 @@ def main() -> None:
     result = {
         "policy_digest": digest,
         "runs": arguments.runs,
-        "simulated_seconds": arguments.runs * DURATION_S,
+        "simulated_seconds": counters["steps"] * PERIOD_S,
         "held_last_3s": held,
         "safety_stops": stops,
         **counters,

@@ -57,7 +57,7 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"error: {error}; free space or choose another folder")
     except KeyboardInterrupt:
-        print("interrupted; nothing was overwritten", file=sys.stderr)
+        print("interrupted; student and results are as they were", file=sys.stderr)
         sys.exit(130)
     result.setdefault("seconds", time.perf_counter() - started)
     if command.json:

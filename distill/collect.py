@@ -20,7 +20,6 @@ def episode_noise(count: int, generator: np.random.Generator, largest: float) ->
 
 def collect(
     spec: EnvironmentSpec,
-    drive: Policy,
     teacher: Policy,
     *,
     episodes: int,
@@ -28,7 +27,7 @@ def collect(
     noise: float,
     on_step: Callable[[int], None] | None = None,
 ) -> Transitions:
-    """Whole episodes driven by `drive`, labelled by `teacher`.
+    """Whole episodes driven by the teacher with noise, labelled by the teacher without.
 
     Raises:
         DistillError: no episodes asked for, or a teacher that always answers the same action.
@@ -38,7 +37,7 @@ def collect(
     generator = np.random.default_rng(first_seed)
     seeds = range(first_seed, first_seed + episodes)
     levels = episode_noise(episodes, generator, noise)
-    played = play(spec, drive, seeds, label=teacher, noise=levels, on_step=on_step)
+    played = play(spec, teacher, seeds, label=teacher, noise=levels, on_step=on_step)
     assert played.transitions is not None
     if len(played.transitions) > 1 and np.all(np.ptp(played.transitions.teacher_actions, axis=0) == 0.0):
         raise DistillError(

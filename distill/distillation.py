@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from export.compile import build_policy
 from export.student_file import Layer, Student, write_student
 
 from .collect import collect
 from .config import TrainConfig, environment_spec
 from .dataset import Dataset, read_dataset, write_dataset
 from .errors import DistillError
-from .evaluate import TRAINING_SEED, compare
+from .evaluate import LARGEST_EPISODES, TRAINING_SEED, compare
 from .network import network_policy
 from .progress import TrainingProgress
 from .replay import Normaliser, Replay
@@ -56,6 +56,12 @@ def check_config(config: TrainConfig) -> None:
         raise DistillError(
             "--fine-tune-iterations, --noise, --observation-noise and --value-weight: expected 0 or more"
         )
+    for name in ("selection_episodes", "evaluation_episodes"):
+        if getattr(config, name) > LARGEST_EPISODES:
+            raise DistillError(
+                f"--{name.replace('_', '-')}: got {getattr(config, name)}, expected at most {LARGEST_EPISODES}, so "
+                "that episodes for choosing and for reporting stay apart"
+            )
     if not 0.0 <= config.gamma < 1.0:
         raise DistillError(f"--gamma: got {config.gamma}, expected 0 to below 1")
 
@@ -74,12 +80,12 @@ class Distillation:
         self.teacher: Teacher = read_teacher(config.teacher, self.facts, config.activation)
         self.episode_steps = int(self.spec.make().spec.max_episode_steps or 1_000)  # type: ignore[union-attr]  # made by id
         self.round_episodes = math.ceil(config.round_steps / self.episode_steps)
-        self._next_seed = TRAINING_SEED * (1 + config.seed)
+        self.next_seed = TRAINING_SEED * (1 + config.seed)
 
     def seeds(self, count: int) -> int:
         """Reserve `count` training seeds; returns the first."""
-        first = self._next_seed
-        self._next_seed += count
+        first = self.next_seed
+        self.next_seed += count
         return first
 
     def dataset(self, progress: TrainingProgress) -> Dataset:
@@ -102,7 +108,6 @@ class Distillation:
         progress.stage("collect", config.episodes * self.episode_steps)
         rows = collect(
             self.spec,
-            self.teacher.policy,
             self.teacher.policy,
             episodes=config.episodes,
             first_seed=self.seeds(config.episodes),
@@ -132,7 +137,7 @@ class Distillation:
             )
         recorded = {
             key: str(value) if isinstance(value, Path) else value
-            for key, value in asdict(self.config).items()
+            for key, value in dataclasses.asdict(self.config).items()
             if key not in ("out", "json", "teacher", "dataset")  # where files lie must not change the bytes
         } | {"teacher_parameters": self.teacher.parameters}
         return Student(
@@ -157,7 +162,7 @@ def distil(config: TrainConfig) -> dict[str, Any]:
     """Run everything and write student.safetensors and distill.json into `config.out`; returns the result.
 
     Raises:
-        DistillError: bad options or inputs; nothing is written then.
+        DistillError: bad options or inputs; student and results are written only at the end.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
     run = Distillation(config)
@@ -184,7 +189,7 @@ def distil(config: TrainConfig) -> dict[str, Any]:
         clock.mark("collect", started)
         normaliser = Normaliser.fit(dataset.transitions.observations, facts.history)
         driven = config.states == "student"
-        rounds = (config.iterations + 3 * config.fine_tune_iterations) // config.round_iterations + 4 if driven else 0
+        rounds = (config.iterations + config.fine_tune_iterations) // config.round_iterations + 4 if driven else 0
         capacity = len(dataset.transitions) + rounds * run.round_episodes * run.episode_steps
         replay = Replay(normaliser, facts.history, facts.action_low, facts.action_high, capacity)
         replay.extend(dataset.transitions)
@@ -219,7 +224,7 @@ def distil(config: TrainConfig) -> dict[str, Any]:
                 student = run.as_student(
                     training.student.masked(_DRIVING_THRESHOLD), training.student, _DRIVING_THRESHOLD, normaliser
                 )
-                alive = sum(int(np.count_nonzero(layer.weight)) for layer in student.layers)
+                alive = build_policy(student).kept_weights
                 row = {"iteration": training.iteration, "kept_weights": alive, "density": alive / weights_total}
                 if driven:
                     row["return_mean"] = drive(student)
@@ -232,7 +237,11 @@ def distil(config: TrainConfig) -> dict[str, Any]:
         candidates: list[Candidate] = []
         thresholds = _THRESHOLDS if config.threshold is None else (config.threshold,)
         progress.stage("fine-tune", len(thresholds) * config.fine_tune_iterations)
+        rows, next_seed = len(replay), run.next_seed
         for threshold in thresholds:
+            # every threshold starts from the same data and seeds: which others are tried changes nothing
+            replay.rewind(rows)
+            run.next_seed = next_seed
             masked = training.student.masked(threshold)
             student = run.as_student(masked, training.student, threshold, normaliser)
             candidates.append(selection.score(student, threshold, fine_tuned=False))
@@ -249,17 +258,16 @@ def distil(config: TrainConfig) -> dict[str, Any]:
             candidates.append(selection.score(tuned, threshold, fine_tuned=True))
         clock.mark("fine_tune")
         chosen = selection.choose(candidates, config.target_return)
-        held = selection.holds(chosen, config.target_return)
+        shortcomings = selection.shortcomings(chosen, config.target_return)
         progress.stage("evaluate", None)
         teacher_return, student_return = compare(
-            run.spec, run.teacher.policy, network_policy(chosen.student), config.evaluation_episodes
+            run.spec, run.teacher.policy, build_policy(chosen.student).evaluate_float32, config.evaluation_episodes
         )
         clock.mark("evaluate")
 
     path = config.out / "student.safetensors"
     evaluation = {"teacher": teacher_return, "student": student_return, "fine_tuned": chosen.fine_tuned}
-    stored = Student(**{**_fields(chosen.student), "evaluation": evaluation})
-    write_student(path, stored)
+    write_student(path, dataclasses.replace(chosen.student, evaluation=evaluation))
     result: dict[str, Any] = {
         "student": str(path),
         "dataset": str(config.dataset or config.out / "dataset.safetensors"),
@@ -271,7 +279,7 @@ def distil(config: TrainConfig) -> dict[str, Any]:
         "density": chosen.kept_weights / weights_total,
         "threshold": chosen.threshold,
         "fine_tuned": chosen.fine_tuned,
-        "target_held": held,
+        "target_held": not shortcomings,
         "return_iqm": student_return["iqm"],
         "teacher_return_iqm": teacher_return["iqm"],
         "teacher_return": teacher_return,
@@ -285,17 +293,9 @@ def distil(config: TrainConfig) -> dict[str, Any]:
         "seconds": time.perf_counter() - started,
     }
     write_json(config.out / "distill.json", result)
-    if not held:
-        print(
-            f"warning: no student held {config.target_return:.0%} of the teacher's return on the selection episodes; "
-            "the one with the best return was kept; raise --data-weight, --hidden or --iterations",
-            file=sys.stderr,
-        )
+    if shortcomings:
+        print(f"warning: no student holds the target; the best one has {'; '.join(shortcomings)}", file=sys.stderr)
     return result
-
-
-def _fields(student: Student) -> dict[str, Any]:
-    return {name: getattr(student, name) for name in student.__dataclass_fields__}
 
 
 class _Clock:

@@ -12,6 +12,7 @@ from .rollout import EnvironmentSpec, Episodes, Policy, play
 REPORT_SEED = 10_000  # episodes used for reporting only
 SELECTION_SEED = 20_000  # episodes used to choose thresholds and checkpoints
 TRAINING_SEED = 1_000_000  # episodes that training sees
+LARGEST_EPISODES = 10_000  # of any of them, so that they never overlap
 
 
 def interquartile_mean(values: NDArray[np.float64]) -> float:

@@ -62,19 +62,16 @@ class Replay:
         self._terminated[start:stop] = torch.from_numpy(rows.terminated.astype(np.float32))
         self._count = stop
 
-    def sample(self, size: int, generator: torch.Generator, *, transitions: bool, noise: float = 0.0) -> Batch:
-        """Draw `size` rows with replacement; without `transitions` the fields only a critic reads are empty.
+    def rewind(self, count: int) -> None:
+        """Forget everything after the first `count` rows."""
+        self._count = min(count, self._count)
 
-        `noise`: standard deviation of Gaussian noise on the normalised observations (Bishop 1995: it acts as a penalty
-        on the squared gain of the student).
-        """
+    def sample(self, size: int, generator: torch.Generator, *, transitions: bool) -> Batch:
+        """Draw `size` rows with replacement; without `transitions` the fields only a critic reads are empty."""
         index = torch.randint(self._count, (size,), generator=generator)
-        observations = self._observations[index]
-        if noise > 0.0:
-            observations.add_(torch.randn(observations.shape, generator=generator), alpha=noise)
         empty = torch.empty(0)
         return Batch(
-            observations=observations,
+            observations=self._observations[index],
             teacher_actions=self._teacher[index],
             executed_actions=self._executed[index] if transitions else empty,
             rewards=self._rewards[index] if transitions else empty,

@@ -12,7 +12,6 @@ from export.sparse_policy import SparsePolicy
 from export.student_file import Student
 
 from .evaluate import SELECTION_SEED, return_bar, summarise
-from .network import network_policy
 from .rollout import Array, EnvironmentSpec, Policy, play
 
 LARGEST_ROUNDING_ERROR = 8e-7  # share of the action range; export refuses 1e-6, also of backends with other rounding
@@ -68,22 +67,36 @@ class Selection:
             fine_tuned=fine_tuned,
             kept_weights=policy.kept_weights,
             kept_parameters=policy.kept_parameters,
-            rounding_error=rounding_error(policy, self._observations),
-            summary=summarise(play(self._spec, network_policy(student), self._seeds), self.teacher["median"]),
+            # the known answers too: the device judges itself by them before it arms
+            rounding_error=rounding_error(policy, np.concatenate((self._observations, policy.known_observations))),
+            summary=summarise(play(self._spec, policy.evaluate_float32, self._seeds), self.teacher["median"]),
         )
 
-    def holds(self, candidate: Candidate, target_return: float) -> bool:
-        """True when IQM, falls and rounding are all good enough."""
+    def shortcomings(self, candidate: Candidate, target_return: float) -> list[str]:
+        """What keeps a candidate from holding the target; empty when nothing does."""
+        bar = return_bar(self.teacher["iqm"], target_return)
         falls = self.teacher["share_below_90_percent"] + 0.01
-        return bool(
-            candidate.summary["iqm"] >= return_bar(self.teacher["iqm"], target_return)
-            and candidate.summary["share_below_90_percent"] <= falls
-            and candidate.rounding_error <= LARGEST_ROUNDING_ERROR
-        )
+        found = []
+        if candidate.summary["iqm"] < bar:
+            found.append(f"return {candidate.summary['iqm']:.1f}, expected {bar:.1f} (raise --data-weight or --hidden)")
+        if candidate.summary["share_below_90_percent"] > falls:
+            found.append(
+                f"{candidate.summary['share_below_90_percent']:.0%} of the episodes below 90 % of the teacher, "
+                f"expected {falls:.0%} (raise --data-weight or --iterations)"
+            )
+        if candidate.rounding_error > LARGEST_ROUNDING_ERROR:
+            found.append(
+                f"float32 rounding of {candidate.rounding_error:.1e} of the action range, expected "
+                f"{LARGEST_ROUNDING_ERROR:.0e} (raise --observation-noise)"
+            )
+        return found
 
     def choose(self, candidates: list[Candidate], target_return: float) -> Candidate:
-        """Smallest candidate that holds the target; where none does, the best return."""
-        holding = [candidate for candidate in candidates if self.holds(candidate, target_return)]
+        """Smallest candidate that holds the target; where none does, the best return among those that round well."""
+        holding = [candidate for candidate in candidates if not self.shortcomings(candidate, target_return)]
         if holding:
             return min(holding, key=lambda candidate: (candidate.kept_parameters, -candidate.summary["iqm"]))
-        return max(candidates, key=lambda candidate: float(candidate.summary["iqm"]))
+        return max(
+            candidates,
+            key=lambda candidate: (candidate.rounding_error <= LARGEST_ROUNDING_ERROR, candidate.summary["iqm"]),
+        )

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import torch
 
-from .priors import log_alpha, log_uniform_kl, log_uniform_kl_gradient
+from .priors import log_alpha, log_uniform_kl_gradient
 
 _VARIANCE_FLOOR = 1e-8  # keeps the square root differentiable where a layer's inputs are all zero
 
@@ -106,10 +106,6 @@ class BayesianStudent:
         by_mean, by_log_sigma = log_uniform_kl_gradient(self.mean, self.log_sigma)
         _gradient(self.mean).add_(by_mean, alpha=kl_weight)
         _gradient(self.log_sigma).add_(by_log_sigma, alpha=kl_weight)
-
-    def kl(self) -> torch.Tensor:
-        """Total KL of the weights from their prior; scalar."""
-        return log_uniform_kl(self.mean, self.log_sigma)
 
     def log_alphas(self) -> list[torch.Tensor]:
         """log(sigma^2 / mean^2) of every layer's weights, (outputs, inputs)."""

@@ -1,6 +1,6 @@
 """Train a teacher of the paper's size (25-256-256-1) on the cart with Stable-Baselines3's SAC.
 
-What made it learn (measured, docs/teacher.md): state-dependent exploration (gSDE), one update every two steps,
+What made it learn: state-dependent exploration (gSDE), one update every two steps,
 gamma 0.98, 30 % of the starts near upright, and a fixed scaling of the observation. The actor's mean is left
 unclipped (`clip_mean=0`), so the shipped network is a plain chain of linear layers, ReLU and tanh.
 """
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from export.student_file import Layer, Student, write_student
 
+from .errors import DistillError
 from .evaluate import REPORT_SEED, SELECTION_SEED
 from .network import parameter_count
 from .result_file import write_json
@@ -27,6 +28,7 @@ from .rollout import EnvironmentSpec, Policy, play
 from .teach_config import TeachConfig
 
 # Divides position, speed, sine, cosine and rod speed: brings each frame to the order of one.
+ENVIRONMENT = "hardware:CartRail-v0"
 OBSERVATION_SCALE = np.array([0.5, 2.0, 1.0, 1.0, 8.0], dtype=np.float32)
 
 
@@ -49,10 +51,15 @@ def teach(config: TeachConfig) -> dict[str, Any]:
     from stable_baselines3 import SAC
     from stable_baselines3.common.callbacks import BaseCallback
 
+    if config.steps < config.evaluate_every or config.evaluate_every < 1:
+        raise DistillError(
+            f"--steps {config.steps} with --evaluate-every {config.evaluate_every}: expected at least one evaluation; "
+            "raise --steps or lower --evaluate-every"
+        )
     torch.set_num_threads(1)
     started = time.perf_counter()
-    training = EnvironmentSpec(config.env, {"randomise": True, "near_upright_share": config.near_upright_share})
-    held_out = EnvironmentSpec(config.env, {"randomise": True})
+    training = EnvironmentSpec(ENVIRONMENT, {"randomise": True, "near_upright_share": config.near_upright_share})
+    held_out = EnvironmentSpec(ENVIRONMENT, {"randomise": True})
     environment = training.make()
     history = int(environment.unwrapped.history)  # type: ignore[attr-defined]  # the cart's own attribute
     scale = np.tile(OBSERVATION_SCALE, history)
@@ -111,7 +118,7 @@ def teach(config: TeachConfig) -> dict[str, Any]:
     model.policy.actor.load_state_dict(best["state"])
     seeds = range(REPORT_SEED, REPORT_SEED + 100)
     report: dict[str, Any] = {}
-    for name, spec in (("randomised", held_out), ("nominal", EnvironmentSpec(config.env, {}))):
+    for name, spec in (("randomised", held_out), ("nominal", EnvironmentSpec(ENVIRONMENT, {}))):
         episodes = play(spec, _actor_policy(model, scale), seeds)
         assert episodes.held is not None
         report[name] = {
@@ -140,7 +147,7 @@ def teach(config: TeachConfig) -> dict[str, Any]:
         action_low=facts.action_low,
         action_high=facts.action_high,
         history=facts.history,
-        environment=config.env,
+        environment=ENVIRONMENT,
         control_period_s=facts.control_period_s,
         observation_names=facts.observation_names,
         action_names=facts.action_names,
@@ -153,6 +160,7 @@ def teach(config: TeachConfig) -> dict[str, Any]:
     write_student(target, network)
     result = {
         "teacher": str(target),
+        "command": f"python -m distill teach --steps {config.steps} --seed {config.seed} --out {config.out}",
         "parameters": parameter_count(network),
         "selected_at_steps": int(best["steps"]),
         "evaluation": report,

@@ -12,9 +12,7 @@ class TeachConfig:
 
     out: Path = Path("runs/teacher")
     """Folder for teacher.safetensors and teacher.json (learning curve)."""
-    env: str = "hardware:CartRail-v0"
-    """Gymnasium id, `module:Id` where a module registers it."""
-    steps: int = 150_000
+    steps: int = 120_000
     """Environment steps."""
     seed: int = 0
     """Seeds torch, the environment and the replay buffer."""

@@ -20,7 +20,7 @@ from .network import Chain, chain_policy, network_policy, parameter_count
 from .rollout import EnvironmentFacts, Policy
 
 _LARGEST_MEMBER = 256 * 2**20  # bytes; a policy is a few megabytes, a zip bomb is not
-_SQUASHED = {
+_ACTOR_PATTERNS = {
     # prefix of the hidden layers, of the head: SAC and TQC, then TD3 and DDPG, then PPO and A2C and TRPO
     "SAC/TQC": (r"actor\.latent_pi\.(\d+)\.weight", r"actor\.mu(?:\.0)?\.weight"),
     "TD3/DDPG": (r"actor\.mu\.(\d+)\.weight", None),
@@ -137,7 +137,7 @@ def _activation(path: Path, options: dict[str, Any], kind: str) -> str:
 
 
 def _layers(path: Path, weights: dict[str, Any]) -> tuple[str, list[tuple[NDArray[np.float32], NDArray[np.float32]]]]:
-    for kind, (hidden_pattern, head_pattern) in _SQUASHED.items():
+    for kind, (hidden_pattern, head_pattern) in _ACTOR_PATTERNS.items():
         hidden = sorted(
             (int(found.group(1)), name) for name in weights if (found := re.fullmatch(hidden_pattern, name))
         )

@@ -1,12 +1,13 @@
 """Train a student: Bayesian Policy Distillation, student-driven labels, pruning, fine-tuning at the mask.
 
-The pieces and their order: `replay.Replay` holds transitions, `objective` gives the losses, `BayesianTraining` runs
-iterations, `finetune` trains the survivors, `select` picks what is shipped. docs/formats.md describes the outputs.
+`replay.Replay` holds transitions, `objective` gives the losses, `BayesianTraining` runs iterations, `fine_tune` trains
+the survivors; `distillation.py` says in which order, `select.py` picks what is shipped.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from .critic import TwinCritic, follow
-from .objective import annealed, critic_loss, student_step
+from .objective import Batch, annealed, critic_loss, student_step
 from .replay import Replay
 from .student import BayesianStudent, MaskedStudent
 
@@ -56,9 +57,7 @@ class BayesianTraining:
     def step(self, replay: Replay) -> None:
         """One iteration on one minibatch; `self.error` keeps the squared error of the student's newest step."""
         numbers = self.numbers
-        batch = replay.sample(
-            numbers.batch, self.generator, transitions=self.critic is not None, noise=numbers.observation_noise
-        )
+        batch = replay.sample(numbers.batch, self.generator, transitions=self.critic is not None)
         self.iteration += 1
         if self.critic is not None:
             loss = critic_loss(
@@ -71,7 +70,7 @@ class BayesianTraining:
                 return
         self.error = student_step(
             self.student,
-            batch,
+            blurred(batch, numbers.observation_noise, self.generator),
             self.generator,
             kl_weight=annealed(self.iteration, numbers.iterations) / numbers.data_weight,
             critic=self.critic,
@@ -81,6 +80,18 @@ class BayesianTraining:
         if self.critic is not None:
             follow(list(self.critic_target.parameters()), list(self.critic.parameters()), numbers.tau)
             follow(self.student_target.parameters(), self.student.parameters(), numbers.tau)
+
+
+def blurred(batch: Batch, noise: float, generator: torch.Generator) -> Batch:
+    """The batch with Gaussian noise on its observations, for the student only: critics see the states as they were.
+
+    Training with input noise penalises the squared gain (Bishop 1995), and it is the gain that amplifies encoder noise
+    and float32 rounding.
+    """
+    if noise == 0.0:
+        return batch
+    observations = batch.observations + noise * torch.randn(batch.observations.shape, generator=generator)
+    return dataclasses.replace(batch, observations=observations)
 
 
 def fine_tune(
@@ -103,7 +114,9 @@ def fine_tune(
         share = 0.505 + 0.495 * float(np.cos(np.pi * iteration / total))
         for group in optimiser.param_groups:
             group["lr"] = numbers.fine_tune_learning_rate * share
-        batch = replay.sample(numbers.batch, generator, transitions=False, noise=numbers.observation_noise)
+        batch = blurred(
+            replay.sample(numbers.batch, generator, transitions=False), numbers.observation_noise, generator
+        )
         loss = torch.mean((masked(batch.observations) - batch.teacher_actions) ** 2)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from export.compile import build_policy
 from export.student_file import read_student
 
 from .collect import collect
@@ -11,7 +12,6 @@ from .config import CollectConfig, EvaluateConfig, TeacherConfig, environment_sp
 from .dataset import Dataset, write_dataset
 from .errors import DistillError
 from .evaluate import REPORT_SEED, TRAINING_SEED, compare, summarise
-from .network import network_policy
 from .progress import TrainingProgress
 from .rollout import play
 from .teacher import read_teacher
@@ -25,7 +25,6 @@ def collect_verb(config: CollectConfig) -> dict[str, Any]:
         progress.stage("collect", None)
         rows = collect(
             spec,
-            teacher.policy,
             teacher.policy,
             episodes=config.episodes,
             first_seed=TRAINING_SEED * (1 + config.seed),
@@ -48,7 +47,9 @@ def evaluate_verb(config: EvaluateConfig) -> dict[str, Any]:
             f"student {config.student}: got {student.widths[0]} inputs and {student.widths[-1]} actions, the "
             f"environment has {facts.observation_size} and {len(facts.action_low)}; check --env"
         )
-    teacher_return, student_return = compare(spec, teacher.policy, network_policy(student), config.episodes)
+    teacher_return, student_return = compare(
+        spec, teacher.policy, build_policy(student).evaluate_float32, config.episodes
+    )
     return {"teacher_return": teacher_return, "student_return": student_return, "episodes": config.episodes}
 
 

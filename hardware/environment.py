@@ -95,6 +95,8 @@ class CartRailEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]
             self.plant.set_parameters(options["parameters"])
         elif self._randomise:
             self.plant.set_parameters(CartRailParameters.sample(generator))
+        else:
+            self.plant.set_parameters(CartRailParameters())
         self.plant.reset(*self._initial_state(generator))
         self._pending = np.float32(0.0)
         self._drive.reset(0.0)

@@ -68,7 +68,7 @@ def test_teacher_that_does_nothing_is_refused() -> None:
         return np.zeros((len(observations), 1), np.float32)
 
     with pytest.raises(DistillError, match="same action at every state"):
-        collect(CART, still, still, episodes=1, first_seed=0, noise=0.0)
+        collect(CART, still, episodes=1, first_seed=0, noise=0.0)
 
 
 def test_interquartile_mean_ignores_the_tails() -> None:

@@ -1,6 +1,7 @@
 """hardware:CartRail-v0: Gymnasium's checker, timing of the action, limits, randomisation, repeatability."""
 
 import math
+import os
 import warnings
 
 import gymnasium
@@ -182,6 +183,8 @@ def test_renders_a_picture() -> None:
     try:
         picture = environment.render()
     except HardwareError as error:
+        if os.environ.get("CI") == "true":
+            raise
         pytest.skip(f"no EGL here: {error}")
     assert picture is not None
     assert picture.shape == (480, 1280, 3)
