@@ -113,6 +113,7 @@ class Simulate:
             "trajectory_sha256": simulator.trajectory.sha256(),
             "missed_exchanges": simulator.counters.missed_exchanges,
             "late_actuations": simulator.counters.late_actuations,
+            "late_periods": simulator.counters.late_periods,
             "clock": self.clock,
         }
 

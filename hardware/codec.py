@@ -128,6 +128,11 @@ def decode_body(body: bytes) -> tuple[int, Message]:
     return codec.unpack(body)
 
 
+def snake_case(name: str) -> str:
+    """HelloReply -> hello_reply."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+
+
 def name_of(kind: type[IntEnum], value: int) -> str:
     """Name of an enumeration's value, or `unknown N`: what came over a wire may be anything."""
     try:

@@ -6,21 +6,22 @@ Both files are committed; a test renders them again and compares. Nothing in the
 from __future__ import annotations
 
 import math
-import os
 import struct
 from pathlib import Path
 
-from hardware.codec import MAXIMUM_BODY_SIZE, SCHEMA_HASH, body_size, wire_fields
+from hardware.codec import MAXIMUM_BODY_SIZE, SCHEMA_HASH, body_size, snake_case, wire_fields
 from hardware.framing import CRC_INITIAL, MAXIMUM_ENCODED_SIZE
 from hardware.plants.cart_rail import CART_RAIL, CartRail
 from hardware.protocol import (
     BASE_OBSERVATION_SIZE,
     ENUMERATIONS,
+    MAXIMUM_WATCHDOG_PERIODS,
     MESSAGES,
     PROTOCOL_VERSION,
     Message,
     Wire,
 )
+from hardware.replace import replacing
 
 FIRMWARE_FOLDER = Path(__file__).parent / "firmware"
 
@@ -89,11 +90,6 @@ static inline uint16_t protocol_sequence(const uint8_t *body) {
     return protocol_get_u16(body + 1);
 }
 """
-
-
-def snake_case(name: str) -> str:
-    """HelloReply -> hello_reply."""
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
 
 
 def _banner(source: str) -> str:
@@ -196,6 +192,7 @@ def render_protocol() -> str:
         f"#define PROTOCOL_SCHEMA_HASH {SCHEMA_HASH:#06x}u",
         f"#define PROTOCOL_CRC_INITIAL {CRC_INITIAL:#06x}u",
         f"#define PROTOCOL_BASE_OBSERVATION_SIZE {BASE_OBSERVATION_SIZE}",
+        f"#define PROTOCOL_MAXIMUM_WATCHDOG_PERIODS {MAXIMUM_WATCHDOG_PERIODS}u",
         f"#define PROTOCOL_MAXIMUM_BODY_SIZE {MAXIMUM_BODY_SIZE}",
         f"#define PROTOCOL_MAXIMUM_ENCODED_SIZE {MAXIMUM_ENCODED_SIZE} /* with CRC and COBS, without the delimiter */",
         "",
@@ -222,7 +219,7 @@ def c_float(value: float) -> str:
 
 
 def render_plant(constants: CartRail = CART_RAIL) -> str:
-    """Text of `firmware/plant.h`: the constants, and the factors that observe.c and safety.c multiply with.
+    """Text of `firmware/plant.h`: the constants, and the factors that observe.c and drive.c multiply with.
 
     The factors are computed in double precision and rounded once, by the same expressions as `observe.Observer` and
     `drive.DriveLimit`; tests hold the two sides to the same bits.
@@ -278,8 +275,7 @@ def generate(folder: Path = FIRMWARE_FOLDER) -> list[Path]:
         path = folder / name
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
-        temporary = path.with_suffix(".h.part")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
         written.append(path)
     return written

@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar
 
 PROTOCOL_VERSION = 1
 BASE_OBSERVATION_SIZE = 5
+MAXIMUM_WATCHDOG_PERIODS = 10  # Config asks for 1 to this many
 STREAMED_FRAME_LIMIT = 64  # bytes on the wire: one full-speed USB packet
 
 
@@ -36,7 +37,7 @@ class State(IntEnum):
 
 
 class Fault(IntEnum):
-    """Why the device stopped. Latched until DISARM; `FaultReport.detail` depends on the reason."""
+    """Why the device stopped. Latched until DISARM in state OFF; `FaultReport.detail` depends on the reason."""
 
     NONE = 0
     WATCHDOG = 1
@@ -159,7 +160,7 @@ class Arm(Message):
 
 @dataclass(frozen=True)
 class Disarm(Message):
-    """Brake, switch the drive off, clear a latched fault. Session 0 means any: stopping is always allowed."""
+    """Brake, switch the drive off; in state OFF, clear the fault. Session 0 means any: stopping is always allowed."""
 
     TYPE = 0x04
     ROUTE = "host>device"
@@ -263,7 +264,10 @@ class FaultReport(Message):
 
 @dataclass(frozen=True)
 class LinkStatistics(Message):
-    """Once a second: what the device received and did not use, since boot."""
+    """Once a second, before the Observation of its tick: what the device received and did not use, since boot.
+
+    `stale_commands` counts Commands and Heartbeats that echo another tick than the running one.
+    """
 
     TYPE = 0x46
     ROUTE = "device>host"
@@ -300,9 +304,9 @@ class Actuate(Message):
 
 @dataclass(frozen=True)
 class ExchangeDone(Message):
-    """Plant port: a Command or Heartbeat echoing `tick` was processed (tick 0: a Hello before the first tick).
+    """Plant port: a Command or Heartbeat echoing `tick` was processed; before the first tick, also a Hello (tick 0).
 
-    In lock-step time stands still until the first Hello; a host that wants the same run every time answers each
+    In lock-step time stands still until the first of these; a host that wants the same run every time answers each
     observation in order and sends its requests between an observation and its answer.
     """
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .errors import HardwareError
 from .plants.cart_rail import CartRailPlant
 from .protocol import Enable
+from .replace import replacing
 
 
 class Renderer:
@@ -121,8 +122,7 @@ def strobe_file(trajectory: Path, out: Path, moments: int = 14) -> int:
     # The swing-up is quick and the balance slow: moments lie closer together at the start.
     rows = np.unique(((np.linspace(0.0, 1.0, moments) ** 1.7) * (len(driven) - 1)).astype(int))
     picture = strobe(CartRailPlant(), driven[rows])
-    partial = out.with_name(f".{out.name}.part")
     out.parent.mkdir(parents=True, exist_ok=True)
-    imageio.imwrite(partial, picture, extension=".png")
-    os.replace(partial, out)
+    with replacing(out) as partial:
+        imageio.imwrite(partial, picture, extension=".png")
     return len(rows)

@@ -1,9 +1,10 @@
 """The plant's side of a device without a device: MuJoCo plays the cart, the real firmware runs as a process.
 
-Two clocks. `real`: SENSORS go out at absolute deadlines, one control period apart. `lockstep`: the SENSORS frame is
-the period tick, and the next one is withheld until the firmware has actuated and the host's answer to this tick was
-judged (EXCHANGE_DONE), or was declared missing after EXCHANGE_TIMEOUT_S; time starts with the host's first HELLO.
-The same host then gives the same bits on every run.
+Two clocks. `real`: SENSORS go out at absolute deadlines, one control period apart; after a stall of this process the
+deadlines move, for a burst of ticks would starve the watchdog of a host that did nothing wrong. `lockstep`: the SENSORS
+frame is the period tick, and the next one is withheld until the firmware has actuated and the host's answer to this
+tick was judged (EXCHANGE_DONE), or was declared missing after EXCHANGE_TIMEOUT_S; time starts with the host's first
+HELLO or HEARTBEAT. The same host then gives the same bits on every run.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Counters:
 
     missed_exchanges: int = 0
     late_actuations: int = 0
+    late_periods: int = 0  # by which a real-time run fell behind the clock
 
 
 class Simulator:
@@ -105,6 +107,9 @@ class Simulator:
             self._advance(tick)
             while (left_s := deadline_s - time.monotonic()) > 0:
                 self._receive(left_s)
+            if -left_s > period_s:
+                start_s -= left_s
+                self.counters.late_periods += round(-left_s / period_s)
 
     def _advance(self, tick: int) -> None:
         self.trajectory.append(tick, self.plant, self._actuate)

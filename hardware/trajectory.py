@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import struct
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from hardware.plants.cart_rail import CART_RAIL, UPRIGHT_RAD, UPRIGHT_WINDOW_S, CartRailPlant
 from hardware.protocol import Actuate, Enable
+from hardware.replace import replacing
 
 
 class Trajectory:
@@ -81,6 +81,5 @@ class Trajectory:
             },
             metadata={"format": "bpd-trajectory", "format_version": "1", "period_s": str(CART_RAIL.period_s)},
         )
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)

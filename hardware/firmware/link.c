@@ -148,15 +148,15 @@ void link_send_action(link_t *link, const protocol_action_t *action) {
 
 void link_send_fault(link_t *link, safety_t *safety) {
     uint8_t body[PROTOCOL_FAULT_REPORT_SIZE];
-    if (!safety->report || !link->greeted) {
+    if (safety->report == PROTOCOL_FAULT_NONE || !link->greeted) {
         return;
     }
     const protocol_fault_report_t message = {
-        .reason = safety->fault,
+        .reason = safety->report,
         .tick = safety->fault_tick,
         .detail = safety->fault_detail,
     };
-    safety->report = false;
+    safety->report = PROTOCOL_FAULT_NONE;
     send(link, body, protocol_pack_fault_report(&message, link->send_sequence, body));
 }
 

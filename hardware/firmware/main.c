@@ -56,6 +56,11 @@ static void report_period(uint32_t time_us, float applied_action) {
     memcpy(message.current, firmware.current, sizeof message.current);
     memcpy(message.previous, firmware.previous, sizeof message.previous);
     link_send_fault(&firmware.link, &firmware.safety);
+    /* Before the observation: a host that has read this tick's observation has its statistics, however reads
+     * split. */
+    if (safety->tick % STATISTICS_TICKS == 0u) {
+        link_send_statistics(&firmware.link);
+    }
     link_send_observation(&firmware.link, &message);
 }
 
@@ -85,9 +90,6 @@ static void run_period(const protocol_sensors_t *sensors) {
     }
     if (safety_wants_policy(&firmware.safety)) {
         run_policy();
-    }
-    if (firmware.safety.tick % STATISTICS_TICKS == 0u) {
-        link_send_statistics(&firmware.link);
     }
 }
 

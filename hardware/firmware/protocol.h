@@ -18,6 +18,7 @@
 #define PROTOCOL_SCHEMA_HASH 0xa008u
 #define PROTOCOL_CRC_INITIAL 0x5ff7u
 #define PROTOCOL_BASE_OBSERVATION_SIZE 5
+#define PROTOCOL_MAXIMUM_WATCHDOG_PERIODS 10u
 #define PROTOCOL_MAXIMUM_BODY_SIZE 72
 #define PROTOCOL_MAXIMUM_ENCODED_SIZE 75 /* with CRC and COBS, without the delimiter */
 
@@ -33,7 +34,7 @@
 #define PROTOCOL_STATE_BRAKING 3u
 #define PROTOCOL_STATE_OFF 4u
 
-/* Why the device stopped. Latched until DISARM; FaultReport.detail depends on the reason. */
+/* Why the device stopped. Latched until DISARM in state OFF; FaultReport.detail depends on the reason. */
 #define PROTOCOL_FAULT_NONE 0u
 #define PROTOCOL_FAULT_WATCHDOG 1u
 #define PROTOCOL_FAULT_HOMING_LOST 2u
@@ -214,7 +215,7 @@ static inline bool protocol_unpack_arm(const uint8_t *body, size_t size, protoco
     return true;
 }
 
-/* host>device: Brake, switch the drive off, clear a latched fault. Session 0 means any: stopping is always allowed. */
+/* host>device: Brake, switch the drive off; in state OFF, clear the fault. Session 0 means any: stopping is always allowed. */
 #define PROTOCOL_DISARM_TYPE 0x04u
 #define PROTOCOL_DISARM_SIZE 7u
 typedef struct {
@@ -489,7 +490,7 @@ static inline bool protocol_unpack_fault_report(const uint8_t *body, size_t size
     return true;
 }
 
-/* device>host: Once a second: what the device received and did not use, since boot. */
+/* device>host: Once a second, before the Observation of its tick: what the device received and did not use, since boot. */
 #define PROTOCOL_LINK_STATISTICS_TYPE 0x46u
 #define PROTOCOL_LINK_STATISTICS_SIZE 19u
 typedef struct {
@@ -588,7 +589,7 @@ static inline bool protocol_unpack_actuate(const uint8_t *body, size_t size, pro
     return true;
 }
 
-/* device>plant: Plant port: a Command or Heartbeat echoing tick was processed (tick 0: a Hello before the first tick). */
+/* device>plant: Plant port: a Command or Heartbeat echoing tick was processed; before the first tick, also a Hello (tick 0). */
 #define PROTOCOL_EXCHANGE_DONE_TYPE 0xc2u
 #define PROTOCOL_EXCHANGE_DONE_SIZE 7u
 typedef struct {

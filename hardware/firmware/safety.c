@@ -25,7 +25,7 @@ uint8_t safety_configure(safety_t *safety, const protocol_config_t *config) {
         return PROTOCOL_RESULT_WRONG_STATE;
     }
     if (config->mode > PROTOCOL_MODE_SHADOW || config->watchdog_periods == 0u ||
-        config->watchdog_periods > SAFETY_MAXIMUM_WATCHDOG_PERIODS || config->untethered > 1u ||
+        config->watchdog_periods > PROTOCOL_MAXIMUM_WATCHDOG_PERIODS || config->untethered > 1u ||
         (config->untethered == 1u && config->mode != PROTOCOL_MODE_DEVICE)) {
         return PROTOCOL_RESULT_OUT_OF_RANGE;
     }
@@ -72,10 +72,11 @@ uint8_t safety_disarm(safety_t *safety, uint32_t session) {
     if (session != 0u && session != safety->session) {
         return PROTOCOL_RESULT_WRONG_SESSION;
     }
-    safety->fault = PROTOCOL_FAULT_NONE;
     if (safety->state == PROTOCOL_STATE_ARMED) {
         safety_stop(safety, PROTOCOL_FAULT_NONE, 0u);
     } else if (safety->state == PROTOCOL_STATE_OFF) {
+        /* Only here: a fault stays latched through braking, or a DISARM on the way would hide it. */
+        safety->fault = PROTOCOL_FAULT_NONE;
         safety->state = safety->homed ? PROTOCOL_STATE_IDLE : PROTOCOL_STATE_UNHOMED;
     }
     return PROTOCOL_RESULT_OK;
@@ -94,7 +95,7 @@ void safety_stop(safety_t *safety, uint8_t reason, uint32_t detail) {
         safety->fault = reason;
         safety->fault_detail = detail;
         safety->fault_tick = safety->tick;
-        safety->report = true;
+        safety->report = reason;
     }
 }
 
@@ -120,9 +121,12 @@ safety_verdict_t safety_offer_command(safety_t *safety, const protocol_command_t
 }
 
 safety_verdict_t safety_offer_heartbeat(safety_t *safety, const protocol_heartbeat_t *heartbeat) {
+    if (heartbeat->session == 0u) {
+        return SAFETY_ACCEPTED; /* before arming and after disarming: a host that only keeps lock-step going
+                                 */
+    }
     if (heartbeat->session != safety->session) {
-        /* Session 0 before arming and after disarming is a host that only keeps lock-step going. */
-        return heartbeat->session == 0u ? SAFETY_ACCEPTED : SAFETY_REFUSED;
+        return SAFETY_REFUSED;
     }
     const uint32_t age = safety->tick - heartbeat->observation_tick;
     const uint32_t fed_age = safety->tick - safety->fed_tick;
@@ -130,7 +134,7 @@ safety_verdict_t safety_offer_heartbeat(safety_t *safety, const protocol_heartbe
         age <= safety->watchdog_periods) {
         safety->fed_tick = heartbeat->observation_tick;
     }
-    return SAFETY_ACCEPTED;
+    return age == 0u ? SAFETY_ACCEPTED : SAFETY_STALE;
 }
 
 bool safety_wants_policy(const safety_t *safety) {

@@ -1,9 +1,10 @@
 /* The safety machine: decides, every period, whether the drive may move and with what acceleration.
  *
  *   UNHOMED --homed--> IDLE --arm--> ARMED --stop()--> BRAKING --at rest--> IDLE   (disarmed by the host)
- *      ^                 |                                  \--at rest--> OFF    (a fault: latched until
- * disarm)
+ *      ^                 |                                  \--at rest--> OFF    (a fault: stays latched)
  *      \--homing lost----/
+ *
+ * DISARM clears a fault in OFF only, which then becomes IDLE or UNHOMED; while BRAKING it changes nothing.
  *
  * The drive is enabled in ARMED and BRAKING only. Zero acceleration is never a stop: everything that stops
  * goes through safety_stop(), which brakes the velocity set-point to zero at the brake limit and then
@@ -21,8 +22,6 @@
 
 #include "drive.h"
 #include "protocol.h"
-
-#define SAFETY_MAXIMUM_WATCHDOG_PERIODS 10u
 
 typedef enum { SAFETY_ACCEPTED, SAFETY_STALE, SAFETY_REFUSED } safety_verdict_t;
 
@@ -45,8 +44,8 @@ typedef struct {
     int32_t still_count; /* rod count that homing compares with */
     uint16_t still_periods;
     uint16_t braking_periods;
-    uint8_t flags; /* PROTOCOL_OBSERVATION_FLAG_ of the running period */
-    bool report;   /* a fault waits to be sent: reason is `fault` */
+    uint8_t flags;  /* PROTOCOL_OBSERVATION_FLAG_ of the running period */
+    uint8_t report; /* PROTOCOL_FAULT_ that waits to be sent */
     uint32_t fault_detail;
     uint32_t fault_tick;
     drive_t drive;
@@ -64,7 +63,8 @@ uint8_t safety_disarm(safety_t *safety, uint32_t session);
  * number within +-PLANT_ACCELERATION_LIMIT. Stale: answers another observation than the running one. */
 safety_verdict_t safety_offer_command(safety_t *safety, const protocol_command_t *command);
 
-/* A sign of life. Only a foreign session is refused. */
+/* A sign of life; one of the last `watchdog_periods` feeds the watchdog. Refused: a foreign session. Stale,
+ * although it may feed: sees another observation than the running one. */
 safety_verdict_t safety_offer_heartbeat(safety_t *safety, const protocol_heartbeat_t *heartbeat);
 
 /* An action for the next boundary, from the policy on this device. Not finite: stops. */

@@ -55,6 +55,7 @@ class Host:
         tty.setraw(self.port)
         self.decoder = FrameDecoder()
         self.sequence = 0
+        self.sent: list[Message] = []
         self.inbox: list[Message] = []
         self.observations: list[Observation] = []
         self.actions: list[Action] = []
@@ -71,6 +72,7 @@ class Host:
         for message in messages:
             frames += encode_frame(message, self.sequence)
             self.sequence += 1
+            self.sent.append(message)
         self.write(frames)
         return frames
 

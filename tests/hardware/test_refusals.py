@@ -4,7 +4,21 @@ import pytest
 from pendulum_host import SESSION, arm_message, disarm_message
 
 from hardware.framing import encode_frame
-from hardware.protocol import Command, Config, Fault, Heartbeat, Mode, Observation, Result, State
+from hardware.plants.cart_rail import CART_RAIL
+from hardware.protocol import (
+    MAXIMUM_WATCHDOG_PERIODS,
+    Command,
+    Config,
+    Fault,
+    Heartbeat,
+    LinkStatistics,
+    Mode,
+    Observation,
+    Result,
+    State,
+)
+
+STATISTICS_TICKS = 1_000_000 // CART_RAIL.period_us
 
 
 @pytest.mark.parametrize(
@@ -69,7 +83,8 @@ def test_arm_is_refused_before_everything_is_ready(host):
 
 
 @pytest.mark.parametrize(
-    "config", [Config(3, 2, 0), Config(0, 0, 0), Config(0, 11, 0), Config(0, 2, 1), Config(1, 2, 2)]
+    "config",
+    [Config(3, 2, 0), Config(0, 0, 0), Config(0, MAXIMUM_WATCHDOG_PERIODS + 1, 0), Config(0, 2, 1), Config(1, 2, 2)],
 )
 def test_bad_configuration_is_refused(host, config):
     reply = host.hello()
@@ -97,4 +112,32 @@ def test_a_replayed_heartbeat_feeds_nothing(host):
         observation = host.wait(Observation)
     assert observation.state == State.ARMED  # the first was genuine: one period missed so far
     host.send(old, Heartbeat(0, observation.tick))
-    assert host.wait(Observation).state == State.BRAKING
+    observation = host.wait(Observation)
+    assert observation.state == State.BRAKING
+    host.send(Heartbeat(0, observation.tick))
+    while not host.statistics or host.statistics[-1].stale_commands == 0:
+        host.idle()
+    assert host.statistics[-1].stale_commands == 2  # the two that were not about the running period
+
+
+def test_a_late_heartbeat_feeds_by_its_age_and_is_counted(host):
+    observation = host.arm(Mode.DEVICE, watchdog_periods=3)
+    for _ in range(20):
+        host.send(Heartbeat(SESSION, observation.tick - 1), Heartbeat(0, observation.tick))
+        observation = host.wait(Observation)
+    assert observation.state == State.ARMED
+    host.send(Heartbeat(SESSION, observation.tick))
+    while not host.statistics or host.statistics[-1].stale_commands == 0:
+        host.idle(SESSION)
+    assert host.statistics[-1].stale_commands == 20
+
+
+def test_statistics_come_before_the_observation_of_their_tick(host):
+    host.hello()
+    order = []
+    while LinkStatistics not in order:
+        message = host.receive()
+        order.append(type(message))
+        if isinstance(message, Observation):
+            host.send(Heartbeat(0, message.tick))
+    assert order.count(Observation) == STATISTICS_TICKS - 1

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from hardware.codec import SCHEMA_HASH
 from hardware.drive import DriveLimit
+from hardware.environment import CartRailEnvironment
 from hardware.observe import Observer
 from hardware.plants.cart_rail import CART_RAIL
 from hardware.protocol import (
@@ -133,8 +134,10 @@ def test_device_reports_each_action_and_latches_it_at_the_next_boundary(runs):
 
 
 def test_firmware_observes_and_limits_as_the_environment_does(runs):
-    # The environment's Python and the firmware's C, from the same counts: the same bits.
+    # The environment's Python and the firmware's C, from the same counts and commands: the same bits.
     _, host, rows = runs[Mode.HOST]
+    commanded = {message.observation_tick: message.action for message in host.sent if isinstance(message, Command)}
+    driven = 0
     observer, drive = Observer(), DriveLimit()
     observer.reset(*map(int, rows["counts"][0]))
     for observation, counts, order, enable in zip(
@@ -144,8 +147,47 @@ def test_firmware_observes_and_limits_as_the_environment_does(runs):
         assert tuple(map(float, frame)) == observation.current
         assert np.float32(observation.applied_action) == order[0]
         if enable == Enable.DRIVE:
-            assert drive.latch(order[0], frame[0]) == pytest.approx(order[0], abs=1e-4)
-            drive.reset(order[1])
+            action = np.float32(commanded.get(observation.tick - 1, 0.0))  # nothing is commanded before arming
+            assert drive.latch(action, frame[0]) == order[0]
+            assert drive.velocity_setpoint_m_s == order[1]
+            driven += 1
+    assert driven == len(commanded) + 1
+
+
+def test_the_environment_and_the_firmware_move_the_plant_alike(image, tmp_path):
+    # The same actions, decided beforehand, through both ways round: the delay from an observation to the boundary where
+    # its answer takes effect, the drive's limits and the plant must be the same ones.
+    generator = np.random.default_rng(4)
+    blocks = np.repeat(generator.choice([-30.0, -20.0, 20.0, 45.0], 16), generator.integers(3, 11, 16))
+    actions = np.concatenate([generator.uniform(-12.0, 12.0, 100), blocks, np.zeros(100)])[:200].astype(np.float32)
+    environment = CartRailEnvironment(start="rest")
+    environment.reset(seed=0)
+    expected = [(environment.plant.cart_count, environment.plant.rod_count)]
+    for action in actions:
+        _, _, terminated, _, _ = environment.step(np.array([action]))
+        assert not terminated
+        expected.append((environment.plant.cart_count, environment.plant.rod_count))
+
+    file = tmp_path / "trajectory.safetensors"
+    simulation = Simulation(image, tmp_path, "--clock", "lockstep", "--trajectory", str(file))
+    host = Host(simulation.link)
+    observation = host.arm(Mode.HOST)
+    limit = CART_RAIL.acceleration_limit_m_s2
+    for action in actions:
+        # The device refuses what the environment clips: a policy's squash keeps its actions inside.
+        host.send(Command(SESSION, observation.tick, float(np.clip(action, -limit, limit))))
+        observation = host.wait(Observation)
+        assert observation.state == State.ARMED
+    host.disarm(observation)
+    host.close()
+    simulation.end()
+    rows = load_file(file)
+    first = int(np.argmax(rows["enable"] == Enable.DRIVE))
+    measured = [tuple(map(int, counts)) for counts in rows["counts"][first : first + len(expected)]]
+    assert measured == expected
+    assert np.ptp([count for count, _ in expected]) > 0.5 * CART_RAIL.cart_counts_per_metre
+    limited = sum(bool(o.flags & ObservationFlag.LIMITED) for o in host.observations if o.state == State.ARMED)
+    assert 10 < limited < 150
 
 
 def test_hello_reply_names_the_image(host):
@@ -197,6 +239,26 @@ def test_an_answer_missing_once_is_held_and_twice_brakes(simulation, host):
     assert host.request(arm_message(host.hello())) == Result.OK
     host.send(Heartbeat(0, off.tick))
     assert host.wait(Observation).state == State.ARMED
+
+
+def test_disarm_while_braking_hides_no_fault(host):
+    observation = host.arm(Mode.HOST)
+    for _ in range(5):
+        host.send(Command(SESSION, observation.tick, 10.0))
+        observation = host.wait(Observation)
+    while observation.state == State.ARMED:  # starve the watchdog at full speed
+        host.send(Heartbeat(SESSION, observation.tick))
+        observation = host.wait(Observation)
+    assert observation.state == State.BRAKING
+    seen = host.disarm(observation)
+    assert {o.fault for o in seen} == {Fault.WATCHDOG}
+    assert [o.state for o in seen] == [State.BRAKING] * (len(seen) - 1) + [State.OFF]
+    assert len(seen) > 1
+    off = host.wait(Observation)
+    assert host.request(disarm_message()) == Result.OK
+    host.send(Heartbeat(0, off.tick))
+    off = host.wait(Observation)
+    assert (off.state, off.fault) == (State.IDLE, Fault.NONE)
 
 
 def test_disarm_brakes_and_then_switches_off(simulation, host):
@@ -264,8 +326,8 @@ def test_a_policy_that_is_not_finite_stops(tmp_path):
     simulation = Simulation(image, tmp_path, "--clock", "lockstep")
     host = Host(simulation.link)
     observation = host.arm(Mode.DEVICE)
-    host.send(Heartbeat(SESSION, observation.tick))
-    host.wait(Observation)
-    assert [fault.reason for fault in host.faults] == [Fault.POLICY_NOT_FINITE]
+    # The device has stopped by now, but says so at the next boundary: a DISARM in between must not blot it out.
+    assert host.disarm(observation)[-1].state == State.OFF
+    assert [(fault.reason, fault.tick) for fault in host.faults] == [(Fault.POLICY_NOT_FINITE, observation.tick)]
     host.close()
     simulation.end()

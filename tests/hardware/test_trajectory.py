@@ -6,6 +6,7 @@ import pytest
 
 from hardware.plants.cart_rail import CartRailPlant
 from hardware.protocol import Actuate, Enable
+from hardware.replace import replacing
 from hardware.trajectory import Trajectory
 
 
@@ -44,3 +45,15 @@ def test_file_survives_a_round_trip(tmp_path):
         "tick": (4,), "counts": (4, 2), "drive": (4, 2), "enable": (4,), "state": (4, 4)
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["t.safetensors"]
+
+
+def test_a_failed_write_leaves_the_previous_file_alone(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(OSError, match="full"), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise OSError("full")
+    assert path.read_text() == "old"
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("file", "new")]

@@ -1,0 +1,66 @@
+"""Real time without real time: the simulator's deadlines on a clock that the test moves."""
+
+import types
+
+import pytest
+
+from hardware import simulator
+from hardware.plants.cart_rail import CART_RAIL
+from hardware.protocol import Actuate, Enable
+
+PERIOD_S = CART_RAIL.period_s
+
+
+class Plant:
+    """Takes `stalls[n]` seconds for its nth step."""
+
+    cart_position_m = rod_angle_rad = cart_speed_m_s = rod_speed_rad_s = 0.0
+    cart_count = rod_count = 0
+
+    def __init__(self, clock, stalls):
+        self.clock, self.stalls, self.steps = clock, stalls, 0
+
+    def step(self, acceleration_m_s2, enable):
+        self.steps += 1
+        self.clock.now_s += self.stalls.get(self.steps, 0.0)
+
+
+class Played(simulator.Simulator):
+    """The firmware answers at once; waiting moves the clock."""
+
+    def __init__(self, clock, plant):
+        super().__init__(plant, None, "real", 1e9)
+        self.clock = clock
+        self.sent_s = []
+
+    def _send_sensors(self, tick):
+        self.sent_s.append(self.clock.now_s)
+        self._actuate = Actuate(tick, 0.0, 0.0, Enable.OFF)
+
+    def _receive(self, timeout_s):
+        self.clock.now_s += timeout_s
+
+
+def play(monkeypatch, stalls):
+    clock = types.SimpleNamespace(now_s=1000.0)
+    monkeypatch.setattr(simulator, "time", types.SimpleNamespace(monotonic=lambda: clock.now_s))
+    played = Played(clock, Plant(clock, stalls))
+    played.run(40)
+    gaps = [after - before for before, after in zip(played.sent_s, played.sent_s[1:], strict=False)]
+    return gaps, played.counters
+
+
+@pytest.mark.parametrize("periods", [2.4, 10.0, 300.0])
+def test_a_stall_is_followed_by_whole_periods(monkeypatch, periods):
+    gaps, counters = play(monkeypatch, {10: periods * PERIOD_S})
+    assert gaps[9] == pytest.approx(periods * PERIOD_S)
+    del gaps[9]
+    assert gaps == pytest.approx([PERIOD_S] * 38)  # no burst
+    assert counters.late_periods == round(periods - 1.0)  # of which one was due
+    assert counters.late_actuations == 0
+
+
+def test_a_short_delay_is_made_up(monkeypatch):
+    gaps, counters = play(monkeypatch, {10: 1.5 * PERIOD_S})
+    assert sum(gaps) == pytest.approx(39 * PERIOD_S)
+    assert counters.late_periods == 0
