@@ -30,7 +30,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_make_targets_and_verbs_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"\bmake ([a-z][a-z-]+)\b", text):
+    for target in re.findall(r"(?:`|^ {4})make ([a-z-]+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name} names `make {target}`"
     for room, verb in re.findall(r"python -m (distill|export|hardware|firmware_bridge) ([a-z]+)", text):
         sources = [path.read_text(encoding="utf-8") for path in (ROOT / room).glob("*.py")]
