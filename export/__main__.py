@@ -23,7 +23,7 @@ class Compile:
     student: tyro.conf.Positional[Path]
     """Student or teacher file (student.safetensors)."""
     out: Path
-    """Folder for the three files; replaced together or not at all."""
+    """Folder for the three files; replaced when all three are made."""
     threshold: float | None = None
     """Prune at this log-alpha instead of the stored one; loses fine-tuning."""
     json: bool = False
@@ -138,14 +138,14 @@ def _verify(config: Verify) -> tuple[dict[str, Any], int]:
 
 
 def _measure(config: Measure) -> dict[str, Any]:
+    from export.check_digest import check_header_digest
     from export.measure import measure
-    from export.sparse_policy import policy_digest, read_policy
-    from export.verify import check_digests
+    from export.sparse_policy import read_policy
 
     policy = read_policy(config.folder)
-    check_digests(config.folder)
+    digest = check_header_digest(config.folder)
     measurement = measure(config.folder, policy, config.target, config.optimisation)
-    return {"policy_digest": policy_digest(config.folder), **dataclasses.asdict(measurement)}
+    return {"policy_digest": digest, **dataclasses.asdict(measurement)}
 
 
 def _json_value(value: Any) -> Any:

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import ExportError
+from export.interface import package_version
+from export.known_answers import SELF_TEST_TOLERANCE
 from export.sparse_policy import SparseLayer, SparsePolicy, csr_arrays
 from export.squash import middle_and_half
-from export.student_file import package_version
 
-SELF_TEST_TOLERANCE = 1e-6
-"""Largest error of a known answer, as a fraction of the action range."""
 _DENSE_KERNEL_BYTES = 400
 _DENSE_BLOCK_ROWS = 8
 

@@ -1,8 +1,7 @@
 """student.safetensors -> policy.safetensors, policy.onnx, policy.h."""
 
 import hashlib
-import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,36 +33,25 @@ def build_policy(student: Student, parents: dict[str, str] | None = None) -> Spa
     Raises:
         ExportError: the network cannot be folded into float32.
     """
-    observations, actions = known_answers(student)
-    if not np.isfinite(actions).all():
-        raise ExportError("the pruned student computes NaN on ordinary observations; check its weights' magnitudes")
-    return SparsePolicy(
+    draft = SparsePolicy(
         centre=centre(student),
         layers=sparse_layers(simplify(student), student.history),
-        action_low=student.action_low,
-        action_high=student.action_high,
-        history=student.history,
-        environment=student.environment,
-        control_period_s=student.control_period_s,
-        observation_names=student.observation_names,
-        action_names=student.action_names,
-        known_observations=observations,
-        known_actions=actions,
+        known_observations=np.zeros((0, student.widths[0]), np.float32),
+        known_actions=np.zeros((0, student.widths[-1]), np.float32),
         student_widths=student.widths,
-        role=student.role,
-        threshold=student.threshold,
-        config=student.config,
-        parents={**student.parents, **(parents or {})},
-        seed=student.seed,
-        evaluation=student.evaluation,
+        **{**student.interface(), "parents": {**student.parents, **(parents or {})}},
     )
+    observations, actions = known_answers(student, draft)
+    if not np.isfinite(actions).all():
+        raise ExportError("the pruned student computes NaN on ordinary observations; check its weights' magnitudes")
+    return replace(draft, known_observations=observations, known_actions=actions)
 
 
 def compile_student(path: Path, folder: Path, threshold: float | None = None) -> Compiled:
-    """Compile a student file into `folder`; all three files are replaced together or not at all.
+    """Compile a student file into `folder`; the three files there are replaced once all are made and written.
 
     Raises:
-        ExportError: the student, the threshold or the folder is unusable; nothing was changed.
+        ExportError: the student, the threshold or the folder is unusable; the message says what was replaced.
     """
     pruned = prune(read_student(path), threshold)
     policy = build_policy(pruned.student, {"student": student_digest(path)})
@@ -90,7 +78,7 @@ def compiled_summary(compiled: Compiled) -> dict[str, object]:
         "kept_parameters": policy.kept_parameters,
         "density": policy.density,
         "bytes": size.total,
-        "bytes_parts": json.loads(json.dumps(size.__dict__)),
+        "bytes_parts": asdict(size),
         "policy_widths": list(policy.widths),
         "student": {"role": policy.role, "widths": list(policy.student_widths), "parameters": student_parameters},
         "teacher_parameters": policy.config.get("teacher_parameters"),

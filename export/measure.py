@@ -29,6 +29,7 @@ _PARTS = {
     "policy_tanh": "tanh",
     "policy_": "code",
     "reset_handler": "code",
+    **dict.fromkeys(("__ieee754_", "__math_", "exp", "log", "pow", "sqrt", "tanh", "sin", "cos", "tan"), "libm"),
 }
 
 
@@ -77,7 +78,7 @@ def measure(folder: Path, policy: SparsePolicy, target: str = "cortex-m4f", opti
         return Measurement(
             target=target,
             flash_bytes=flash,
-            flash_parts=_flash_parts(full, flash),
+            flash_parts=flash_parts(full, flash),
             self_test_bytes=sum(section_sizes(tested).get(name, 0) - sizes.get(name, 0) for name in _CODE_SECTIONS),
             ram_bytes=ram,
             stack_bytes=max(call.stack_bytes for call in calls),
@@ -118,15 +119,15 @@ def section_sizes(image: Path) -> dict[str, int]:
         return {section.name: section["sh_size"] for section in sections if section["sh_flags"] & 2}
 
 
-def _flash_parts(image: Path, flash: int) -> dict[str, int]:
+def flash_parts(image: Path, flash: int) -> dict[str, int]:
+    """Return the bytes of each part of an image by its symbols' names; what no name explains of `flash` comes last."""
     from elftools.elf.elffile import ELFFile
 
-    parts = dict.fromkeys((*dict.fromkeys(_PARTS.values()), "libm", "library_and_alignment"), 0)
+    parts = dict.fromkeys((*_PARTS.values(), "library_and_alignment"), 0)
     with image.open("rb") as stream:
         for symbol in ELFFile(stream).get_section_by_name(".symtab").iter_symbols():
             part = next((part for prefix, part in _PARTS.items() if symbol.name.startswith(prefix)), None)
             if part is not None and symbol["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT"):
                 parts[part] += symbol["st_size"]
-    # libm is not on the link line: 0 by construction.
     parts["library_and_alignment"] = flash - sum(parts.values())
     return parts

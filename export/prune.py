@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from export.errors import ExportError
+from export.interface import THRESHOLD_LIMIT
 from export.student_file import Layer, Student
 
 
@@ -23,12 +24,14 @@ def prune(student: Student, threshold: float | None = None) -> Pruned:
     pruned and fine-tuned elsewhere. Any other threshold keeps `mean` where log_alpha < threshold.
 
     Raises:
-        ExportError: the threshold is no number, or the file holds no posterior to prune.
+        ExportError: the threshold is no usable number, or the file holds no posterior to prune.
     """
     if threshold is None or threshold == student.threshold:
         return Pruned(student)
-    if not np.isfinite(threshold):
-        raise ExportError(f"--threshold is {threshold}, expected a finite log-alpha such as 3.0")
+    if not abs(threshold) <= THRESHOLD_LIMIT:
+        raise ExportError(
+            f"--threshold is {threshold}, expected a finite log-alpha such as 3.0, at most {THRESHOLD_LIMIT:g}"
+        )
     if all(layer.log_alpha is None for layer in student.layers):
         raise ExportError(
             f"--threshold {threshold:g} needs tensors 'mean' and 'log_alpha', this {student.role} has none; "

@@ -10,15 +10,17 @@ from export.errors import ExportError
 
 
 def replace_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """Write `contents` (name -> bytes) into `folder`, all or nothing, and return the paths.
+    """Write `contents` (name -> bytes) into `folder` and return the paths.
 
     Every file is written completely under a temporary name before the first one is renamed, so a full disk or an
-    interrupt while writing loses nothing.
+    interrupt while writing loses nothing. Several renames are not one step: a failure between two of them (or a power
+    cut) leaves new files beside old ones, each of them whole; the digest that they carry tells them apart.
 
     Raises:
-        ExportError: the folder cannot be made or written, or the disk is full.
+        ExportError: the folder cannot be made or written, or the disk is full; the message names what was replaced.
     """
     temporaries: list[Path] = []
+    replaced: list[str] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in contents.items():
@@ -35,10 +37,12 @@ def replace_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
                 raise IsADirectoryError(errno.EISDIR, f"{path.name} is a folder")
         for temporary, path in zip(temporaries, paths, strict=True):
             temporary.replace(path)
+            replaced.append(path.name)
     except OSError as error:
         reason = error.strerror or str(error)
+        state = f"only {', '.join(replaced)} replaced" if replaced else "earlier files there are unchanged"
         raise ExportError(
-            f"cannot write into {folder}: {reason}; earlier files there are unchanged, free or choose another folder"
+            f"cannot write into {folder}: {reason}; {state}, free it or choose another folder, then try again"
         ) from error
     finally:
         for temporary in temporaries:

@@ -1,7 +1,7 @@
 """policy.safetensors: the pruned, simplified network as CSR arrays, with known answers. All else renders it."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from export.errors import ExportError
+from export.interface import Interface, interface_metadata, read_interface
 from export.simplify import SimpleLayer
 from export.squash import Float32, Float64, activate, squash, squash_float32
-from export.student_file import WIDTH_LIMIT, common_metadata, read_activations, read_common
+from export.student_file import WIDTH_LIMIT, read_activations
 from export.tensor_file import TensorFile, encode_tensors, file_digest
 
 POLICY_FILE = "policy.safetensors"
@@ -45,32 +46,19 @@ class ByteCount:
 
 
 @dataclass(frozen=True)
-class SparsePolicy:
+class SparsePolicy(Interface):
     """A policy right of pruning; takes stacked observations in physical units, oldest frame first.
 
     centre (base,): subtracted from every frame before layer 0; known_observations (k, history*base), known_actions
     (k, action): answers of the float64 reference before folding; student_widths: layer widths of the student as
-    configured; other fields as in `Student`.
+    configured.
     """
 
     centre: Float32
     layers: tuple[SparseLayer, ...]
-    action_low: Float32
-    action_high: Float32
-    history: int
-    environment: str
-    control_period_s: float
-    observation_names: tuple[str, ...]
-    action_names: tuple[str, ...]
     known_observations: Float32
     known_actions: Float32
     student_widths: tuple[int, ...]
-    role: str = "student"
-    threshold: float | None = None
-    config: dict[str, Any] = field(default_factory=dict)
-    parents: dict[str, str] = field(default_factory=dict)
-    seed: int = 0
-    evaluation: dict[str, Any] = field(default_factory=dict)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -181,19 +169,12 @@ def encode_policy(policy: SparsePolicy) -> bytes:
     metadata = {
         "format": "bpd-policy",
         "format_version": "1",
-        **common_metadata(policy),
+        "activations": json.dumps([layer.activation for layer in policy.layers]),
+        **interface_metadata(policy),
         "layer_shapes": json.dumps([list(layer.matrix.shape) for layer in policy.layers]),
         "student_widths": json.dumps(list(policy.student_widths)),
     }
     return encode_tensors(tensors, metadata)
-
-
-def write_policy(path: Path | str, policy: SparsePolicy) -> None:
-    """Write policy.safetensors (temporary name, then rename)."""
-    from export.replace_files import replace_files
-
-    path = Path(path)
-    replace_files(path.parent, {path.name: encode_policy(policy)})
 
 
 def policy_digest(path: Path | str) -> str:
@@ -234,7 +215,7 @@ def read_policy(path: Path | str) -> SparsePolicy:
         known_observations=observations,
         known_actions=file.array("known_answers.actions", (observations.shape[0], actions)),
         student_widths=tuple(widths),
-        **read_common(file, inputs // history, actions),
+        **read_interface(file, inputs // history, actions).interface(),
     )
 
 

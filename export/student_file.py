@@ -1,14 +1,13 @@
 """student.safetensors: a dense network left of pruning, with everything needed to run it."""
 
 import json
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from export.errors import FileFormatError
+from export.interface import Interface, interface_metadata, read_interface
 from export.replace_files import replace_files
 from export.squash import Float32, Float64, activate, squash
 from export.tensor_file import TensorFile, encode_tensors, file_digest
@@ -35,29 +34,15 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Student:
-    """A policy network with its normaliser, limits and provenance.
+class Student(Interface):
+    """A policy network with its normaliser.
 
-    observation_mean, observation_scale: (base,) float32, tied over the `history` stacked frames (oldest first);
-    action_low, action_high: (action,) float32 in physical units.
+    observation_mean, observation_scale: (base,) float32, tied over the `history` stacked frames.
     """
 
     layers: tuple[Layer, ...]
     observation_mean: Float32
     observation_scale: Float32
-    action_low: Float32
-    action_high: Float32
-    history: int
-    environment: str
-    control_period_s: float
-    observation_names: tuple[str, ...]
-    action_names: tuple[str, ...]
-    role: str = "student"
-    threshold: float | None = None
-    config: dict[str, Any] = field(default_factory=dict)
-    parents: dict[str, str] = field(default_factory=dict)
-    seed: int = 0
-    evaluation: dict[str, Any] = field(default_factory=dict)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -76,62 +61,9 @@ class Student:
         return squash(last.activation, outputs, self.action_low, self.action_high)
 
 
-def package_version() -> str:
-    """Return the installed version of this package."""
-    try:
-        return version("bayesian-policy-distillation")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def student_digest(path: Path | str) -> str:
     """Return the sha256 of the student file as 64 hexadecimal digits."""
     return file_digest(Path(path))
-
-
-def common_metadata(source: Any) -> dict[str, str]:
-    """Return the metadata that student and policy files have in common, as strings."""
-    return {
-        "activations": json.dumps([layer.activation for layer in source.layers]),
-        "history": str(source.history),
-        "environment": source.environment,
-        "control_period_s": repr(float(source.control_period_s)),
-        "observation_names": json.dumps(list(source.observation_names)),
-        "action_names": json.dumps(list(source.action_names)),
-        "role": source.role,
-        "threshold": "" if source.threshold is None else repr(float(source.threshold)),
-        "config": json.dumps(source.config, sort_keys=True),
-        "parents": json.dumps(source.parents, sort_keys=True),
-        "seed": str(source.seed),
-        "evaluation": json.dumps(source.evaluation, sort_keys=True),
-        "package_version": package_version(),
-    }
-
-
-def read_common(file: TensorFile, base_size: int, action_size: int) -> dict[str, Any]:
-    """Return the keyword arguments that `Student` and `SparsePolicy` share, checked."""
-    role = file.metadata.get("role", "student")
-    if role not in ("teacher", "student"):
-        raise file.complain(f"metadata 'role' is {role!r}, expected 'teacher' or 'student'")
-    low = file.array("action_low", (action_size,))
-    high = file.array("action_high", (action_size,))
-    for index in np.flatnonzero(~(low < high)):
-        raise file.complain(f"action_low[{index}] = {low[index]} is not below action_high[{index}] = {high[index]}")
-    return {
-        "action_low": low,
-        "action_high": high,
-        "history": file.integer("history", 1, 255),
-        "environment": file.text("environment"),
-        "control_period_s": file.number("control_period_s", 1e-6, 3600.0),
-        "observation_names": file.names("observation_names", base_size),
-        "action_names": file.names("action_names", action_size),
-        "role": role,
-        "threshold": None if not file.metadata.get("threshold") else file.number("threshold", -1e6, 1e6),
-        "config": file.json("config", dict, "{}"),
-        "parents": file.json("parents", dict, "{}"),
-        "seed": file.integer("seed", -(2**63), 2**63) if "seed" in file.metadata else 0,
-        "evaluation": file.json("evaluation", dict, "{}"),
-    }
 
 
 def read_activations(file: TensorFile) -> list[str]:
@@ -174,13 +106,13 @@ def read_student(path: Path | str) -> Student:
     scale = file.array("observation_scale", mean.shape)
     for position in np.flatnonzero(~(scale > 0)):
         raise file.complain(f"observation_scale[{position}] is {scale[position]}, expected a number above 0")
-    common = read_common(file, mean.shape[0], layers[-1].weight.shape[0])
-    if layers[0].weight.shape[1] != common["history"] * mean.shape[0]:
+    common = read_interface(file, mean.shape[0], layers[-1].weight.shape[0])
+    if layers[0].weight.shape[1] != common.history * mean.shape[0]:
         raise file.complain(
-            f"layer 0 takes {layers[0].weight.shape[1]} inputs, expected history {common['history']} x {mean.shape[0]} "
-            f"observations = {common['history'] * mean.shape[0]}"
+            f"layer 0 takes {layers[0].weight.shape[1]} inputs, expected history {common.history} x {mean.shape[0]} "
+            f"observations = {common.history * mean.shape[0]}"
         )
-    return Student(layers=tuple(layers), observation_mean=mean, observation_scale=scale, **common)
+    return Student(layers=tuple(layers), observation_mean=mean, observation_scale=scale, **common.interface())
 
 
 def write_student(path: Path | str, student: Student) -> None:
@@ -206,5 +138,10 @@ def write_student(path: Path | str, student: Student) -> None:
             raise FileFormatError(
                 f"{path}: tensor {name!r} holds NaN or infinity, expected finite numbers; not written"
             )
-    metadata = {"format": "bpd-student", "format_version": "1", **common_metadata(student)}
+    metadata = {
+        "format": "bpd-student",
+        "format_version": "1",
+        "activations": json.dumps([layer.activation for layer in student.layers]),
+        **interface_metadata(student),
+    }
     replace_files(path.parent, {path.name: encode_tensors(tensors, metadata)})

@@ -1,10 +1,12 @@
 """Calling the C compilers: one set of flags for this machine and for the Cortex-M4F."""
 
+import hashlib
 import os
 import shutil
 import subprocess
 from collections.abc import Sequence
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from export.errors import ToolError
@@ -21,12 +23,18 @@ _TIMEOUT_S = 300
 
 def host_compiler() -> str:
     """Return this machine's C compiler: $CC, or cc."""
-    return os.environ.get("CC", "cc")
+    return os.environ.get("CC", "").strip() or "cc"
 
 
 def compiler_version(compiler: str) -> str:
     """Return the first line of `compiler --version`."""
     return _run([compiler, "--version"], compiler).splitlines()[0]
+
+
+def host_library_identity(header: bytes) -> str:
+    """Return a digest of all that decides what `build_host_library` makes: header, harness, compiler, flags."""
+    recipe = repr((host_compiler(), HOST_FLAGS)).encode()
+    return hashlib.sha256(b"\0".join((header, _harness().read_bytes(), recipe))).hexdigest()
 
 
 def build_host_library(include: Path, output: Path) -> None:
@@ -35,9 +43,8 @@ def build_host_library(include: Path, output: Path) -> None:
     Raises:
         ToolError: the compiler is missing or refuses the code.
     """
-    source = str(files("export").joinpath("kernels", "harness.c"))
     compiler = host_compiler()
-    _run([*compiler.split(), *HOST_FLAGS, f"-I{include}", source, "-o", str(output)], compiler)
+    _run([*compiler.split(), *HOST_FLAGS, f"-I{include}", str(_harness()), "-o", str(output)], compiler)
 
 
 def build_core_image(include: Path, output: Path, source: str, extra: Sequence[str] = ("-O2",)) -> None:
@@ -55,6 +62,10 @@ def build_core_image(include: Path, output: Path, source: str, extra: Sequence[s
     _run([*command, str(kernels.joinpath(source)), "-o", str(output), *LIBRARIES], CROSS_COMPILER)
 
 
+def _harness() -> Traversable:
+    return files("export").joinpath("kernels", "harness.c")
+
+
 def _run(command: Sequence[str], compiler: str) -> str:
     program = command[0]
     if shutil.which(program) is None:
@@ -65,6 +76,8 @@ def _run(command: Sequence[str], compiler: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         raise ToolError(f"{program} took more than {_TIMEOUT_S} s; the policy is too large for this machine") from None
+    except OSError as error:
+        raise ToolError(f"cannot run C compiler {program!r}: {error.strerror or error}; check $CC") from None
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if "error" in line or "cannot find" in line]
         reason = lines[0] if lines else f"exit code {done.returncode}"

@@ -1,7 +1,6 @@
 """The same vectors through every backend, against the float64 reference."""
 
 import ctypes
-import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from export.check_digest import check_header_digest, compare_digest
 from export.emulated_core import EmulatedCore
 from export.errors import ExportError, FileFormatError, MismatchError, ToolError
 from export.sparse_policy import SparsePolicy, policy_digest, read_policy
@@ -18,6 +18,9 @@ from export.toolchain import build_core_image, build_host_library
 
 TOLERANCE = 1e-6
 """Largest error allowed, as a fraction of each action's range."""
+
+COUNT_LIMIT = 100_000
+"""Observations at once; the emulated core has no memory for many more."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,10 @@ def verify(folder: Path, dataset: Path | None = None, count: int = 1000) -> Veri
         MismatchError: policy.onnx or policy.h belong to another policy.safetensors.
         ToolError: a backend cannot run here.
     """
-    if count < 1:
-        raise ExportError(f"--count is {count}, expected at least 1")
+    if not 1 <= count <= COUNT_LIMIT:
+        raise ExportError(f"--count is {count}, expected 1 to {COUNT_LIMIT}")
     policy = read_policy(folder)
-    check_digests(folder)
+    check_header_digest(folder)
     observations = (
         perturbed_known_observations(policy, count) if dataset is None else dataset_observations(dataset, policy, count)
     )
@@ -95,28 +98,6 @@ def _row(name: str, actions: np.ndarray, reference: np.ndarray, policy: SparsePo
     fraction = float(np.max(error / action_range))
     # A NaN compares false and so fails.
     return Row(name, float(np.max(error)), fraction, TOLERANCE, bool(fraction <= TOLERANCE))
-
-
-def check_digests(folder: Path) -> None:
-    """Raise MismatchError unless policy.h names the digest of policy.safetensors (policy.onnx: see `run_onnx`)."""
-    digest = policy_digest(folder)
-    header = folder / "policy.h"
-    if not header.is_file():
-        raise FileFormatError(
-            f"{header}: no such file; write it with `python -m export compile STUDENT --out {folder}`"
-        )
-    found = re.search(
-        r'^#define POLICY_DIGEST_HEX "([0-9a-f]{64})"', header.read_text(encoding="utf-8", errors="replace"), re.M
-    )
-    _compare_digest(header, found.group(1) if found else "none", digest)
-
-
-def _compare_digest(path: Path, found: str, digest: str) -> None:
-    if found != digest:
-        raise MismatchError(
-            f"{path} carries policy digest {found[:12]}, policy.safetensors has {digest[:12]}; "
-            f"compile the student again with --out {path.parent}"
-        )
 
 
 def perturbed_known_observations(policy: SparsePolicy, count: int) -> Float32:
@@ -153,7 +134,7 @@ def run_onnx(folder: Path, observations: Float32) -> Float32:
             f"{path}: {str(error).splitlines()[0]}; write it with `python -m export compile`"
         ) from None
     found = session.get_modelmeta().custom_metadata_map.get("policy_digest", "none")
-    _compare_digest(path, found, policy_digest(folder))
+    compare_digest(path, found, policy_digest(folder))
     (actions,) = session.run(None, {"observation": observations})
     return np.asarray(actions, dtype=np.float32)
 

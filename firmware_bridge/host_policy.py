@@ -6,33 +6,19 @@ them.
 """
 
 import ctypes
-import hashlib
-import os
 import struct
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from export.errors import ToolError
+from export.toolchain import build_host_library, host_library_identity
 from firmware_bridge.errors import HostPolicyError
 from firmware_bridge.policy_folder import PolicyFolder
 
 BACKENDS = ("auto", "c", "csr")
-_FLAGS = ("-std=c11", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror")
-_COMPILE_TIMEOUT_S = 60
-_WRAPPER = """\
-#include "policy.h"
-unsigned bridge_state_size(void) { return (unsigned)sizeof(policy_state_t); }
-unsigned bridge_base_size(void) { return POLICY_BASE_OBSERVATION_SIZE; }
-int bridge_self_test(void) { return policy_self_test(); }
-void bridge_reset(void *state) { policy_reset((policy_state_t *)state); }
-void bridge_observe(void *state, const float frame[]) { policy_observe((policy_state_t *)state, frame); }
-void bridge_step(void *state, const float frame[], float action[]) {
-  policy_step((policy_state_t *)state, frame, action);
-}
-"""
 
 
 class Backend(Protocol):
@@ -58,25 +44,25 @@ class CBackend:
     def __init__(self, folder: PolicyFolder) -> None:
         """Compile (or reuse), load, and run the known answers in the header. Raises HostPolicyError."""
         library = ctypes.CDLL(str(_compiled(folder)))
-        library.bridge_state_size.restype = ctypes.c_uint
-        library.bridge_base_size.restype = ctypes.c_uint
-        failed = library.bridge_self_test()
+        library.run_state_size.restype = ctypes.c_uint32
+        library.run_base_size.restype = ctypes.c_uint32
+        failed = library.run_self_test()
         if failed:
             raise HostPolicyError(
                 f"policy {folder.directory}: known answer {failed - 1} fails in the C kernel on this machine; "
                 "report it with the compiler version, meanwhile use --backend csr"
             )
-        if library.bridge_base_size() != folder.base_size:
+        if library.run_base_size() != folder.base_size:
             raise HostPolicyError(
-                f"policy {folder.directory}: policy.h takes frames of {library.bridge_base_size()} numbers, "
+                f"policy {folder.directory}: policy.h takes frames of {library.run_base_size()} numbers, "
                 f"policy.safetensors {folder.base_size}; run `python -m export compile` again"
             )
         # Everything the loop touches is allocated here.
-        self._state = ctypes.create_string_buffer(library.bridge_state_size() + 16)
+        self._state = ctypes.create_string_buffer(library.run_state_size() + 16)
         self._pack = struct.Struct(f"={folder.base_size}f").pack_into
         self._frame = (ctypes.c_float * folder.base_size)()
         self._action = (ctypes.c_float * 1)()
-        self._reset, self._observe, self._step = library.bridge_reset, library.bridge_observe, library.bridge_step
+        self._reset, self._observe, self._step = library.run_reset, library.run_observe, library.run_step
         for function in (self._reset, self._observe, self._step):
             function.restype = None
         self.reset()
@@ -150,26 +136,14 @@ def open_backend(folder: PolicyFolder, backend: str = "auto") -> tuple[Backend, 
 
 
 def _compiled(folder: PolicyFolder) -> Path:
-    compiler = os.environ.get("CC", "cc")
-    identity = hashlib.sha256()
-    for part in (folder.header.read_bytes(), _WRAPPER.encode(), repr((compiler, _FLAGS)).encode()):
-        identity.update(part)
-    library = folder.directory / f"host_policy-{identity.hexdigest()[:12]}.so"
+    library = folder.directory / f"host_policy-{host_library_identity(folder.header.read_bytes())[:12]}.so"
     if library.is_file():
         return library
     with tempfile.TemporaryDirectory(prefix=".host_policy-", dir=folder.directory) as scratch:
-        source, result = Path(scratch, "host_policy.c"), Path(scratch, "host_policy.so")
-        source.write_text(_WRAPPER, encoding="utf-8")
-        command = [*compiler.split(), *_FLAGS, "-I", str(folder.directory.resolve()), "-o", str(result), str(source)]
+        result = Path(scratch, "host_policy.so")
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_TIMEOUT_S, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise HostPolicyError(
-                f"policy {folder.directory}: cannot run the C compiler {compiler!r} ({error}); "
-                "install gcc, set CC, or use --backend csr"
-            ) from error
-        if done.returncode != 0:
-            first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
-            raise HostPolicyError(f"policy {folder.directory}: policy.h does not compile ({first}); use --backend csr")
+            build_host_library(folder.directory.resolve(), result)
+        except ToolError as error:
+            raise HostPolicyError(f"policy {folder.directory}: {error}, or use --backend csr") from error
         result.replace(library)
     return library

@@ -1,9 +1,12 @@
 """A self-contained HTML page from a title and sections; everything that is text is escaped here."""
 
 import html
-import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from export.errors import ExportError
+from export.replace_files import replace_files
+from firmware_bridge.errors import BridgeError
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -44,11 +47,8 @@ def page_html(title: str, sections: Sequence[tuple[str, str]]) -> str:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name in its folder, then rename: a failure leaves the previous one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.part"
+    """Write a file so that a failure leaves the previous one. Raises BridgeError."""
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        replace_files(path.parent, {path.name: text.encode()})
+    except ExportError as error:
+        raise BridgeError(str(error)) from error

@@ -1,4 +1,5 @@
-/* Entry points for verify and measure: the same file is built for this machine and for the emulated core. */
+/* Entry points for verify, measure and the bridge: the same file is built for this machine and for the
+ * emulated core. */
 #include "policy.h"
 
 void run_batch(const float *observations, float *actions, uint32_t count);
@@ -8,6 +9,16 @@ void run_batch(const float *observations, float *actions, uint32_t count) {
         observations += POLICY_OBSERVATION_SIZE;
         actions += POLICY_ACTION_SIZE;
     }
+}
+
+uint32_t run_state_size(void);
+uint32_t run_state_size(void) {
+    return (uint32_t)sizeof(policy_state_t);
+}
+
+uint32_t run_base_size(void);
+uint32_t run_base_size(void) {
+    return POLICY_BASE_OBSERVATION_SIZE;
 }
 
 void run_reset(policy_state_t *state);

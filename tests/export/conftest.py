@@ -67,10 +67,12 @@ def synthetic_student(
     )
 
 
-def live_student(layer_weights: tuple[int, int, int] = (80, 90, 30), width: int = 64, seed: int = 3) -> Student:
+def live_student(
+    layer_weights: tuple[int, int, int] = (80, 90, 30), width: int = 64, seed: int = 3, **limits: float
+) -> Student:
     """A 25-width-width-1 student with about sum(layer_weights) weights that all reach the output, as after training."""
     generator = np.random.default_rng(seed)
-    student = synthetic_student((25, width, width, 1), seed=seed)
+    student = synthetic_student((25, width, width, 1), seed=seed, **limits)
     second = generator.choice(width, layer_weights[2], replace=False)
     first = generator.choice(width, layer_weights[2], replace=False)
     masks = [np.zeros(layer.weight.shape, bool) for layer in student.layers]

@@ -89,8 +89,11 @@ def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str], arguments:
 
 
 def test_bad_input_is_one_line_and_exit_1(
-    make_live_student: MakeStudent, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_live_student: MakeStudent, compile_to: CompileTo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    policy, _ = compile_to(make_live_student())
+    narrow = tmp_path / "narrow.safetensors"
+    narrow.write_bytes(encode_tensors({"observations": np.zeros((4, 24), np.float32)}, {}))
     absent, broken = tmp_path / "absent", tmp_path / "broken.safetensors"
     student = make_live_student()
     write_student(broken, student)
@@ -112,7 +115,16 @@ def test_bad_input_is_one_line_and_exit_1(
         ("compile", good, "--out", blocked / "below"),
         ("compile", good, "--out", "/proc/policy"),
         ("compile", good, "--out", tmp_path / "out", "--threshold", "2.5"),
+        ("compile", tmp_path, "--out", tmp_path / "out"),
+        ("compile", good, "--out", tmp_path / "out", "--threshold", "1e300"),
+        ("compile", good, "--out", tmp_path / "out", "--threshold", "nan"),
         ("verify", absent),
+        ("verify", policy, "--count", "0"),
+        ("verify", policy, "--count", "-5"),
+        ("verify", policy, "--count", "1000000000"),
+        ("verify", policy, "--dataset", tmp_path),
+        ("verify", policy, "--dataset", good),
+        ("verify", policy, "--dataset", narrow),
         ("verify", tmp_path),
         ("measure", good),
     ):
@@ -167,6 +179,28 @@ def test_full_disk_keeps_the_previous_outputs(
     with pytest.raises(ExportError, match="No space left on device"):
         compile_student(other, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_failure_between_two_renames_names_what_was_replaced(
+    make_live_student: MakeStudent, compile_to: CompileTo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = compile_to(make_live_student())
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = tmp_path / "other.safetensors"
+    write_student(other, make_live_student(seed=8))
+    rename = Path.replace
+
+    def refuse_the_second(path: Path, target: Path) -> Path:
+        if target.name == "policy.onnx":
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse_the_second)
+    with pytest.raises(ExportError, match=r"only policy\.safetensors replaced"):
+        compile_student(other, folder)
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert [name for name in before if before[name] != after.pop(name)] == ["policy.safetensors"]
+    assert not after, "temporary files are left"
 
 
 def test_full_device_for_the_result_is_an_error(make_live_student: MakeStudent, tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import unicorn
 
 from export.compile import Compiled
 from export.cycle_model import block_cost
 from export.emulated_core import EmulatedCore
 from export.errors import ExportError
-from export.measure import measure
+from export.measure import flash_parts, measure
 from export.student_file import Student
 from export.toolchain import build_core_image
 
@@ -30,6 +31,7 @@ def test_sparse_student_fits_and_beats_the_dense_teacher(
     assert student.flash_parts["biases"] == size.biases
     assert sum(student.flash_parts.values()) == student.flash_bytes
     assert abs(student.flash_parts["library_and_alignment"]) < 32, "library code was linked"
+    assert student.flash_parts["libm"] == 0
     assert student.flash_bytes < 2500
     vectors = compiled.policy.known_observations.nbytes + compiled.policy.known_actions.nbytes
     assert vectors < student.self_test_bytes < vectors + 300
@@ -57,7 +59,6 @@ def test_block_counts_equal_single_steps(
     make_live_student: MakeStudent, compile_to: CompileTo, tmp_path: Path, optimisation: str
 ) -> None:
     """An independent count: every executed instruction, plus those in IT blocks whose condition failed."""
-    unicorn = pytest.importorskip("unicorn")
     folder, compiled = compile_to(make_live_student())
     build_core_image(folder, tmp_path / "policy.elf", "harness.c", (optimisation,))
     core = EmulatedCore(tmp_path / "policy.elf")
@@ -95,6 +96,28 @@ def test_stack_is_seen(make_student: MakeStudent, compile_to: CompileTo) -> None
     measurement = measure(folder, compiled.policy)
     assert 4 * (256 + 256 + 25) < measurement.stack_bytes < 4 * (256 + 256 + 25) + 256
     assert measurement.ram_bytes == 4 * 25 + 4 + 4 * 5 + 4
+
+
+@pytest.mark.cross
+def test_linked_mathematics_would_show_as_libm(tmp_path: Path) -> None:
+    """A header that brings its own sqrtf and memory stands for a policy that needs a library."""
+    (tmp_path / "policy.h").write_text(
+        """
+        #include <stdint.h>
+        #define POLICY_BASE_OBSERVATION_SIZE 1
+        #define POLICY_ACTION_SIZE 1
+        typedef int policy_state_t;
+        __attribute__((noinline, used)) static float sqrtf_approximation(float x) { return 0.5f * (x + 1.0f / x); }
+        static inline void policy_step(policy_state_t *state, const float *observation, float *action) {
+            *action = sqrtf_approximation(observation[0] + (float)*state);
+        }
+        """
+    )
+    image = tmp_path / "policy.elf"
+    build_core_image(tmp_path, image, "firmware.c", ("-O2", "-DWITH_POLICY"))
+    parts = flash_parts(image, 1000)
+    assert parts["libm"] > 0
+    assert sum(parts.values()) == 1000
 
 
 def test_unknown_target(make_student: MakeStudent, compile_to: CompileTo) -> None:

@@ -147,6 +147,19 @@ def test_another_threshold_prunes_the_mean_and_warns(make_student: MakeStudent) 
     assert prune(student, -10.0).student.layers[0].weight.any() == np.False_
 
 
+def test_a_weight_at_the_threshold_is_pruned(make_student: MakeStudent) -> None:
+    student = make_student((5, 3), history=1, posterior=True)
+    threshold = np.float32(1.25)
+    below, above = np.nextafter(threshold, np.float32(0)), np.nextafter(threshold, np.float32(2))
+    log_alpha = np.full((3, 5), threshold)
+    log_alpha[0], log_alpha[2] = below, above
+    layer = replace(student.layers[0], log_alpha=log_alpha)
+    weight = prune(replace(student, layers=(layer,)), float(threshold)).student.layers[0].weight
+    assert layer.mean is not None
+    np.testing.assert_array_equal(weight[0], layer.mean[0])
+    assert not weight[1:].any()
+
+
 def test_threshold_without_posterior_or_not_a_number(make_student: MakeStudent) -> None:
     with pytest.raises(ExportError, match="needs tensors 'mean' and 'log_alpha'"):
         prune(make_student(), 1.0)

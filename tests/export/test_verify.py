@@ -83,7 +83,7 @@ def test_files_of_another_policy_are_named(make_live_student: MakeStudent, compi
     folder, _ = compile_to(make_live_student())
     other, _ = compile_to(make_live_student(seed=9), "other")
     (folder / name).write_bytes((other / name).read_bytes())
-    with pytest.raises(MismatchError, match=r"carries policy digest \w{12}, policy\.safetensors has \w{12}"):
+    with pytest.raises(MismatchError, match=r"another policy\.safetensors: it carries digest \w{12}, expected \w{12}"):
         verify(folder, count=5)
 
 

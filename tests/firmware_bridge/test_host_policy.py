@@ -1,0 +1,65 @@
+"""The policy on the PC is built by export's own builder, kept by digest, and fails in one line."""
+
+import shutil
+
+import pytest
+
+from firmware_bridge.errors import HostPolicyError
+from firmware_bridge.host_policy import CBackend, CsrBackend, open_backend
+from firmware_bridge.policy_folder import open_policy_folder
+
+
+@pytest.fixture
+def folder(policy_folder, tmp_path):
+    copy = tmp_path / "policy"
+    shutil.copytree(policy_folder, copy, ignore=shutil.ignore_patterns("*.so"))
+    return open_policy_folder(copy)
+
+
+def _libraries(folder):
+    return sorted(folder.directory.glob("host_policy-*.so"))
+
+
+def test_library_is_built_once_and_again_for_another_header_or_compiler(folder, monkeypatch):
+    CBackend(folder)
+    first = _libraries(folder)
+    built = first[0].stat().st_mtime_ns
+    CBackend(folder)
+    assert _libraries(folder) == first
+    assert first[0].stat().st_mtime_ns == built
+    folder.header.write_text(folder.header.read_text() + "/* changed */\n")
+    CBackend(folder)
+    assert len(_libraries(folder)) == 2
+    monkeypatch.setenv("CC", "cc -g0")
+    CBackend(folder)
+    assert len(_libraries(folder)) == 3
+    assert not list(folder.directory.glob(".host_policy-*"))
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "/"])
+def test_without_a_compiler_auto_falls_back_and_c_says_so_in_one_line(folder, monkeypatch, compiler):
+    monkeypatch.setenv("CC", compiler)
+    backend, why = open_backend(folder, "auto")
+    assert isinstance(backend, CsrBackend)
+    assert "--backend csr" in why
+    with pytest.raises(HostPolicyError, match=str(folder.directory)) as caught:
+        open_backend(folder, "c")
+    assert "\n" not in str(caught.value)
+
+
+def test_narrowing_in_the_header_is_refused(folder):
+    """Export's flags hold here too: -Wconversion is an error."""
+    text = folder.header.read_text()
+    folder.header.write_text(text.replace("#endif\n", "static inline uint8_t cut(int x) { return x; }\n#endif\n"))
+    with pytest.raises(HostPolicyError, match="conversion"):
+        open_backend(folder, "c")
+
+
+def test_wrong_known_answer_is_found(folder):
+    text = folder.header.read_text()
+    start = text.index("policy_known_actions[")
+    value = text[text.index("{", start) + 1 :].split(",")[0].strip()
+    changed = text[:start] + text[start:].replace(value, "0.5f" if value != "0.5f" else "0.25f", 1)
+    folder.header.write_text(changed)
+    with pytest.raises(HostPolicyError, match="known answer 0 fails"):
+        open_backend(folder, "c")
