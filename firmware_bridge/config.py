@@ -7,6 +7,7 @@ from typing import Literal
 import tyro
 
 from firmware_bridge.errors import BridgeError
+from hardware.protocol import MAXIMUM_WATCHDOG_PERIODS
 
 SIMULATOR_PORT = "sim:"
 
@@ -48,7 +49,7 @@ class Run:
         """Refuse values that cannot work. Raises BridgeError."""
         _in_range("--duration-s", self.duration_s, 0.02, 86_400.0, "s")
         _in_range("--homing-timeout-s", self.homing_timeout_s, 0.0, 3_600.0, "s")
-        _in_range("--watchdog-periods", self.watchdog_periods, 1, 10, "control periods")
+        _in_range("--watchdog-periods", self.watchdog_periods, 1, MAXIMUM_WATCHDOG_PERIODS, "control periods")
         _in_range("--baudrate", self.baudrate, 1_200, 12_000_000, "baud")
         if self.seed < 0:
             raise BridgeError(f"--seed {self.seed}: expected a number from 0 on; pass another")

@@ -9,7 +9,6 @@ import dataclasses
 import time
 
 from firmware_bridge import log_topics
-from firmware_bridge.errors import StopRequested
 from firmware_bridge.link import Link
 from firmware_bridge.recorder import Recorder
 from firmware_bridge.signals import StopSignals
@@ -38,8 +37,9 @@ class Conversation:
     """Sends and receives messages on one link.
 
     `first_ns`, `last_ns`, `decoded_ns` are the stamps of the newest message of the last `receive` (see `latency`).
-    `observation` is the newest one seen, `unanswered` True until `answer` or `write` followed it. `session` is
-    carried by heartbeats; 0 before arming. `reply` is the newest HELLO_REPLY: its nonce is the valid one.
+    `observation` is the newest one seen, `unanswered` True until `answer` sent a heartbeat for it or the loop, which
+    writes answers of its own, cleared it. `session` is carried by heartbeats; 0 before arming. `reply` is the newest
+    HELLO_REPLY: its nonce is the valid one.
     """
 
     def __init__(self, link: Link, recorder: Recorder, stop: StopSignals | None = None) -> None:
@@ -71,8 +71,8 @@ class Conversation:
 
         Raises StopRequested (a signal came), LinkLostError.
         """
-        if self._stop is not None and self._stop.requested is not None:
-            raise StopRequested(self._stop.requested)
+        if self._stop is not None:
+            self._stop.poll()
         if not self.link.wait(timeout_s):
             return []
         ready_ns = time.monotonic_ns()

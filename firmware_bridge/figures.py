@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.plants.cart_rail import UPRIGHT_RAD
+
 Array = NDArray[np.float64]
 
 
@@ -46,7 +48,7 @@ def trajectory_svg(time_s: Array, angle_rad: Array, position_m: Array, action: A
         axis.plot(time_s, values, linewidth=1.0)
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
-    axes[0].axhspan(-0.2, 0.2, color="tab:green", alpha=0.15)
+    axes[0].axhspan(-UPRIGHT_RAD, UPRIGHT_RAD, color="tab:green", alpha=0.15)
     axes[-1].set_xlabel("time since armed [s]")
     return svg_of(figure, salt)
 

@@ -14,6 +14,8 @@ import dataclasses
 import secrets
 import time
 
+import numpy as np
+
 from firmware_bridge.conversation import Conversation
 from firmware_bridge.errors import HandshakeError, LinkLostError, MismatchError, NoReplyError, RefusedError
 from firmware_bridge.policy_folder import PolicyFolder
@@ -39,6 +41,7 @@ HELLO_TIMEOUT_S = 5.0
 _RESEND_S = 0.5
 _ATTEMPTS = 4
 _RETRY_PERIODS = 10
+_LIMIT_TOLERANCE = 1e-6  # both sides are float32
 _BITS_PER_BYTE = 10  # 8N1: start bit, eight data bits, stop bit
 
 
@@ -48,6 +51,20 @@ class Limits:
 
     silence_s: float
     homing_periods: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Armed:
+    """The device is: `idle_tick` is the last tick seen before, `messages` begin after it and hold every ARMED
+    observation that has come, not yet answered (the loop does that)."""
+
+    idle_tick: int
+    messages: list[Message]
+
+    @property
+    def observations(self) -> list[Observation]:
+        """The ARMED observations, at least one."""
+        return [message for message in self.messages if isinstance(message, Observation)]
 
 
 def greet(conversation: Conversation, timeout_s: float = HELLO_TIMEOUT_S) -> HelloReply:
@@ -88,11 +105,17 @@ def check_identity(reply: HelloReply, folder: PolicyFolder, baudrate: int | None
         ("history [frames]", reply.history, folder.history, size),
         ("policy digest", reply.policy_digest.hex(), folder.digest, digest),
     )
+    asked = float(np.abs((folder.policy.action_low, folder.policy.action_high)).max())
     for what, device, host, remedy in comparisons:
         if device != host:
             raise MismatchError(
                 f"{what} differs: the device {reply.board!r} has {device}, the host has {host}; not armed; {remedy}"
             )
+    if not asked <= reply.acceleration_limit * (1.0 + _LIMIT_TOLERANCE):  # also refuses NaN
+        raise MismatchError(
+            f"the policy asks for up to {asked:g} m/s^2, the device {reply.board!r} refuses more than "
+            f"{reply.acceleration_limit:g} m/s^2; not armed; distil a policy whose action range lies within it"
+        )
     if baudrate is not None:
         # OBSERVATION and ACTION down; COMMAND goes up at the same time on a full-duplex wire.
         needed_us = 2 * STREAMED_FRAME_LIMIT * _BITS_PER_BYTE * 1_000_000 / baudrate
@@ -129,11 +152,9 @@ def prepare(conversation: Conversation, mode: Mode, watchdog_periods: int, limit
     )
 
 
-def arm(conversation: Conversation, reply: HelloReply, limits: Limits) -> tuple[Observation, list[Message]]:
-    """Arm; the first ARMED observation, not yet answered (the loop does that), and the messages that came with it.
-
-    Raises RefusedError, LinkLostError.
-    """
+def arm(conversation: Conversation, reply: HelloReply, limits: Limits) -> Armed:
+    """Send ARM until the device is ARMED. Raises RefusedError, HandshakeError, LinkLostError, StopRequested."""
+    idle_tick = conversation.observation.tick if conversation.observation is not None else 0
     conversation.session = secrets.randbits(32) | 1  # never 0, which means any
     for attempt in range(_ATTEMPTS * _RETRY_PERIODS):
         if attempt % _RETRY_PERIODS == 0:
@@ -142,11 +163,12 @@ def arm(conversation: Conversation, reply: HelloReply, limits: Limits) -> tuple[
             conversation.send(request)
         conversation.answer()
         messages = _receive_observation(conversation, limits)
-        for message in messages:
+        for position, message in enumerate(messages):
             _check_result(message, request)
-        observation = conversation.observation
-        if observation is not None and observation.state == State.ARMED:
-            return observation, messages
+            if isinstance(message, Observation):
+                if message.state == State.ARMED:
+                    return Armed(idle_tick, messages[position:])
+                idle_tick = message.tick
     raise HandshakeError(
         f"ARM was sent {_ATTEMPTS} times and the device stays in another state than ARMED; "
         "look at the link's error counters with `python -m firmware_bridge report`"

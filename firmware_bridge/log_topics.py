@@ -82,11 +82,7 @@ def _message_topic(message: type[protocol.Message]) -> Topic:
             record[name] = getattr(fields, name)
         return to_json(record)
 
-    return Topic(f"/{_snake(message.__name__)}", message.__name__, _message_schema(message), encode)
-
-
-def _snake(name: str) -> str:
-    return "".join("_" + c.lower() if c.isupper() and i else c.lower() for i, c in enumerate(name))
+    return Topic(f"/{codec.snake_case(message.__name__)}", message.__name__, _message_schema(message), encode)
 
 
 def _tuple_topic(name: str, title: str, fields: dict[str, tuple[str, str]]) -> Topic:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from firmware_bridge import log_topics
 from firmware_bridge.conversation import Conversation
 from firmware_bridge.errors import DeviceFaultError, HostPolicyError
-from firmware_bridge.handshake import silence_error
+from firmware_bridge.handshake import Armed, silence_error
 from firmware_bridge.history import History
 from firmware_bridge.tally import Tally
 from hardware.codec import name_of
@@ -35,15 +35,17 @@ class LoopSettings:
 
 
 def control_loop(
-    conversation: Conversation, messages: list[Message], settings: LoopSettings, history: History | None, tally: Tally
+    conversation: Conversation, armed: Armed, settings: LoopSettings, history: History | None, tally: Tally
 ) -> None:
-    """Run for `settings.periods` control periods from the first ARMED observation, the newest one in `messages`.
+    """Run for `settings.periods` control periods from the first ARMED observation.
 
     Returns with the last observation unanswered: the caller brakes and answers. `history` is None in device mode.
     Raises DeviceFaultError (the device left ARMED), LinkLostError, RecorderError, HostPolicyError, StopRequested.
     """
-    observations = [message for message in messages if isinstance(message, Observation)][-1:]
-    first_tick = observations[-1].tick
+    messages, observations = armed.messages, armed.observations
+    first_tick = observations[0].tick
+    if history is not None:
+        history.restart(armed.idle_tick)
     last_seen = time.monotonic()
     ended = False
     while True:

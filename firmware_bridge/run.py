@@ -13,7 +13,7 @@ from typing import Any
 from firmware_bridge import log_topics
 from firmware_bridge.config import SIMULATOR_PORT, Run
 from firmware_bridge.conversation import Conversation, LinkCounters
-from firmware_bridge.errors import BridgeError, StopRequested
+from firmware_bridge.errors import BridgeError, RefusedError, StopRequested
 from firmware_bridge.handshake import Limits, arm, check_identity, greet, prepare
 from firmware_bridge.history import History
 from firmware_bridge.host_policy import open_backend
@@ -65,7 +65,8 @@ class _Session:
 def run(config: Run) -> Outcome:
     """Run until the duration is over, a signal, or an error; brake; close the log.
 
-    Raises BridgeError (or StopRequested) when it ended before the device was armed; later ones are in the outcome.
+    Raises BridgeError (or StopRequested) when it ended before ARM was sent, or ARM was refused; later ones are in the
+    outcome.
     """
     started = time.monotonic()
     with StopSignals() as signals:
@@ -119,11 +120,17 @@ def _converse(session: _Session, port: str, signals: StopSignals) -> None:
             periods = max(1, round(config.duration_s * 1e6 / folder.period_us))
             settings = LoopSettings(mode, periods, silence_s)
             with quiet_interpreter():
-                first, messages = arm(conversation, reply, limits)
-                session.armed = True
+                session.armed = True  # from ARM on: it may take effect although its acknowledgement is never read
                 session.baseline = conversation.counters()
+                try:
+                    armed = arm(conversation, reply, limits)
+                except RefusedError:
+                    session.armed = False
+                    raise
+                session.baseline = conversation.counters()
+                first = armed.observations[0]
                 _event(recorder, "armed", f"session {conversation.session:#010x} at tick {first.tick}")
-                control_loop(conversation, messages, settings, session.history, session.tally)
+                control_loop(conversation, armed, settings, session.history, session.tally)
         except (BridgeError, StopRequested, OSError) as error:
             _event(recorder, "stopping", str(error))
             raise
@@ -200,6 +207,7 @@ def _result(
         "refused": counters.refused,
         "upright_fraction_last_3s": tally.upright_fraction,
         "latency_us": dataclasses.asdict(tally.histograms.percentiles("total", tally.duration_s)),
+        "latency_overflows": tally.histograms.overflows,
         "faults": session.faults,
         "stop": dataclasses.asdict(session.stop) if session.stop else None,
         "policy_digest": session.folder.digest,
@@ -209,7 +217,8 @@ def _result(
         "ended_by": _ended_by(error),
     }
     if history is not None:
-        result["history"] = {"repaired": history.repaired, "gaps": history.gaps, "withheld": history.withheld}
+        names = ("repaired", "gaps", "withheld", "duplicates")
+        result["history"] = {name: getattr(history, name) for name in names}
     if config.mode == "shadow":
         result["shadow"] = {"compared": tally.shadow_compared, "max_difference": tally.shadow_difference}
     if config.mode != "host":

