@@ -135,6 +135,13 @@ class Host:
         self.send(Heartbeat(session, observation.tick))
         return observation
 
+    def next_statistics(self, session: int = 0) -> LinkStatistics:
+        """Keep the clock going until the device sends its counters once more."""
+        seen = len(self.statistics)
+        while len(self.statistics) == seen:
+            self.idle(session)
+        return self.statistics[-1]
+
     def home(self) -> None:
         """Keep the clock going until the device says that it is homed."""
         while not self.idle().flags & ObservationFlag.HOMED:
