@@ -46,18 +46,19 @@ def main() -> None:
     """Parse, run, print; exit code 0, 1 (refused), 2 (usage) or 130 (interrupted)."""
     # one thread a process: two OpenMP threads collapse on a shared machine, and sums keep their order
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    command: Command = tyro.cli(Command, prog="python -m distill", description=__doc__)
-    started = time.perf_counter()
-    from export.errors import ExportError
-
     try:
-        result = _run(command)
-    except (DistillError, ExportError) as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error}; free space or choose another folder")
+        command: Command = tyro.cli(Command, prog="python -m distill", description=__doc__)
+        started = time.perf_counter()
+        from export.errors import ExportError
+
+        try:
+            result = _run(command)
+        except (DistillError, ExportError) as error:
+            sys.exit(f"error: {error}")
+        except (OSError, MemoryError) as error:
+            sys.exit(f"error: {error or 'out of memory'}; free space or choose another folder")
     except KeyboardInterrupt:
-        print("interrupted; student and results are as they were", file=sys.stderr)
+        print("error: interrupted; earlier files are unchanged", file=sys.stderr)
         sys.exit(130)
     result.setdefault("seconds", time.perf_counter() - started)
     if command.json:

@@ -13,6 +13,16 @@ from .rollout import EnvironmentSpec
 SHIPPED_TEACHER = Path("teachers/cart_rail.safetensors")
 
 
+def in_range(option: str, value: float | None, low: float, high: float) -> None:
+    """Refuse NaN and numbers outside [low, high]; None means that the option was left out.
+
+    Raises:
+        DistillError: names the option, what it got and what is possible.
+    """
+    if value is not None and not low <= value <= high:
+        raise DistillError(f"{option}: got {value}, expected {low:g} to {high:g}")
+
+
 def environment_spec(environment: str, arguments: str) -> EnvironmentSpec:
     """Combine --env and --env-kwargs.
 

@@ -16,14 +16,15 @@ from export.compile import build_policy
 from export.student_file import Layer, Student, write_student
 
 from .collect import collect
-from .config import TrainConfig, environment_spec
+from .config import TrainConfig, environment_spec, in_range
 from .dataset import Dataset, read_dataset, write_dataset
 from .errors import DistillError
 from .evaluate import LARGEST_EPISODES, TRAINING_SEED, compare
 from .network import network_policy
+from .priors import LOG_ALPHA_BOUND
 from .progress import TrainingProgress
 from .replay import Normaliser, Replay
-from .result_file import write_json
+from .result_file import writable, write_json
 from .rollout import EnvironmentFacts, EnvironmentSpec, play
 from .select import Candidate, Selection
 from .student import BayesianStudent, MaskedStudent
@@ -40,30 +41,30 @@ def check_config(config: TrainConfig) -> None:
     Raises:
         DistillError: names the option, what it got and what is possible.
     """
-    positive = ("iterations", "data_weight", "batch", "learning_rate", "round_iterations", "round_steps", "episodes")
-    for name in (*positive, "fine_tune_learning_rate", "selection_episodes", "evaluation_episodes"):
-        if not getattr(config, name) > 0:
-            raise DistillError(f"--{name.replace('_', '-')}: got {getattr(config, name)}, expected more than 0")
+    ranges: dict[str, tuple[float, float]] = {
+        "iterations": (1, 1e9),
+        "data_weight": (1e-6, 1e12),
+        "batch": (1, 1_000_000),
+        "learning_rate": (1e-9, 1.0),
+        "fine_tune_learning_rate": (1e-9, 1.0),
+        "fine_tune_iterations": (0, 1e9),
+        "round_iterations": (1, 1e9),
+        "round_steps": (1, 1e7),
+        "episodes": (1, LARGEST_EPISODES),
+        "selection_episodes": (1, LARGEST_EPISODES),  # beyond, choosing and reporting would share episodes
+        "evaluation_episodes": (1, LARGEST_EPISODES),
+        "noise": (0.0, 10.0),
+        "observation_noise": (0.0, 10.0),
+        "value_weight": (0.0, 1e6),
+        "threshold": (-LOG_ALPHA_BOUND, LOG_ALPHA_BOUND),
+        "target_return": (0.01, 2.0),
+        "gamma": (0.0, 0.999999),
+        "seed": (0, 10_000),  # a seed moves the training episodes by a million
+    }
+    for name, (low, high) in ranges.items():
+        in_range(f"--{name.replace('_', '-')}", getattr(config, name), low, high)
     if not config.hidden or min(config.hidden) < 1 or max(config.hidden) > 65_535:
         raise DistillError(f"--hidden: got {config.hidden}, expected widths from 1 to 65535")
-    if not 0.0 < config.target_return <= 2.0:
-        raise DistillError(f"--target-return: got {config.target_return}, expected a share such as 0.99")
-    if (
-        config.fine_tune_iterations < 0
-        or min(config.noise, config.observation_noise) < 0
-        or (config.value_weight or 0.0) < 0
-    ):
-        raise DistillError(
-            "--fine-tune-iterations, --noise, --observation-noise and --value-weight: expected 0 or more"
-        )
-    for name in ("selection_episodes", "evaluation_episodes"):
-        if getattr(config, name) > LARGEST_EPISODES:
-            raise DistillError(
-                f"--{name.replace('_', '-')}: got {getattr(config, name)}, expected at most {LARGEST_EPISODES}, so "
-                "that episodes for choosing and for reporting stay apart"
-            )
-    if not 0.0 <= config.gamma < 1.0:
-        raise DistillError(f"--gamma: got {config.gamma}, expected 0 to below 1")
 
 
 class Distillation:
@@ -71,6 +72,7 @@ class Distillation:
 
     def __init__(self, config: TrainConfig) -> None:
         check_config(config)
+        writable(config.out)
         self.config = config
         torch.set_num_threads(1)
         self.seconds: dict[str, float] = {}
@@ -89,7 +91,7 @@ class Distillation:
         return first
 
     def dataset(self, progress: TrainingProgress) -> Dataset:
-        """Read --dataset, or roll the teacher out and write what it did."""
+        """Read --dataset, or roll the teacher out."""
         config = self.config
         if config.dataset is not None:
             dataset = read_dataset(config.dataset)
@@ -114,9 +116,7 @@ class Distillation:
             noise=config.noise,
             on_step=progress.advance,
         )
-        dataset = Dataset(rows, config.env, self.teacher.sha256, config.seed)
-        write_dataset(config.out / "dataset.safetensors", dataset)
-        return dataset
+        return Dataset(rows, config.env, self.teacher.sha256, config.seed)
 
     def as_student(
         self, masked: MaskedStudent, bayesian: BayesianStudent, threshold: float, normaliser: Normaliser
@@ -266,6 +266,8 @@ def distil(config: TrainConfig) -> dict[str, Any]:
         clock.mark("evaluate")
 
     path = config.out / "student.safetensors"
+    if config.dataset is None:
+        write_dataset(config.out / "dataset.safetensors", dataset)
     evaluation = {"teacher": teacher_return, "student": student_return, "fine_tuned": chosen.fine_tuned}
     write_student(path, dataclasses.replace(chosen.student, evaluation=evaluation))
     result: dict[str, Any] = {

@@ -9,6 +9,17 @@ from typing import Any
 from export.replace_files import replace_files
 
 
+def writable(folder: Path) -> None:
+    """Make sure that `folder` can be written, before hours are spent on what belongs there.
+
+    Raises:
+        ExportError: it cannot be made or written.
+    """
+    name = ".writable"
+    replace_files(folder, {name: b""})
+    (folder / name).unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write beside the target, then rename; creates the folder."""
     replace_files(path.parent, {path.name: (json.dumps(value, indent=1) + "\n").encode()})

@@ -54,8 +54,7 @@ class Selection:
         """`observations` (n, inputs): where candidates are asked how well float32 serves them."""
         self._spec = spec
         self._seeds = range(SELECTION_SEED, SELECTION_SEED + episodes)
-        rows = np.linspace(0, len(observations) - 1, min(1_000, len(observations))).astype(int)
-        self._observations = observations[rows]
+        self._observations = observations
         self.teacher = summarise(play(spec, teacher, self._seeds))
 
     def score(self, student: Student, threshold: float, *, fine_tuned: bool) -> Candidate:

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from export.student_file import Layer, Student, write_student
 
+from .config import in_range
 from .errors import DistillError
 from .evaluate import REPORT_SEED, SELECTION_SEED
 from .network import parameter_count
-from .result_file import write_json
+from .result_file import writable, write_json
 from .rollout import EnvironmentSpec, Policy, play
 from .teach_config import TeachConfig
 
@@ -56,6 +57,9 @@ def teach(config: TeachConfig) -> dict[str, Any]:
             f"--steps {config.steps} with --evaluate-every {config.evaluate_every}: expected at least one evaluation; "
             "raise --steps or lower --evaluate-every"
         )
+    in_range("--steps", config.steps, 1, 1e9)
+    in_range("--seed", config.seed, 0, 2**31)
+    writable(config.out)
     torch.set_num_threads(1)
     started = time.perf_counter()
     training = EnvironmentSpec(ENVIRONMENT, {"randomise": True, "near_upright_share": config.near_upright_share})

@@ -137,13 +137,17 @@ def _activation(path: Path, options: dict[str, Any], kind: str) -> str:
 
 
 def _layers(path: Path, weights: dict[str, Any]) -> tuple[str, list[tuple[NDArray[np.float32], NDArray[np.float32]]]]:
+    import torch
+
     for kind, (hidden_pattern, head_pattern) in _ACTOR_PATTERNS.items():
         hidden = sorted(
-            (int(found.group(1)), name) for name in weights if (found := re.fullmatch(hidden_pattern, name))
+            (int(found.group(1)), name)
+            for name in weights
+            if isinstance(name, str) and (found := re.fullmatch(hidden_pattern, name))
         )
         names = [name for _, name in hidden]
         if head_pattern is not None:
-            heads = [name for name in weights if re.fullmatch(head_pattern, name)]
+            heads = [name for name in weights if isinstance(name, str) and re.fullmatch(head_pattern, name)]
             # without hidden layers "actor.mu.0" alone would also look like TD3
             if not heads or not hidden:
                 continue
@@ -155,6 +159,8 @@ def _layers(path: Path, weights: dict[str, Any]) -> tuple[str, list[tuple[NDArra
             bias = name.removesuffix("weight") + "bias"
             if bias not in weights:
                 raise DistillError(f"teacher {path}: {bias!r} is missing, expected a bias beside {name!r}")
+            if not all(isinstance(weights[key], torch.Tensor) for key in (name, bias)):
+                raise DistillError(f"teacher {path}: {name!r} or its bias is no tensor, expected a linear layer")
             pair = (weights[name].float().numpy(), weights[bias].float().numpy())
             if pair[0].ndim != 2 or pair[1].shape != pair[0].shape[:1]:
                 raise DistillError(f"teacher {path}: {name!r} has shape {pair[0].shape}, expected a linear layer")

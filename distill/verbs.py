@@ -8,17 +8,22 @@ from export.compile import build_policy
 from export.student_file import read_student
 
 from .collect import collect
-from .config import CollectConfig, EvaluateConfig, TeacherConfig, environment_spec
+from .config import CollectConfig, EvaluateConfig, TeacherConfig, environment_spec, in_range
 from .dataset import Dataset, write_dataset
 from .errors import DistillError
-from .evaluate import REPORT_SEED, TRAINING_SEED, compare, summarise
+from .evaluate import LARGEST_EPISODES, REPORT_SEED, TRAINING_SEED, compare, summarise
 from .progress import TrainingProgress
+from .result_file import writable
 from .rollout import play
 from .teacher import read_teacher
 
 
 def collect_verb(config: CollectConfig) -> dict[str, Any]:
     """Write dataset.safetensors and say what is in it."""
+    in_range("--episodes", config.episodes, 1, LARGEST_EPISODES)
+    in_range("--noise", config.noise, 0.0, 10.0)
+    in_range("--seed", config.seed, 0, 10_000)
+    writable(config.out)
     spec = environment_spec(config.env, config.env_kwargs)
     teacher = read_teacher(config.teacher, spec.facts(), config.activation)
     with TrainingProgress() as progress:
@@ -38,6 +43,7 @@ def collect_verb(config: CollectConfig) -> dict[str, Any]:
 
 def evaluate_verb(config: EvaluateConfig) -> dict[str, Any]:
     """Teacher and student on the same held-out episodes."""
+    in_range("--episodes", config.episodes, 1, LARGEST_EPISODES)
     spec = environment_spec(config.env, config.env_kwargs)
     facts = spec.facts()
     teacher = read_teacher(config.teacher, facts, config.activation)
@@ -55,10 +61,9 @@ def evaluate_verb(config: EvaluateConfig) -> dict[str, Any]:
 
 def teacher_verb(config: TeacherConfig) -> dict[str, Any]:
     """What the file holds, and its return."""
+    in_range("--episodes", config.episodes, 1, LARGEST_EPISODES)
     spec = environment_spec(config.env, config.env_kwargs)
     teacher = read_teacher(config.teacher, spec.facts(), config.activation)
-    if config.episodes < 1:
-        raise DistillError(f"--episodes: got {config.episodes}, expected at least 1")
     summary = summarise(play(spec, teacher.policy, range(REPORT_SEED, REPORT_SEED + config.episodes)))
     return {
         "observation_size": teacher.sizes[0],

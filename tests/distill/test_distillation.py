@@ -116,6 +116,12 @@ def test_dataset_is_reused_and_checked(tmp_path: Path) -> None:
         ({"hidden": ()}, "--hidden"),
         ({"hidden": (70_000,)}, "--hidden"),
         ({"target_return": 0.0}, "--target-return"),
+        ({"threshold": float("nan")}, "--threshold: got nan"),
+        ({"seed": -1}, "--seed: got -1"),
+        ({"batch": 10**17}, "--batch"),
+        ({"observation_noise": float("inf")}, "--observation-noise"),
+        ({"learning_rate": 1e30}, "--learning-rate"),
+        ({"selection_episodes": 10_001}, "--selection-episodes"),
         ({"gamma": 1.0}, "--gamma"),
         ({"noise": -0.1}, "--noise"),
     ],
@@ -165,7 +171,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("teacher", "--env", "Pendulum-v1"), 1, "the environment has 3 and 1"),
         (("teacher", "--env-kwargs", "[1]"), 1, "expected a JSON object"),
         (("train", "--states", "moon"), 2, "moon"),
-        (("train", "--out", "/proc/none", "--env", "Pendulum-v1"), 1, "error: "),
+        (("train", "--out", "/proc/none"), 1, "error: cannot write into /proc/none"),
+        (("teach", "--out", "/proc/none"), 1, "error: cannot write into /proc/none"),
+        (("teacher", "--episodes", "99999999999999999999"), 1, "--episodes: got"),
     ],
 )
 def test_command_line_refuses_in_one_line(arguments: tuple[str, ...], code: int, message: str) -> None:

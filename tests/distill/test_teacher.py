@@ -92,6 +92,7 @@ def stored(tensors: dict[str, torch.Tensor]) -> bytes:
             "NaN or infinity",
         ),
         (b"{}", stored({"actor.mu.0.weight": torch.zeros(1, 3)}), r"actor\.mu\.0\.bias.*missing"),
+        (b"{}", stored({"actor.mu.0.weight": "text", "actor.mu.0.bias": torch.zeros(1)}), "is no tensor"),
         (
             b"{}",
             stored({"actor.mu.0.weight": torch.zeros(1, 5), "actor.mu.0.bias": torch.zeros(1)}),
