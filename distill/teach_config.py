@@ -12,7 +12,7 @@ class TeachConfig:
 
     out: Path = Path("runs/teacher")
     """Folder for teacher.safetensors and teacher.json (learning curve)."""
-    steps: int = 120_000
+    steps: int = 150_000
     """Environment steps."""
     seed: int = 0
     """Seeds torch, the environment and the replay buffer."""
