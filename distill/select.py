@@ -14,7 +14,7 @@ from export.student_file import Student
 from .evaluate import SELECTION_SEED, return_bar, summarise
 from .rollout import Array, EnvironmentSpec, Policy, play
 
-LARGEST_ROUNDING_ERROR = 8e-7  # share of the action range; export refuses 1e-6, also of backends with other rounding
+LARGEST_ROUNDING_ERROR = 9.5e-7  # share of the action range, over the whole dataset; export refuses 1e-6
 
 
 @dataclass(frozen=True)
