@@ -1,190 +1,19 @@
-"""Command line of this room: `python -m export compile | verify | measure`."""
+"""`python -m export`, also installed as `bpd-export`; the verbs are in command_line.py."""
 
-import contextlib
-import dataclasses
-import json
-import math
-import os
 import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
-
-from export.errors import ExportError
-
-
-@dataclass(frozen=True)
-class Compile:
-    """Turn student.safetensors into policy.safetensors, policy.onnx and policy.h."""
-
-    student: tyro.conf.Positional[Path]
-    """Student or teacher file (student.safetensors)."""
-    out: Path
-    """Folder for the three files; replaced when all three are made."""
-    threshold: float | None = None
-    """Prune at this log-alpha instead of the stored one; loses fine-tuning."""
-    json: bool = False
-    """Print one JSON object on stdout."""
-
-
-@dataclass(frozen=True)
-class Verify:
-    """Run the same observations through numpy/scipy, onnxruntime, C here and C on an emulated Cortex-M4F."""
-
-    folder: tyro.conf.Positional[Path]
-    """Folder that `compile` wrote."""
-    dataset: Path | None = None
-    """dataset.safetensors to take observations from; without it, the known answers' are perturbed."""
-    count: int = 1000
-    """Number of observations."""
-    json: bool = False
-    """Print one JSON object on stdout."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """Count flash, RAM, stack and instructions of one control step on an emulated core."""
-
-    folder: tyro.conf.Positional[Path]
-    """Folder that `compile` wrote."""
-    target: Literal["cortex-m4f"] = "cortex-m4f"
-    """Processor to compile for."""
-    optimisation: Literal["-O2", "-Os", "-O3"] = "-O2"
-    """Optimisation flag of the C compiler."""
-    json: bool = False
-    """Print one JSON object on stdout."""
 
 
 def main() -> None:
-    """Console entry point; exits with 0, 1 (error), 2 (usage) or 130 (interrupted)."""
-    verbs: Any = (
-        Annotated[Compile, tyro.conf.subcommand("compile")]
-        | Annotated[Verify, tyro.conf.subcommand("verify")]
-        | Annotated[Measure, tyro.conf.subcommand("measure")]
-    )
-    config = tyro.cli(
-        verbs, prog="python -m export", description="Freeze a student into a policy for a microcontroller."
-    )
+    """Console entry point; ends the process: 0 done, 1 error, 2 wrong usage, 130 interrupted."""
     try:
-        sys.exit(run(config))
-    except ExportError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        # What is still buffered would fail once more at exit, with a traceback.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(
-            f"error: {error.filename or 'output'}: {error.strerror or error}; mend that and try again", file=sys.stderr
-        )
-    except MemoryError:
-        print("error: out of memory; use a smaller policy or --count", file=sys.stderr)
+        # Imported here: an interrupt while packages still load ends in one line, too.
+        from export.command_line import command_line
+
+        code = command_line()
     except KeyboardInterrupt:
         print("error: interrupted; earlier files are unchanged", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(1)
-
-
-def run(config: Compile | Verify | Measure) -> int:
-    """Run one verb, print its result, return the exit code."""
-    started = time.perf_counter()
-    if isinstance(config, Compile):
-        result, code = _compile(config), 0
-    elif isinstance(config, Verify):
-        result, code = _verify(config)
-    else:
-        result, code = _measure(config), 0
-    result["seconds"] = round(time.perf_counter() - started, 3)
-    bad = [row["backend"] for row in result.get("rows", []) if not row["ok"]]
-    if config.json:
-        print(json.dumps(_json_value(result), allow_nan=False))
-    else:
-        _print_table(result)
-    sys.stdout.flush()
-    if code and isinstance(config, Verify):
-        named = ", ".join(bad or ["same bits of C on both machines"])
-        print(
-            f"error: {config.folder} fails verification: {named}; expected at most the tolerance in the table; "
-            "do not flash it: distil again with a larger --observation-noise, which lowers the gain",
-            file=sys.stderr,
-        )
-    return code
-
-
-def _compile(config: Compile) -> dict[str, Any]:
-    from export.compile import compile_student, compiled_summary
-
-    compiled = compile_student(config.student, config.out, config.threshold)
-    if compiled.warning:
-        print(f"warning: {compiled.warning}", file=sys.stderr)
-    return compiled_summary(compiled)
-
-
-def _verify(config: Verify) -> tuple[dict[str, Any], int]:
-    from export.sparse_policy import policy_digest
-    from export.verify import verify
-
-    verification = verify(config.folder, config.dataset, config.count)
-    result = {
-        "policy_digest": policy_digest(config.folder),
-        "verify_max_error": verification.max_error_fraction,
-        "count": verification.count,
-        "rows": [dataclasses.asdict(row) for row in verification.rows],
-        "same_bits": verification.same_bits,
-    }
-    return result, 0 if verification.ok else 1
-
-
-def _measure(config: Measure) -> dict[str, Any]:
-    from export.check_digest import check_header_digest
-    from export.measure import measure
-    from export.sparse_policy import read_policy
-
-    policy = read_policy(config.folder)
-    digest = check_header_digest(config.folder)
-    measurement = measure(config.folder, policy, config.target, config.optimisation)
-    return {"policy_digest": digest, **dataclasses.asdict(measurement)}
-
-
-def _json_value(value: Any) -> Any:
-    """Replace NaN and infinity by null: JSON has no word for them."""
-    if isinstance(value, dict):
-        return {key: _json_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_value(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _print_table(result: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if "rows" in result:
-        table = Table("backend", "max error", "of the range", "tolerance", "ok")
-        for row in result.pop("rows"):
-            figures = (f"{row[name]:.3g}" for name in ("max_error", "max_error_fraction", "tolerance"))
-            table.add_row(row["backend"], *figures, "yes" if row["ok"] else "NO")
-        console.print(table)
-    table = Table("", "", show_header=False)
-    for key, value in result.items():
-        if value is not None:
-            table.add_row(key.replace("_", " "), _cell(value))
-    console.print(table)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(_cell(item) for item in value)
-    return str(value)
+        code = 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":

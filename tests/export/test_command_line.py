@@ -136,6 +136,13 @@ def test_bad_input_is_one_line_and_exit_1(
     assert not (tmp_path / "out").exists()
 
 
+def test_interrupt_while_packages_load_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "tyro.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = run("verify", tmp_path, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "error: interrupted; earlier files are unchanged\n"
+
+
 def test_threshold_warning_goes_to_stderr(
     make_student: MakeStudent, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
