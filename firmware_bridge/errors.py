@@ -16,7 +16,7 @@ BridgeError                    base class; one line: what, got, expected, next s
 ├── SimulatorError             `python -m hardware` could not build or simulate
 └── SummaryError               a stage's JSON is missing or lacks a key
 
-StopRequested (KeyboardInterrupt)  SIGINT or SIGTERM, raised where the run can be left; carries the exit code
+StopRequested (KeyboardInterrupt)  SIGINT, SIGTERM or SIGHUP, raised where the run can be left; carries the exit code
 """
 
 import signal
@@ -83,9 +83,10 @@ class SummaryError(BridgeError):
 
 
 class StopRequested(KeyboardInterrupt):
-    """SIGINT or SIGTERM: at once while nothing can move, between two messages afterwards (whoever catches it brakes).
+    """SIGINT, SIGTERM or SIGHUP: at once while nothing can move, between two messages
+    afterwards (whoever catches it brakes).
 
-    `signal_number` is the signal; `exit_code` is what a shell expects for it (130 for SIGINT, 143 for SIGTERM).
+    `signal_number` is the signal; `exit_code` is what a shell expects for it (130, 143, 129).
     """
 
     def __init__(self, signal_number: int) -> None:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: an exception where nothing moves, a flag polled between two ticks where the cart does."""
+"""SIGINT, SIGTERM, SIGHUP: an exception where nothing moves, a flag polled between two ticks where the cart does."""
 
 import signal
 from types import FrameType, TracebackType
@@ -8,7 +8,7 @@ from firmware_bridge.errors import StopRequested
 
 
 class StopSignals:
-    """Context manager that catches SIGINT and SIGTERM.
+    """Context manager that catches SIGINT, SIGTERM and SIGHUP (not where it is ignored: nohup).
 
     While `deferred` is False a signal raises StopRequested at once (finally clauses reap what was started); while it is
     True the signal only sets `requested`, and `poll` raises StopRequested from a place that is safe to leave. Only the
@@ -21,7 +21,9 @@ class StopSignals:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             self._previous[number] = signal.signal(number, self._handle)
         return self
 

@@ -24,6 +24,7 @@ from firmware_bridge.log_topics import to_json
 from firmware_bridge.policy_folder import open_policy_folder
 from firmware_bridge.read_log import read_log
 from firmware_bridge.run import run
+from firmware_bridge.signals import StopSignals
 from hardware.protocol import (
     Arm,
     Command,
@@ -385,7 +386,7 @@ def _start(device, policy_folder, log, *extra, limit=None):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signal_brakes_closes_the_log_and_exits_as_shells_expect(number, code, digest, policy_folder, tmp_path):
     with FakeDevice(digest, pace_s=0.005) as device:
         process = _start(device, policy_folder, tmp_path, "--duration-s", "3000")
@@ -399,6 +400,38 @@ def test_signal_brakes_closes_the_log_and_exits_as_shells_expect(number, code, d
     assert errors.startswith(f"error: stopped by {number.name}; the cart was braked")
     assert errors.count("\n") == 1
     assert read_log(tmp_path).complete
+
+
+def test_hang_up_of_a_terminal_brakes_although_nobody_reads_the_result(digest, policy_folder, tmp_path):
+    with FakeDevice(digest, pace_s=0.005) as device:
+        process = _start(device, policy_folder, tmp_path, "--duration-s", "3000")
+        device.wait_for(lambda device: device._since() > 20)
+        process.stdout.close()
+        process.stderr.close()
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=30) == 129
+    assert device.of_type(Disarm)
+    assert device.state == State.IDLE
+    assert read_log(tmp_path).complete
+
+
+def test_hang_up_is_ignored_where_nohup_asked_for_it():
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.requested is None
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
+def test_interrupt_while_packages_load_is_one_line(tmp_path):
+    (tmp_path / "tyro.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "firmware_bridge", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "error: interrupted; earlier files are unchanged, nothing was armed\n"
 
 
 def test_signal_before_arming(digest, policy_folder, tmp_path):

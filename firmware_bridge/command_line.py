@@ -1,0 +1,98 @@
+"""Command line of the bridge: run a policy with a device, report on its log, list ports, sum up a demo."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import tyro
+
+from firmware_bridge.config import ListPorts, Report, Run, Summary
+from firmware_bridge.errors import BridgeError, StopRequested
+from firmware_bridge.log_topics import to_json
+
+Verb = (
+    Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[ListPorts, tyro.conf.subcommand("list")]
+    | Annotated[Summary, tyro.conf.subcommand("summary")]
+)
+
+
+def command_line() -> int:
+    """Parse, run one verb, report what failed; the exit code (128 + its number after a signal).
+
+    Raises SystemExit(2) for wrong usage, KeyboardInterrupt outside of `run`.
+    """
+    try:
+        config: Any = tyro.cli(Verb, prog="firmware_bridge", description=__doc__)
+        return _dispatch(config)
+    except StopRequested as stop:
+        return _complain(f"stopped by {stop}; nothing was armed", stop.exit_code)
+    except BridgeError as error:
+        return _complain(str(error), 1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror or error}; check path, permissions and free space", 1)
+
+
+def _dispatch(config: Any) -> int:
+    started = time.monotonic()
+    show: Callable[[dict[str, Any]], None]
+    if isinstance(config, Run):
+        return _run(config)
+    if isinstance(config, Report):
+        from firmware_bridge.report import make_report, print_report
+
+        result = make_report(config)
+        show = print_report
+    elif isinstance(config, Summary):
+        from firmware_bridge.summary import make_summary, print_summary
+
+        result = make_summary(config)
+        show = print_summary
+    else:
+        from firmware_bridge.tables import list_ports_result, print_ports
+
+        result = list_ports_result()
+        show = print_ports
+    result.setdefault("seconds", time.monotonic() - started)
+    if config.json:
+        print(to_json(result).decode(), flush=True)
+    else:
+        show(result)
+    return 0
+
+
+def _run(config: Run) -> int:
+    from firmware_bridge.run import run
+    from firmware_bridge.tables import print_run
+
+    outcome = run(config)
+    if outcome.result is not None:
+        stopped = isinstance(outcome.error, StopRequested)
+        # SIGHUP takes the terminal with it: that nobody reads the result must not change the exit code.
+        with contextlib.suppress(OSError) if stopped else contextlib.nullcontext():
+            if config.json:
+                print(to_json(outcome.result).decode(), flush=True)
+            else:
+                print_run(outcome.result)
+    if isinstance(outcome.error, StopRequested):
+        return _complain(f"stopped by {outcome.error}; {_stop_text(outcome.result)}", outcome.error.exit_code)
+    if outcome.error is not None:
+        return _complain(str(outcome.error), 1)
+    return 0
+
+
+def _stop_text(result: dict[str, Any] | None) -> str:
+    stop = (result or {}).get("stop")
+    if stop and stop["confirmed"]:
+        return f"the cart was braked, the device is in state {stop['state']}"
+    return "nobody confirmed that the cart was braked: its watchdog does it; look at it before you touch it"
+
+
+def _complain(message: str, code: int) -> int:
+    with contextlib.suppress(OSError):  # the terminal may be gone; the exit code still tells
+        print(f"error: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
+    return code
