@@ -1,175 +1,19 @@
-"""Command line of the device's room: generate headers, build firmware, simulate a device, draw a recorded run.
+"""`python -m hardware`, also installed as `bpd-hardware`; the verbs are in command_line.py."""
 
-`python -m hardware VERB --help` explains every option.
-"""
-
-from __future__ import annotations
-
-import json
-import signal
 import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
-
-from hardware.errors import HardwareError
-
-
-@dataclass(frozen=True)
-class Generate:
-    """Render protocol.h and plant.h from the Python definitions."""
-
-    json: bool = False
-    """Print one JSON object on stdout."""
-
-    def run(self) -> dict[str, Any]:
-        """Write the headers that are not up to date."""
-        from hardware.generate import generate
-
-        return {"written": [str(path) for path in generate()]}
-
-
-@dataclass(frozen=True)
-class Build:
-    """Compile a firmware image with a policy inside."""
-
-    policy: Path
-    """Folder with policy.h, written by `python -m export compile`."""
-    out: Path
-    """Folder that receives the image `firmware`."""
-    board: str = "host"
-    """Board to build for: host (a process for the simulator)."""
-    json: bool = False
-    """Print one JSON object on stdout."""
-
-    def run(self) -> dict[str, Any]:
-        """Build and say what was built."""
-        from hardware.build import build
-
-        image = build(self.policy, self.out, self.board)
-        return {"image": str(image.path), "policy_digest": image.policy_digest, "board": image.board}
-
-
-@dataclass(frozen=True)
-class Simulate:
-    """Play the cart on its rail against a host-built firmware image.
-
-    The link appears as a serial port behind the symlink. Ends on SIGTERM or SIGINT, after --seconds, or when no host
-    has answered for --patience-s.
-    """
-
-    image: Path
-    """Firmware image, written by `python -m hardware build`."""
-    link: Path
-    """Symlink to the serial port; created when everything is ready, removed at the end."""
-    clock: Literal["real", "lockstep"] = "real"
-    """real: 20 ms are 20 ms. lockstep: time waits for the host; same bits on every run."""
-    seed: int = 0
-    """Seed of the physical parameters; matters with --randomise."""
-    randomise: bool = False
-    """Draw rod, friction and drive parameters around the nominal ones."""
-    seconds: float | None = None
-    """Simulated time after which to end."""
-    patience_s: float = 60.0
-    """Wall-clock time without any host after which to end."""
-    trajectory: Path | None = None
-    """Write every tick to this safetensors file."""
-    json: bool = False
-    """Print one JSON object on stdout."""
-
-    def run(self) -> dict[str, Any]:
-        """Simulate until something ends it."""
-        import numpy as np
-
-        from hardware.plants.cart_rail import CART_RAIL, CartRailParameters, CartRailPlant
-        from hardware.process import FirmwareProcess
-        from hardware.simulator import Simulator
-
-        plant = CartRailPlant()
-        if self.randomise:
-            plant.set_parameters(CartRailParameters.sample(np.random.default_rng(self.seed)))
-            plant.reset()
-        steps = None if self.seconds is None else round(self.seconds / CART_RAIL.period_s)
-        stopped_early: list[int] = []
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, _frame: stopped_early.append(number))
-        with FirmwareProcess(self.image, self.link, self.clock == "lockstep") as firmware:
-            simulator = Simulator(plant, firmware, self.clock, self.patience_s)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda _number, _frame: simulator.stop())
-            if stopped_early:
-                simulator.stop()
-            print(f"link {self.link} ready, clock {self.clock}", file=sys.stderr, flush=True)
-            simulator.run(steps)
-        if self.trajectory is not None:
-            simulator.trajectory.write(self.trajectory)
-        return {
-            "steps": simulator.trajectory.steps,
-            "enabled_steps": simulator.trajectory.enabled_steps,
-            "upright_fraction_last_3s": simulator.trajectory.upright_fraction(),
-            "trajectory_sha256": simulator.trajectory.sha256(),
-            "missed_exchanges": simulator.counters.missed_exchanges,
-            "late_actuations": simulator.counters.late_actuations,
-            "late_periods": simulator.counters.late_periods,
-            "clock": self.clock,
-        }
-
-
-@dataclass(frozen=True)
-class Render:
-    """Draw a recorded run as one picture: the last moment solid, the earlier ones ever fainter."""
-
-    trajectory: Path
-    """Recorded by `python -m hardware simulate --trajectory`; the bridge leaves one beside each log of `sim:`."""
-    out: Path
-    """PNG file to write."""
-    json: bool = False
-    """Print one JSON object on stdout."""
-
-    def run(self) -> dict[str, Any]:
-        """Draw and say what was drawn."""
-        from hardware.render import strobe_file
-
-        return {"picture": str(self.out), "moments": strobe_file(self.trajectory, self.out)}
-
-
-Verb = (
-    Annotated[Generate, tyro.conf.subcommand("generate")]
-    | Annotated[Build, tyro.conf.subcommand("build")]
-    | Annotated[Simulate, tyro.conf.subcommand("simulate")]
-    | Annotated[Render, tyro.conf.subcommand("render")]
-)
-
-
-def _print(result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(result))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False)
-    for key, value in result.items():
-        table.add_row(key, f"{value:.3f}" if isinstance(value, float) else str(value))
-    Console().print(table)
 
 
 def main() -> None:
     """Console entry point; ends the process: 0 done, 1 error, 2 wrong usage, 130 interrupted."""
-    verb = tyro.cli(Verb, prog="python -m hardware", description=__doc__)
-    start_s = time.monotonic()
     try:
-        result = verb.run()
-        _print({**result, "seconds": time.monotonic() - start_s}, verb.json)
-    except (HardwareError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        # Imported here: an interrupt while packages still load ends in one line, too.
+        from hardware.command_line import command_line
+
+        code = command_line()
     except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(0)
+        print("error: interrupted; earlier files are unchanged", file=sys.stderr)
+        code = 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":

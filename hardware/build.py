@@ -58,24 +58,39 @@ def find_compiler() -> str:
 def build(policy: Path, out: Path, board: str = "host", extra_flags: tuple[str, ...] = ()) -> Image:
     """Compile the firmware for `board` with `policy`/policy.h inside; writes `out`/firmware.
 
-    Raises BuildError when the board is unknown, the header is missing or unusable, or the compiler refuses; an image
-    that was there before stays.
+    Raises BuildError when the board is unknown, the header is missing or unusable, the folder cannot be written, or
+    the compiler refuses; an image that was there before stays.
     """
     if board not in BOARDS:
         raise BuildError(f"unknown board: got {board!r}, expected one of {', '.join(BOARDS)}")
     digest = read_policy_digest(policy / "policy.h")
     compiler = find_compiler()
-    out.mkdir(parents=True, exist_ok=True)
     sources = [FIRMWARE_FOLDER / f"{name}.c" for name in MODULES] + [BOARDS_FOLDER / f"{board}.c"]
-    with tempfile.TemporaryDirectory(prefix=".build-", dir=out) as scratch:
-        image = Path(scratch) / "firmware"
-        command = [compiler, *FLAGS, *extra_flags, "-I", str(FIRMWARE_FOLDER), "-I", str(policy)]
-        command += [str(source) for source in sources] + ["-o", str(image), "-lm"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise BuildError(f"{Path(compiler).name} refused the firmware: {_first_error(done.stderr)}")
-        os.replace(image, out / "firmware")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=out) as scratch:
+            image = Path(scratch) / "firmware"
+            command = [compiler, *FLAGS, *extra_flags, "-I", str(FIRMWARE_FOLDER), "-I", str(policy)]
+            command += [str(source) for source in sources] + ["-o", str(image), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise _refusal(Path(compiler).name, out, done.stderr)
+            os.replace(image, out / "firmware")
+    except OSError as error:
+        raise BuildError(
+            f"cannot build into {out}: got {error.strerror or error}, expected a writable folder with free space; "
+            "mend that or choose another --out"
+        ) from error
     return Image(path=out / "firmware", policy_digest=digest, board=board)
+
+
+def _refusal(compiler: str, out: Path, log: str) -> BuildError:
+    if "No space left on device" in log:
+        return BuildError(
+            f"cannot build into {out}: {compiler} got 'No space left on device', expected room for some megabytes "
+            f"there and in {tempfile.gettempdir()}; free space or choose another --out"
+        )
+    return BuildError(f"{compiler} refused the firmware: {_first_error(log)}")
 
 
 def _first_error(log: str) -> str:

@@ -44,6 +44,7 @@ class FirmwareProcess:
                 f"cannot create {link}: got a file that is no symlink, expected a free name; "
                 "remove it or choose another"
             )
+        _refuse_a_live_link(link)
         self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
         self.plant, plant_child = socket.socketpair()
         master, self._slave = os.openpty()
@@ -73,9 +74,12 @@ class FirmwareProcess:
 
     def __enter__(self) -> FirmwareProcess:
         try:
-            temporary = self.link.with_name(f".{self.link.name}.{os.getpid()}")
-            temporary.symlink_to(self._terminal)
-            os.replace(temporary, self.link)
+            _refuse_a_live_link(self.link)
+            self.link.unlink(missing_ok=True)  # left behind by a simulator that was killed
+            self.link.symlink_to(self._terminal)  # never over another's: one made in between is an error
+        except SimulatorError:
+            self._end()
+            raise
         except OSError as error:
             self._end()
             raise SimulatorError(f"cannot create the symlink {self.link}: {error.strerror}; choose another") from error
@@ -118,4 +122,21 @@ class FirmwareProcess:
         return SimulatorError(
             f"the firmware ended during the simulation: got {how} ({telling[0]}), expected it to run until the end; "
             "build it again or run its image under a debugger"
+        )
+
+
+def _refuse_a_live_link(link: Path) -> None:
+    """Raise SimulatorError when `link` is a symlink to something that was there when it was made.
+
+    A killed simulator leaves its symlink, and the next terminal that anybody opens gets the freed number: a target
+    younger than the symlink is such a stranger.
+    """
+    try:
+        stale = link.stat().st_ctime_ns > link.lstat().st_ctime_ns
+    except OSError:  # dangling, or nothing there
+        return
+    if not stale:
+        raise SimulatorError(
+            f"cannot create {link}: got a symlink to {os.readlink(link)}, which is in use, expected a free name or a "
+            "stale symlink; end the simulator that serves it or choose another --link"
         )

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from .errors import HardwareError
 from .plants.cart_rail import CartRailPlant
 from .protocol import Enable
-from .replace import replacing
+from .replace import check_writable, replacing
+from .trajectory import FORMAT
 
 
 class Renderer:
@@ -99,30 +100,58 @@ def strobe(plant: CartRailPlant, states: NDArray[np.float64]) -> NDArray[np.uint
     return picture.astype(np.uint8)
 
 
+def read_driven_states(trajectory: Path) -> NDArray[np.float64]:
+    """States (n, 4) float64, n > 0, of the driven periods of a trajectory file; see `Trajectory.write`.
+
+    Raises:
+        HardwareError: no such file, another format, wrong shapes or numbers, or a run in which nothing was driven.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    hint = "record one with: python -m hardware simulate --trajectory FILE, or make bridge"
+    try:
+        with safe_open(trajectory, framework="numpy") as file:
+            found = (file.metadata() or {}).get("format")
+            if found != FORMAT:
+                raise HardwareError(f"trajectory {trajectory}: got format {found!r}, expected {FORMAT!r}; {hint}")
+            state, enable = file.get_tensor("state"), file.get_tensor("enable")
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise HardwareError(
+            f"trajectory {trajectory}: cannot be read ({reason}), expected a recorded run; {hint}"
+        ) from error
+    if state.dtype != np.float64 or state.ndim != 2 or state.shape[1] != 4:
+        raise HardwareError(
+            f"trajectory {trajectory}: state is {state.dtype} {state.shape}, expected f64 (n, 4); {hint}"
+        )
+    if enable.dtype != np.uint8 or enable.shape != state.shape[:1]:
+        raise HardwareError(
+            f"trajectory {trajectory}: enable is {enable.dtype} {enable.shape}, expected u8 ({len(state)},); {hint}"
+        )
+    if not np.all(np.isfinite(state)):
+        row, column = np.argwhere(~np.isfinite(state))[0]
+        raise HardwareError(
+            f"trajectory {trajectory}: state[{row}, {column}] is {state[row, column]}, expected finite numbers; {hint}"
+        )
+    driven: NDArray[np.float64] = state[enable == Enable.DRIVE]
+    if len(driven) == 0:
+        raise HardwareError(f"trajectory {trajectory}: got no driven period, expected one or more; {hint}")
+    return driven
+
+
 def strobe_file(trajectory: Path, out: Path, moments: int = 14) -> int:
     """Draw the driven part of a trajectory file (hardware/trajectory.py) as a PNG; returns the moments shown.
 
     Raises:
-        HardwareError: no such file, another format, or a run in which the drive was never on.
+        HardwareError: a file that `read_driven_states` refuses, no EGL driver, or an `out` that cannot be written.
     """
     import imageio.v3 as imageio
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
 
-    hint = "record one with: python -m hardware simulate --trajectory FILE, or make bridge"
-    try:
-        tensors = load_file(trajectory)
-        driven = tensors["state"][tensors["enable"] == Enable.DRIVE]
-    except (SafetensorError, OSError, KeyError, IndexError) as error:
-        raise HardwareError(
-            f"trajectory {trajectory}: cannot be read ({error}), expected a recorded run; {hint}"
-        ) from error
-    if len(driven) == 0 or driven.shape[1:] != (4,) or not np.all(np.isfinite(driven)):
-        raise HardwareError(f"trajectory {trajectory}: holds no driven period with a finite state; {hint}")
+    driven = read_driven_states(trajectory)
+    check_writable(out)
     # The swing-up is quick and the balance slow: moments lie closer together at the start.
     rows = np.unique(((np.linspace(0.0, 1.0, moments) ** 1.7) * (len(driven) - 1)).astype(int))
     picture = strobe(CartRailPlant(), driven[rows])
-    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as partial:
         imageio.imwrite(partial, picture, extension=".png")
     return len(rows)

@@ -13,6 +13,8 @@ from hardware.plants.cart_rail import CART_RAIL, UPRIGHT_RAD, UPRIGHT_WINDOW_S, 
 from hardware.protocol import Actuate, Enable
 from hardware.replace import replacing
 
+FORMAT = "bpd-trajectory/1"
+
 
 class Trajectory:
     """Rows of one run: what the sensors said, what the drive was told, and the true state, all at the same tick."""
@@ -63,7 +65,7 @@ class Trajectory:
         return upright / len(judged)
 
     def write(self, path: Path) -> None:
-        """Write all rows as safetensors.
+        """Write all rows as safetensors, the same rows to the same bytes. Raises HardwareError.
 
         tick (n,) u32; counts (n, 2) i32: cart, rod; drive (n, 2) f32: acceleration [m/s^2], velocity set-point
         [m/s]; enable (n,) u8; state (n, 4) f64: cart position [m], rod angle [rad, 0 upright], their speeds.
@@ -79,7 +81,8 @@ class Trajectory:
                 "enable": np.array(self._enable, dtype=np.uint8),
                 "state": np.array(self._state, dtype=np.float64).reshape(rows, 4),
             },
-            metadata={"format": "bpd-trajectory", "format_version": "1", "period_s": str(CART_RAIL.period_s)},
+            # One entry only: safetensors writes several in an order that differs from process to process.
+            metadata={"format": FORMAT},
         )
         with replacing(path) as temporary:
             temporary.write_bytes(data)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from conftest import write_policy
 from pendulum_host import SESSION, WAIT_S, Host, Simulation
 
 from hardware.build import build
+from hardware.command_line import CONTROL_PERIOD_S, Simulate
+from hardware.errors import BuildError, SimulatorError
 from hardware.plants.cart_rail import CART_RAIL
 from hardware.protocol import Arm, Command, Config, Fault, Heartbeat, Hello, Mode, Observation, State
 
@@ -45,8 +48,16 @@ def assert_one_line_error(done: subprocess.CompletedProcess, *parts: str) -> Non
     assert all(part in line for part in parts), line
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("clock", ["real", "lockstep"])
+@pytest.mark.parametrize(
+    ("number", "clock"),
+    [
+        (signal.SIGTERM, "real"),
+        (signal.SIGINT, "real"),
+        (signal.SIGTERM, "lockstep"),
+        (signal.SIGINT, "lockstep"),
+        (signal.SIGHUP, "lockstep"),
+    ],
+)
 def test_signals_end_it_cleanly(image, tmp_path, number, clock):
     simulation = Simulation(image, tmp_path, "--clock", clock)
     [firmware] = simulation.firmware_pids()
@@ -177,6 +188,106 @@ def test_link_place_that_is_taken_is_left_alone(image, tmp_path):
     assert (tmp_path / "link").read_text() == "precious"
     done = hardware("simulate", "--image", image, "--link", tmp_path / "none" / "link")
     assert_one_line_error(done, "no folder")
+
+
+def test_a_link_in_use_is_refused_and_survives(image, tmp_path):
+    first = Simulation(image, tmp_path, "--clock", "lockstep")
+    terminal = os.readlink(first.link)
+    done = hardware("simulate", "--image", image, "--link", first.link)
+    assert_one_line_error(done, str(first.link), terminal, "in use", "--link")
+    assert os.readlink(first.link) == terminal
+    first.end()
+
+
+def test_stale_link_to_a_terminal_number_used_again_is_replaced(image, tmp_path):
+    link = tmp_path / "link"
+    master, slave = os.openpty()
+    first = os.ttyname(slave)
+    link.symlink_to(first)
+    time.sleep(0.05)  # longer than the kernel's clock tick
+    os.close(slave)
+    os.close(master)
+    master, slave = os.openpty()  # the lowest free number
+    try:
+        if os.ttyname(slave) != first:
+            pytest.skip("another program took the number")
+        Simulation(image, tmp_path, "--clock", "lockstep").end()
+    finally:
+        os.close(slave)
+        os.close(master)
+
+
+def test_at_its_end_a_simulator_leaves_a_link_that_is_not_its_own(image, tmp_path):
+    from hardware.process import FirmwareProcess
+
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "gone")  # dangling: replaced
+    with FirmwareProcess(image, link, lockstep=True):
+        assert os.readlink(link).startswith("/dev/pts/")
+        link.unlink()
+        link.symlink_to("/dev/null")
+    assert os.readlink(link) == "/dev/null"
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "text"),
+    [
+        ("--seconds", ("nan", "-1", "0", "inf"), "expected 0.02 to 1e+06 s"),
+        ("--patience-s", ("nan", "-1", "0"), "expected more than 0 s"),
+        ("--seed", ("-1",), "expected a number from 0 on"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(option, values, text, tmp_path):
+    for value in values:
+        simulate = Simulate(**{
+            "image": tmp_path, "link": tmp_path / "link",
+            option[2:].replace("-", "_"): int(value) if option == "--seed" else float(value),
+        })  # fmt: skip
+        with pytest.raises(SimulatorError, match=re.escape(text)) as caught:
+            simulate.run()
+        assert str(caught.value).startswith(f"{option} {value}")
+    assert CART_RAIL.period_s == CONTROL_PERIOD_S
+
+
+def test_trajectory_that_cannot_be_written_is_refused_before_the_run(image, tmp_path):
+    done = hardware("simulate", "--image", image, "--link", tmp_path / "link", "--trajectory", "/proc/x")
+    assert_one_line_error(done, "/proc/x", "expected a writable folder")
+
+
+def test_interrupt_while_packages_load_is_one_line(tmp_path):
+    for package in ("tyro", "gymnasium"):  # found before the installed ones
+        (tmp_path / f"{package}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "hardware", "generate"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "error: interrupted; earlier files are unchanged\n"
+
+
+def test_interrupted_build_says_so(policy_folder, tmp_path):
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\nkill -INT $PPID\nexec sleep 60\n")
+    compiler.chmod(0o755)
+    command = [sys.executable, "-m", "hardware", "build", "--policy", policy_folder, "--out", tmp_path / "out"]
+    environment = {**os.environ, "CC": str(compiler)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 130
+    assert done.stderr == "error: interrupted; earlier files are unchanged\n"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_build_folders_that_cannot_be_written(policy_folder, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "taken" / "firmware").mkdir(parents=True)
+    for out in (Path("/proc/x"), tmp_path / "file", tmp_path / "taken"):
+        with pytest.raises(BuildError, match=f"cannot build into {out}: got .*, expected .*; .* another --out"):
+            build(policy_folder, out)
+    full = tmp_path / "cc"
+    full.write_text("#!/bin/sh\necho 'ld: final link failed: No space left on device' >&2\nexit 1\n")
+    full.chmod(0o755)
+    monkeypatch.setenv("CC", str(full))
+    with pytest.raises(BuildError, match=r"No space left on device.*; free space"):
+        build(policy_folder, tmp_path / "out")
 
 
 def test_firmware_refuses_wrong_arguments(image):

@@ -1,13 +1,19 @@
 """The hash and the upright share of a trajectory."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hardware.errors import HardwareError
 from hardware.plants.cart_rail import CartRailPlant
 from hardware.protocol import Actuate, Enable
-from hardware.replace import replacing
-from hardware.trajectory import Trajectory
+from hardware.render import read_driven_states
+from hardware.replace import check_writable, replacing
+from hardware.trajectory import FORMAT, Trajectory
 
 
 def record(rows, first_tick=1):
@@ -50,9 +56,87 @@ def test_file_survives_a_round_trip(tmp_path):
 def test_a_failed_write_leaves_the_previous_file_alone(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(FileNotFoundError), replacing(path):
+    with pytest.raises(HardwareError, match="cannot write"), replacing(path):
         pass  # nothing was written: there is nothing to rename
     assert path.read_text() == "old"
     with replacing(path) as temporary:
         temporary.write_text("new")
     assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("file", "new")]
+
+
+def test_a_full_disk_leaves_no_temporary_file(tmp_path):
+    path = tmp_path / "t.safetensors"
+    path.write_bytes(b"old")
+    program = (
+        "import resource, sys; from pathlib import Path; from hardware.replace import replacing\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "with replacing(Path(sys.argv[1])) as temporary: temporary.write_bytes(bytes(1000))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
+    assert f"HardwareError: cannot write {path}: got File too large" in done.stderr
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("t.safetensors", b"old")]
+
+
+def test_places_that_cannot_be_written_are_named(tmp_path):
+    for path in (tmp_path, Path("/proc/x"), tmp_path / "file" / "below"):
+        (tmp_path / "file").touch()
+        with pytest.raises(HardwareError, match=f"cannot write {path}: got .*, expected .*; "):
+            check_writable(path)
+    check_writable(tmp_path / "new" / "file")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_same_rows_give_the_same_bytes_in_every_process(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from hardware.trajectory import Trajectory\n"
+        "Trajectory().write(Path(sys.argv[1]))\n"
+    )
+    for name in ("a", "b", "c"):
+        subprocess.run([sys.executable, "-c", program, tmp_path / name], check=True)
+    assert len({(tmp_path / name).read_bytes() for name in ("a", "b", "c")}) == 1
+
+
+def test_driven_states_are_read_back(tmp_path):
+    path = tmp_path / "t.safetensors"
+    record([(0.1, Enable.OFF), (0.2, Enable.DRIVE), (0.3, Enable.BRAKE), (0.4, Enable.DRIVE)]).write(path)
+    np.testing.assert_allclose(read_driven_states(path)[:, 1], [0.2, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"format": None}, "got format None"),
+        ({"format": "bpd-student"}, "got format 'bpd-student'"),
+        ({"state": None}, "state"),
+        ({"enable": None}, "enable"),
+        ({"state": np.zeros((3, 4), np.float32)}, "state is float32"),
+        ({"state": np.zeros((3, 3))}, r"state is float64 \(3, 3\)"),
+        ({"state": np.zeros(12)}, r"state is float64 \(12,\)"),
+        ({"state": np.full((3, 4), np.nan)}, r"state\[0, 0\] is nan"),
+        ({"state": np.array([[0.0] * 4, [0.0] * 4, [0.0, 0.0, 0.0, np.inf]])}, r"state\[2, 3\] is inf"),
+        ({"enable": np.full(2, Enable.DRIVE, np.uint8)}, r"enable is uint8 \(2,\)"),
+        ({"enable": np.full(3, Enable.DRIVE, np.int32)}, "enable is int32"),
+        ({"enable": np.zeros(3, np.uint8)}, "no driven period"),
+        ({"state": np.zeros((0, 4)), "enable": np.zeros(0, np.uint8)}, "no driven period"),
+    ],
+)
+def test_files_that_are_no_run_are_refused_in_one_line(changes, text, tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "t.safetensors"
+    tensors = {"state": np.zeros((3, 4)), "enable": np.full(3, Enable.DRIVE, np.uint8), "format": FORMAT, **changes}
+    name = tensors.pop("format")
+    kept = {key: value for key, value in tensors.items() if value is not None}
+    save_file(kept, path, metadata=None if name is None else {"format": name})
+    with pytest.raises(HardwareError, match=text) as caught:
+        read_driven_states(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_safetensors_are_refused(tmp_path):
+    (tmp_path / "broken").write_bytes(b"\xff" * 40)
+    (tmp_path / "empty").touch()
+    for path in (tmp_path / "broken", tmp_path / "empty", tmp_path / "absent", tmp_path):
+        with pytest.raises(HardwareError, match="cannot be read"):
+            read_driven_states(path)
