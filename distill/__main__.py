@@ -1,74 +1,19 @@
-"""Command line of the distill room: teach, collect, train, evaluate, teacher."""
+"""`python -m distill`, also installed as `bpd-distill`; the verbs are in command_line.py."""
 
-from __future__ import annotations
-
-import json
-import os
 import sys
-import time
-from typing import Annotated, Any
-
-import tyro
-
-from .config import CollectConfig, EvaluateConfig, TeacherConfig, TrainConfig
-from .errors import DistillError
-from .teach_config import TeachConfig
-
-Command = (
-    Annotated[TrainConfig, tyro.conf.subcommand("train")]
-    | Annotated[CollectConfig, tyro.conf.subcommand("collect")]
-    | Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")]
-    | Annotated[TeacherConfig, tyro.conf.subcommand("teacher")]
-    | Annotated[TeachConfig, tyro.conf.subcommand("teach")]
-)
-
-
-def _run(command: Command) -> dict[str, Any]:
-    # heavy imports (torch, gymnasium) only once the options are known to be good
-    if isinstance(command, TrainConfig):
-        from .distillation import distil
-
-        return distil(command)
-    if isinstance(command, TeachConfig):
-        from .teach import teach
-
-        return teach(command)
-    from .verbs import collect_verb, evaluate_verb, teacher_verb
-
-    if isinstance(command, CollectConfig):
-        return collect_verb(command)
-    if isinstance(command, EvaluateConfig):
-        return evaluate_verb(command)
-    return teacher_verb(command)
 
 
 def main() -> None:
-    """Parse, run, print; exit code 0, 1 (refused), 2 (usage) or 130 (interrupted)."""
-    # one thread a process: two OpenMP threads collapse on a shared machine, and sums keep their order
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    """Console entry point; ends the process: 0 done, 1 error, 2 wrong usage, 130 interrupted."""
     try:
-        command: Command = tyro.cli(Command, prog="python -m distill", description=__doc__)
-        started = time.perf_counter()
-        from export.errors import ExportError
+        # Imported here: an interrupt while packages still load ends in one line, too.
+        from distill.command_line import command_line
 
-        try:
-            result = _run(command)
-        except (DistillError, ExportError) as error:
-            sys.exit(f"error: {error}")
-        except (OSError, MemoryError) as error:
-            sys.exit(f"error: {error or 'out of memory'}; free space or choose another folder")
+        code = command_line()
     except KeyboardInterrupt:
         print("error: interrupted; earlier files are unchanged", file=sys.stderr)
-        sys.exit(130)
-    result.setdefault("seconds", time.perf_counter() - started)
-    if command.json:
-        print(json.dumps(result))
-        return
-    from rich.console import Console
-
-    from .tables import result_table
-
-    Console().print(result_table(type(command).__name__.removesuffix("Config").lower(), result))
+        code = 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":
