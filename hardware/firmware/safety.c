@@ -134,7 +134,9 @@ safety_verdict_t safety_offer_heartbeat(safety_t *safety, const protocol_heartbe
         age <= safety->watchdog_periods) {
         safety->fed_tick = heartbeat->observation_tick;
     }
-    return age == 0u ? SAFETY_ACCEPTED : SAFETY_STALE;
+    /* The last observation before ARM took effect may be answered late: nothing depended on it. */
+    const bool counts = heartbeat->observation_tick - safety->armed_tick < 0x80000000u;
+    return age != 0u && counts ? SAFETY_STALE : SAFETY_ACCEPTED;
 }
 
 bool safety_wants_policy(const safety_t *safety) {

@@ -64,7 +64,7 @@ uint8_t safety_disarm(safety_t *safety, uint32_t session);
 safety_verdict_t safety_offer_command(safety_t *safety, const protocol_command_t *command);
 
 /* A sign of life; one of the last `watchdog_periods` feeds the watchdog. Refused: a foreign session. Stale,
- * although it may feed: sees another observation than the running one. */
+ * although it may feed: sees another observation than the running one, from the first ARMED one on. */
 safety_verdict_t safety_offer_heartbeat(safety_t *safety, const protocol_heartbeat_t *heartbeat);
 
 /* An action for the next boundary, from the policy on this device. Not finite: stops. */
