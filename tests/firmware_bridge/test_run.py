@@ -205,7 +205,7 @@ def test_signal_between_arm_and_the_first_armed_observation_is_no_unarmed_stop(d
         outcome = run(_config(device, policy_folder, tmp_path))
     assert isinstance(outcome.error, StopRequested)
     assert outcome.result["stop"] == {"confirmed": True, "state": "IDLE", "periods": outcome.result["stop"]["periods"]}
-    assert outcome.result["steps"] == 0
+    assert outcome.result["steps"] <= 1  # the signal reaches the main thread when Python next looks
     assert device.of_type(Disarm)
 
 
