@@ -171,6 +171,7 @@ class Host:
         seen = [self.idle(session)]
         while seen[-1].state == State.BRAKING:
             seen.append(self.idle(session))
+        self.idle(session)  # one more tick: the one in which the drive went off is in the trajectory for sure
         return seen
 
 
