@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .environment import EnvironmentSpec
 from .errors import DistillError
-from .rollout import EnvironmentSpec, Policy, Transitions, play
+from .rollout import Policy, Transitions, play
 
 
 def episode_noise(count: int, generator: np.random.Generator, largest: float) -> list[float]:

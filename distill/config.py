@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .environment import EnvironmentSpec
 from .errors import DistillError
-from .rollout import EnvironmentSpec
 
 SHIPPED_TEACHER = Path("teachers/cart_rail.safetensors")
 

@@ -18,6 +18,7 @@ from export.student_file import Layer, Student, write_student
 from .collect import collect
 from .config import TrainConfig, environment_spec, in_range
 from .dataset import Dataset, read_dataset, write_dataset
+from .environment import EnvironmentFacts, EnvironmentSpec
 from .errors import DistillError
 from .evaluate import LARGEST_EPISODES, TRAINING_SEED, compare
 from .network import network_policy
@@ -25,7 +26,7 @@ from .priors import LOG_ALPHA_BOUND
 from .progress import TrainingProgress
 from .replay import Normaliser, Replay
 from .result_file import writable, write_json
-from .rollout import EnvironmentFacts, EnvironmentSpec, play
+from .rollout import play
 from .select import Candidate, Selection
 from .student import BayesianStudent, MaskedStudent
 from .teacher import Teacher, read_teacher

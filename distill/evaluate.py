@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .rollout import EnvironmentSpec, Episodes, Policy, play
+from .environment import EnvironmentSpec
+from .rollout import Episodes, Policy, play
 
 REPORT_SEED = 10_000  # episodes used for reporting only
 SELECTION_SEED = 20_000  # episodes used to choose thresholds and checkpoints

@@ -11,8 +11,9 @@ from export.compile import build_policy
 from export.sparse_policy import SparsePolicy
 from export.student_file import Student
 
+from .environment import EnvironmentSpec
 from .evaluate import SELECTION_SEED, return_bar, summarise
-from .rollout import Array, EnvironmentSpec, Policy, play
+from .rollout import Array, Policy, play
 
 LARGEST_ROUNDING_ERROR = 9.5e-7  # share of the action range, over the whole dataset; export refuses 1e-6
 

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from export.student_file import Layer, Student, write_student
 
 from .config import in_range
+from .environment import EnvironmentSpec
 from .errors import DistillError
 from .evaluate import REPORT_SEED, SELECTION_SEED
 from .network import parameter_count
 from .result_file import writable, write_json
-from .rollout import EnvironmentSpec, Policy, play
+from .rollout import Policy, play
 from .teach_config import TeachConfig
 
 # Divides position, speed, sine, cosine and rod speed: brings each frame to the order of one.

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .environment import EnvironmentFacts
 from .errors import DistillError
 from .network import Chain, chain_policy, network_policy, parameter_count
-from .rollout import EnvironmentFacts, Policy
+from .rollout import Policy
 
 _LARGEST_MEMBER = 256 * 2**20  # bytes; a policy is a few megabytes, a zip bomb is not
 _ACTOR_PATTERNS = {

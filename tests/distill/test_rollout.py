@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from distill.collect import collect
+from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
 from distill.evaluate import interquartile_mean, return_bar, summarise
-from distill.rollout import EnvironmentSpec, Episodes, play
+from distill.rollout import Episodes, play
 
 CART = EnvironmentSpec("hardware:CartRail-v0", {})
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distill.environment import EnvironmentSpec
 from distill.evaluate import REPORT_SEED
-from distill.rollout import EnvironmentSpec, play
+from distill.rollout import play
 from distill.teacher import read_teacher
 
 FOLDER = Path(__file__).resolve().parents[2] / "teachers"

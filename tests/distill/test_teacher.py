@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
-from distill.rollout import EnvironmentSpec
 from distill.teacher import read_teacher
 
 PENDULUM = EnvironmentSpec("Pendulum-v1", {})
