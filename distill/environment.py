@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib
+import inspect
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +24,18 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class EnvironmentSpec:
-    """Which environment, and with which keyword arguments."""
+    """Which environment, with which keyword arguments, behind which wrappers, and how many frames are stacked."""
 
     environment: str
     arguments: dict[str, Any]
+    wrappers: tuple[str, ...] = ()  # "module:callable", each takes the environment; applied in order
+    frame_stack: int = 1
 
     def make(self) -> gymnasium.Env[Array, Array]:
         """Build one environment.
 
         Raises:
-            DistillError: for an unknown id or module, or spaces that are not flat boxes.
+            DistillError: for an unknown id, module or wrapper, or spaces that are not flat boxes.
         """
         import gymnasium
 
@@ -36,39 +43,58 @@ class EnvironmentSpec:
         try:
             if module:
                 importlib.import_module(module)
-            environment = gymnasium.make(self.environment, **self.arguments)
+            environment: gymnasium.Env[Any, Any] = gymnasium.make(self.environment, **self.arguments)
         except (gymnasium.error.Error, ModuleNotFoundError, TypeError, ValueError) as error:
             raise DistillError(
                 f"environment: got {self.environment!r} with {self.arguments}, which Gymnasium cannot make "
                 f"({' '.join(str(error).split())}); expected a registered id such as 'hardware:CartRail-v0'; "
                 "check the spelling and install the package that registers it"
             ) from error
+        for wrapper in self.wrappers:
+            environment = _wrapped(environment, wrapper)
         for name, space in (("observation", environment.observation_space), ("action", environment.action_space)):
             if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
                 raise DistillError(
                     f"environment {self.environment!r}: got {name} space {space}, expected a one-dimensional Box; "
-                    "flatten or wrap the environment"
+                    "flatten it (--wrapper gymnasium.wrappers:FlattenObservation) or write a wrapper"
                 )
-        return environment
+        if self.frame_stack == 1:
+            return environment
+        from .frame_stack import FrameStack
+
+        if _own_history(environment) > 1:
+            raise DistillError(
+                f"--frame-stack: got {self.frame_stack}, but {self.environment!r} stacks "
+                f"{_own_history(environment)} frames "
+                "itself, expected 1; set its own argument with --env-kwargs"
+            )
+        return FrameStack(environment, self.frame_stack)
 
     def facts(self) -> EnvironmentFacts:
-        """Build it once and read its sizes, bounds, names and control period."""
+        """Build it once and read its sizes, bounds, names and control period.
+
+        Raises:
+            DistillError: as `make`, or action bounds that are not finite.
+        """
         import gymnasium
 
         environment = self.make()
         observation, action = environment.observation_space, environment.action_space
         assert isinstance(observation, gymnasium.spaces.Box)
         assert isinstance(action, gymnasium.spaces.Box)
-        plain = environment.unwrapped
-        history = int(getattr(plain, "history", 1))
+        history = self.frame_stack if self.frame_stack > 1 else _own_history(environment)
         base = observation.shape[0] // history
-        metadata = plain.metadata
-        period = metadata.get("control_period_s") or getattr(plain, "dt", None) or 1.0 / metadata.get("render_fps", 50)
+        metadata = environment.unwrapped.metadata
+        period = (
+            metadata.get("control_period_s")
+            or getattr(environment.unwrapped, "dt", None)
+            or 1.0 / metadata.get("render_fps", 50)
+        )
         environment.close()
         if not (np.all(np.isfinite(action.low)) and np.all(np.isfinite(action.high))):
             raise DistillError(
                 f"environment {self.environment!r}: got action bounds {action.low}..{action.high}, expected finite "
-                "bounds; wrap it in gymnasium.wrappers.RescaleAction"
+                "bounds; bound the actions with a wrapper (--wrapper)"
             )
         return EnvironmentFacts(
             observation_size=observation.shape[0],
@@ -76,9 +102,42 @@ class EnvironmentSpec:
             action_low=action.low.astype(np.float32),
             action_high=action.high.astype(np.float32),
             control_period_s=float(period),
-            observation_names=tuple(metadata.get("observation_names", [f"observation {i}" for i in range(base)])),
-            action_names=tuple(metadata.get("action_names", [f"action {i}" for i in range(action.shape[0])])),
+            observation_names=_names(metadata.get("observation_names"), base, "observation"),
+            action_names=_names(metadata.get("action_names"), action.shape[0], "action"),
         )
+
+    def record(self) -> dict[str, Any]:
+        """What makes this environment again, as JSON."""
+        return {
+            "env": self.environment,
+            "env_kwargs": self.arguments,
+            "wrappers": list(self.wrappers),
+            "frame_stack": self.frame_stack,
+        }
+
+    def argument_for(self, sizes: Sequence[int]) -> str | None:
+        """The --env-kwargs with which the observation has one of `sizes`, the first that is possible; None if none is.
+
+        Tried are the constructor's switches that begin with include_ or exclude_, one by one, then all include_ off.
+        """
+        environment = self.make()
+        parameters = inspect.signature(type(environment.unwrapped)).parameters.values()
+        environment.close()
+        switches = {
+            entry.name: bool(self.arguments.get(entry.name, entry.default))
+            for entry in parameters
+            if entry.name.startswith(("include_", "exclude_")) and isinstance(entry.default, bool)
+        }
+        tries = [{name: not value} for name, value in switches.items()]
+        tries.append({name: False for name in switches if name.startswith("include_")})
+        found: dict[int, str] = {}
+        for changes in tries:
+            arguments = {**self.arguments, **changes}
+            other = dataclasses.replace(self, arguments=arguments).make()
+            size = (other.observation_space.shape or (0,))[0]
+            other.close()
+            found.setdefault(size, json.dumps(arguments))
+        return next((found[size] for size in sizes if size in found), None)
 
 
 @dataclass(frozen=True)
@@ -92,3 +151,38 @@ class EnvironmentFacts:
     control_period_s: float
     observation_names: tuple[str, ...]
     action_names: tuple[str, ...]
+
+
+def _wrapped(environment: gymnasium.Env[Any, Any], wrapper: str) -> gymnasium.Env[Any, Any]:
+    import gymnasium
+
+    module, _, name = wrapper.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        result = functools.reduce(getattr, name.split("."), found)(environment)
+    except Exception as error:  # a user's own code fails in its own ways
+        raise DistillError(
+            f"--wrapper: got {wrapper!r}, which cannot wrap {environment} ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}), expected module:callable that takes the environment; "
+            "check that the "
+            "module can be imported from here"
+        ) from error
+    if not isinstance(result, gymnasium.Env):
+        raise DistillError(
+            f"--wrapper: {wrapper!r} gave {type(result).__name__}, expected a Gymnasium environment; return the wrapper"
+        )
+    return result
+
+
+def _own_history(environment: gymnasium.Env[Any, Any]) -> int:
+    """Frames that the environment stacks itself; 1 where a wrapper changed the observation's size."""
+    plain = environment.unwrapped
+    same = environment.observation_space.shape == plain.observation_space.shape
+    return int(getattr(plain, "history", 1)) if same else 1
+
+
+def _names(names: Any, count: int, word: str) -> tuple[str, ...]:
+    """The environment's own names, or numbered ones where it has none for this size."""
+    if names is not None and len(names) == count:
+        return tuple(str(name) for name in names)
+    return tuple(f"{word} {index}" for index in range(count))

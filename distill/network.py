@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .rollout import Array, Policy
-
 if TYPE_CHECKING:
     from export.student_file import Student
+
+    from .rollout import Policy
+
+Array = NDArray[np.float32]
+_CONSTANT = 1e-8  # variance relative to 1 + mean^2 below which an input never moved in training
 
 
 def parameter_count(student: Student) -> int:
@@ -20,16 +23,53 @@ def parameter_count(student: Student) -> int:
 
 
 @dataclass(frozen=True)
-class Chain:
-    """Linear layers [(weight (out, in), bias (out,))], one hidden activation, and what happens at the end.
+class InputNormaliser:
+    """z = clip((x - mean) / sqrt(variance + epsilon), -clip, clip), as VecNormalize does; mean and variance (n,)."""
 
-    With `squash` the output is tanh(clip(y, +-clip)) scaled to the action bounds; without, y is the action itself.
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    epsilon: float = 0.0
+    clip: float = np.inf
+
+    def constant(self) -> NDArray[np.bool_]:
+        """Which inputs (n,) never moved in training.
+
+        A running variance starts at 1 with the weight of 1e-4 samples, so that a constant c still shows
+        1e-4 (1 + c^2) / samples.
+        """
+        return self.variance <= _CONSTANT * (1.0 + self.mean**2)
+
+    def __call__(self, observations: NDArray[Any]) -> Array:
+        """Normalised observations (rows, n) in float32; subtracted in float64, where a large mean cancels exactly."""
+        values = (observations - self.mean) / np.sqrt(self.variance + self.epsilon)
+        if np.isfinite(self.clip):
+            np.clip(values, -self.clip, self.clip, out=values)
+        return values.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Linear layers ((weight (out, in), bias (out,)), ...), what stands between them, and what happens at either end.
+
+    activations: relu, tanh or identity after each layer but the last. With `squash` the action is
+    tanh(clip(y, -clip, clip)) scaled to the action bounds; without, clip(y) is the action itself, in physical units.
     """
 
-    layers: list[tuple[Array, Array]]
-    activation: str  # relu | tanh
+    layers: tuple[tuple[Array, Array], ...]
+    activations: tuple[str, ...]
     clip: float | None
     squash: bool
+    normaliser: InputNormaliser | None = None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Inputs, then the outputs of every layer."""
+        return (self.layers[0][0].shape[1], *(weight.shape[0] for weight, _ in self.layers))
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases of every layer."""
+        return sum(weight.size + bias.size for weight, bias in self.layers)
 
 
 def _activate(hidden: Array, activation: str) -> Array:
@@ -41,14 +81,15 @@ def _activate(hidden: Array, activation: str) -> Array:
 def chain_policy(chain: Chain, low: Array, high: Array) -> Policy:
     """Observations (n, inputs) -> actions (n, actions) inside the bounds, physical units."""
     layers = [(weight.T.copy(), bias) for weight, bias in chain.layers]
+    activations = (*chain.activations, "identity")
     middle, half = (low + high) / 2, (high - low) / 2
 
     def act(observations: NDArray[np.float32]) -> NDArray[np.float32]:
-        hidden: Array = observations
-        for index, (weight, bias) in enumerate(layers):
-            hidden = hidden @ weight + bias
-            if index < len(layers) - 1:
-                hidden = _activate(hidden, chain.activation)
+        hidden: Array = observations if chain.normaliser is None else chain.normaliser(observations)
+        for (weight, bias), activation in zip(layers, activations, strict=True):
+            hidden = hidden @ weight
+            hidden += bias
+            hidden = _activate(hidden, activation)
         if chain.clip is not None:
             hidden = np.clip(hidden, np.float32(-chain.clip), np.float32(chain.clip))
         if chain.squash:

@@ -9,7 +9,7 @@ import pytest
 from distill.environment import EnvironmentSpec
 from distill.evaluate import REPORT_SEED
 from distill.rollout import play
-from distill.teacher import read_teacher
+from distill.teachers import read_teacher
 
 FOLDER = Path(__file__).resolve().parents[2] / "teachers"
 
