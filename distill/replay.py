@@ -1,14 +1,22 @@
-"""Transitions as torch tensors, normalised once, growing without copies until the reserved rows are full."""
+"""Transitions to sample from: held once, raw, as they are in memory or in a mapped file; normalised when drawn."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from .environment import Array
+from .errors import DistillError
 from .objective import Batch
-from .rollout import Array, Transitions
+from .transitions import EPISODE_FIELDS, FIELDS, Transitions, fill, reserve
+
+_BLOCK = 2**19  # numbers: statistics never hold more of a dataset in float64
 
 
 @dataclass(frozen=True)
@@ -21,60 +29,213 @@ class Normaliser:
     @staticmethod
     def fit(observations: Array, history: int) -> Normaliser:
         """Mean and standard deviation + 1e-3 (TD3+BC) of the newest frame of each row (n, history * base)."""
-        newest = observations[:, observations.shape[1] // history * (history - 1) :].astype(np.float64)
-        return Normaliser(newest.mean(axis=0).astype(np.float32), (newest.std(axis=0) + 1e-3).astype(np.float32))
+        base = observations.shape[1] // history
+        newest = observations[:, base * (history - 1) :]
+        block = max(1, _BLOCK // base)
+        blocks = [newest[start : start + block] for start in range(0, len(newest), block)]
+        mean = sum((block.sum(axis=0, dtype=np.float64) for block in blocks), np.zeros(base)) / len(newest)
+        squares = sum(
+            (np.square(block.astype(np.float64) - mean).sum(axis=0) for block in blocks),
+            np.zeros(base),
+        )
+        scale = np.sqrt(squares / len(newest)) + 1e-3
+        return Normaliser(mean.astype(np.float32), scale.astype(np.float32))
 
 
 class Replay:
-    """Sampled uniformly; observations normalised, actions as shares of half their range."""
+    """Sampled uniformly; observations normalised, actions as shares of half their range.
+
+    The transitions of the first `extend` are used where they lie. What comes later is copied behind them into rows
+    reserved for it, which take memory only as they are filled.
+    """
 
     def __init__(self, normaliser: Normaliser, history: int, low: Array, high: Array, capacity: int) -> None:
-        self._mean = np.tile(normaliser.mean, history)
-        self._scale = np.tile(normaliser.scale, history)
-        self._middle, self._half = (low + high) / 2, (high - low) / 2
+        """`low` and `high` (action,) bound the actions; `capacity` is the largest number of transitions."""
+        mean, scale = np.tile(normaliser.mean, history), np.tile(normaliser.scale, history)
+        self._statistics: tuple[Array, Array, Array, Array] = mean, scale, (low + high) / 2, (high - low) / 2
+        self._tile: _Tile | None = None
         self._capacity = capacity
-        self._count = 0
-        inputs, actions = len(self._mean), len(low)
-        self._observations = torch.empty(capacity, inputs)
-        self._next_observations = torch.empty(capacity, inputs)
-        self._executed = torch.empty(capacity, actions)
-        self._teacher = torch.empty(capacity, actions)
-        self._rewards = torch.empty(capacity)
-        self._terminated = torch.empty(capacity)
+        self._base: _Rows | None = None
+        self._grown: _Rows | None = None
 
     def __len__(self) -> int:
-        return self._count
+        return self._base_rows + (0 if self._grown is None else self._grown.count)
+
+    @property
+    def _base_rows(self) -> int:
+        return 0 if self._base is None else self._base.count
 
     def extend(self, rows: Transitions) -> None:
-        """Append transitions.
+        """Append whole episodes.
 
         Raises:
             ValueError: more rows than were reserved.
         """
-        start, stop = self._count, self._count + len(rows)
-        if stop > self._capacity:
-            raise ValueError(f"replay: got {stop} rows, reserved {self._capacity}")
-        self._observations[start:stop] = torch.from_numpy((rows.observations - self._mean) / self._scale)
-        self._next_observations[start:stop] = torch.from_numpy((rows.next_observations - self._mean) / self._scale)
-        self._executed[start:stop] = torch.from_numpy((rows.executed_actions - self._middle) / self._half)
-        self._teacher[start:stop] = torch.from_numpy((rows.teacher_actions - self._middle) / self._half)
-        self._rewards[start:stop] = torch.from_numpy(rows.rewards)
-        self._terminated[start:stop] = torch.from_numpy(rows.terminated.astype(np.float32))
-        self._count = stop
+        if len(self) + len(rows) > self._capacity:
+            raise ValueError(f"replay: got {len(self) + len(rows)} rows, reserved {self._capacity}")
+        if self._base is None:
+            self._base = _Rows(rows, len(rows), len(rows.lengths))
+            return
+        if self._grown is None:
+            room = self._capacity - self._base_rows
+            sizes = rows.observations.shape[1], rows.executed_actions.shape[1]
+            self._grown = _Rows(reserve(room, room, *sizes), 0, 0)  # an episode has at least one row
+        self._grown.append(rows)
+
+    def rewind(self, count: int) -> None:
+        """Forget everything after the first `count` rows.
+
+        Raises:
+            ValueError: an episode would be cut.
+        """
+        if count >= len(self):
+            return
+        if self._base is not None and count < self._base_rows:
+            kept = self._base.kept().first(count)
+            self._base, self._grown = _Rows(kept, len(kept), len(kept.lengths)), None
+        elif self._grown is not None:
+            self._grown.rewind(count - self._base_rows)
+
+    def appended(self) -> Transitions | None:
+        """What came after the first `extend`, as views; None where nothing did."""
+        return None if self._grown is None or self._grown.count == 0 else self._grown.kept()
+
+    def state_arrays(self) -> dict[str, NDArray[Any]]:
+        """The appended transitions as named arrays for a checkpoint; empty where there are none."""
+        rows = self.appended()
+        return {} if rows is None else {name: getattr(rows, name) for name in FIELDS}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Bring back `state_arrays()`, after the same first `extend`.
+
+        Raises:
+            DistillError: arrays are missing, their shapes disagree or their numbers are not finite.
+            ValueError: more rows than were reserved.
+        """
+        if self._base is None:
+            raise ValueError("replay: got no first transitions, expected extend() before restore()")
+        self.rewind(self._base_rows)
+        if arrays:
+            self.extend(_checked(arrays, self._base.kept()))
+
+    def sample(self, size: int, generator: torch.Generator, *, transitions: bool, newest: int | None = None) -> Batch:
+        """Draw `size` rows with replacement, from the `newest` ones only where that is given.
+
+        Without `transitions` the fields only a critic reads are empty. Rows come in the order in which they are stored:
+        it does not matter to a mean, and memory likes it.
+        """
+        oldest = 0 if newest is None else max(0, len(self) - newest)
+        index = torch.randint(oldest, len(self), (size,), generator=generator).numpy()
+        index.sort()
+        tile = self._tiled(size)
+        drawn = {"observations": np.empty_like(tile.mean), "teacher_actions": np.empty_like(tile.half)}
+        if transitions:
+            drawn |= {
+                "executed_actions": np.empty_like(tile.half),
+                "rewards": np.empty(size, np.float32),
+                "next_observations": np.empty_like(tile.mean),
+                "terminated": np.empty(size, np.float32),
+            }
+        split = size if self._grown is None else int(np.searchsorted(index, self._base_rows))
+        if split and self._base is not None:
+            self._base.take(index[:split], drawn, slice(0, split))
+        if split < size and self._grown is not None:
+            self._grown.take(index[split:] - self._base_rows, drawn, slice(split, size))
+        for name, array in drawn.items():
+            if name.endswith("observations"):
+                np.subtract(array, tile.mean, out=array)
+                np.divide(array, tile.scale, out=array)
+            elif name.endswith("actions"):
+                np.subtract(array, tile.middle, out=array)
+                np.divide(array, tile.half, out=array)
+        empty = torch.empty(0)
+        tensors = {name: torch.from_numpy(array) for name, array in drawn.items()}
+        return Batch(**{field.name: tensors.get(field.name, empty) for field in dataclasses.fields(Batch)})
+
+    def _tiled(self, size: int) -> _Tile:
+        """The four statistics, repeated for every row of a minibatch: broadcasting would cost more than the sums."""
+        if self._tile is None or len(self._tile.mean) != size:
+            mean, scale, middle, half = (np.tile(vector, (size, 1)) for vector in self._statistics)
+            self._tile = _Tile(mean, scale, middle, half)
+        return self._tile
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Statistics (batch, observation) and (batch, action)."""
+
+    mean: Array
+    scale: Array
+    middle: Array
+    half: Array
+
+
+class _Rows:
+    """Transitions of which the first `count` rows are valid."""
+
+    def __init__(self, rows: Transitions, count: int, episodes: int) -> None:
+        self._rows, self.count, self._episodes = rows, count, episodes
+        self._ends = np.empty(len(rows.lengths), np.int64)
+        self._ends[:episodes] = np.cumsum(rows.lengths[:episodes], dtype=np.int64) - 1
+
+    def append(self, rows: Transitions) -> None:
+        """Copy behind what is there; the caller keeps to the reserved rows."""
+        fill(self._rows, self.count, self._episodes, rows)
+        stop = self._episodes + len(rows.lengths)
+        self._ends[self._episodes : stop] = self.count + rows.ends
+        self.count, self._episodes = self.count + len(rows), stop
 
     def rewind(self, count: int) -> None:
         """Forget everything after the first `count` rows."""
-        self._count = min(count, self._count)
+        kept = self.kept().first(count)
+        self.count, self._episodes = count, len(kept.lengths)
 
-    def sample(self, size: int, generator: torch.Generator, *, transitions: bool) -> Batch:
-        """Draw `size` rows with replacement; without `transitions` the fields only a critic reads are empty."""
-        index = torch.randint(self._count, (size,), generator=generator)
-        empty = torch.empty(0)
-        return Batch(
-            observations=self._observations[index],
-            teacher_actions=self._teacher[index],
-            executed_actions=self._executed[index] if transitions else empty,
-            rewards=self._rewards[index] if transitions else empty,
-            next_observations=self._next_observations[index] if transitions else empty,
-            terminated=self._terminated[index] if transitions else empty,
+    def kept(self) -> Transitions:
+        """The valid rows, as views."""
+        return Transitions(
+            **{
+                name: getattr(self._rows, name)[: self._episodes if name in EPISODE_FIELDS else self.count]
+                for name in FIELDS
+            }
         )
+
+    def take(self, index: NDArray[np.int64], drawn: dict[str, Array], place: slice) -> None:
+        """Copy the rows `index` (k,), sorted, into `place` of the arrays `drawn`."""
+        rows = self._rows
+        for name, target in drawn.items():
+            if name == "next_observations":
+                following = target[place]
+                _gather(rows.observations, np.minimum(index + 1, self.count - 1), following)
+                episode = np.searchsorted(self._ends[: self._episodes], index)
+                (last,) = np.nonzero(self._ends[episode] == index)
+                following[last] = rows.final_observations[episode[last]]
+            elif name == "terminated":
+                target[place] = rows.terminated[index]
+            else:
+                _gather(getattr(rows, name), index, target[place])
+
+
+def _gather(source: Array, index: NDArray[np.int64], target: Array) -> None:
+    # every index is valid; without "clip" numpy would gather into a buffer first
+    source.take(index, axis=0, out=target, mode="clip")
+
+
+def _checked(arrays: Mapping[str, NDArray[Any]], like: Transitions) -> Transitions:
+    """Transitions out of named arrays, with the widths and kinds of `like`."""
+    count, episodes = len(arrays.get("observations", ())), len(arrays.get("lengths", ()))
+    for name in FIELDS:
+        model = getattr(like, name)
+        expected = (episodes if name in EPISODE_FIELDS else count, *model.shape[1:])
+        array = arrays.get(name)
+        if array is None or array.shape != expected or array.dtype != model.dtype or not np.isfinite(array).all():
+            got = "nothing" if array is None else f"{array.dtype} {array.shape}"
+            raise DistillError(
+                f"replay: got {got} as {name!r}, expected finite {model.dtype} {expected}; the checkpoint belongs to "
+                "another run, start without it"
+            )
+    if int(arrays["lengths"].sum(dtype=np.int64)) != count or not np.all(arrays["lengths"]):
+        raise DistillError(
+            f"replay: got episodes of {int(arrays['lengths'].sum(dtype=np.int64))} rows in all, expected {count}; the "
+            "checkpoint is damaged, start without it"
+        )
+    return Transitions(**{name: arrays[name] for name in FIELDS})

@@ -9,27 +9,13 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from .environment import EnvironmentSpec
+from .environment import Array, EnvironmentSpec
 from .errors import DistillError
+from .transitions import FIELDS, Transitions, fill, join, reserve
 
-Array = NDArray[np.float32]
+__all__ = ["Array", "Episodes", "Policy", "Transitions", "longest_episode", "play"]
+
 Policy = Callable[[Array], Array]  # observations (n, observation) -> actions (n, action), physical units
-
-
-@dataclass(frozen=True)
-class Transitions:
-    """Rows in time order, episode after episode; all float32 except the two flags (uint8)."""
-
-    observations: Array  # (n, observation)
-    executed_actions: Array  # (n, action) what the plant received
-    teacher_actions: Array  # (n, action) the teacher's clean answer at that observation
-    rewards: Array  # (n,)
-    next_observations: Array  # (n, observation)
-    terminated: NDArray[np.uint8]  # (n,)
-    truncated: NDArray[np.uint8]  # (n,)
-
-    def __len__(self) -> int:
-        return len(self.observations)
 
 
 @dataclass(frozen=True)
@@ -76,29 +62,33 @@ def play(
     returns, lengths = np.zeros(count), np.zeros(count, dtype=np.int64)
     upright_run = np.zeros(count, dtype=np.int64)
     reports_upright = False
-    rows: list[list[tuple[Array, Array, Array, float, Array, bool, bool]]] = [[] for _ in seeds]
+    finished: list[Transitions | None] = [None] * count
+    recordings = [_Recording() for _ in environments] if label is not None else []
     generators = [np.random.default_rng((seed, 0x6E6F697365)) for seed in seeds]
     waiting = list(range(count))[::-1]
-    active: list[tuple[int, gymnasium.Env[Array, Array]]] = []
+    active: list[tuple[int, int]] = []  # episode, and the environment that plays it
     current: dict[int, Array] = {}
     try:
-        for environment in environments:
+        for slot, environment in enumerate(environments):
             episode = waiting.pop()
             current[episode] = environment.reset(seed=seeds[episode])[0]
-            active.append((episode, environment))
+            active.append((episode, slot))
         while active:
             batch = np.stack([current[episode] for episode, _ in active]).astype(np.float32)
             actions = policy(batch)
-            labels = label(batch) if label is not None else actions
-            following: list[tuple[int, gymnasium.Env[Array, Array]]] = []
-            for row, (episode, environment) in enumerate(active):
+            labels = actions if label is None or label is policy else label(batch)
+            following: list[tuple[int, int]] = []
+            for row, (episode, slot) in enumerate(active):
+                environment = environments[slot]
                 action = actions[row]
                 if noise is not None and noise[episode] > 0.0:
                     sample = generators[episode].standard_normal(action.shape).astype(np.float32)
                     action = action + np.float32(noise[episode]) * half * sample
                 action = np.clip(action, low, high).astype(np.float32)
                 observation, reward, terminated, truncated, info = environment.step(action)
-                if not (np.all(np.isfinite(observation)) and np.isfinite(float(reward))):
+                with np.errstate(over="ignore"):  # what float32 cannot hold is refused like infinity
+                    observation = np.asarray(observation, dtype=np.float32)
+                if not (np.all(np.isfinite(observation)) and np.isfinite(np.float32(reward))):
                     raise DistillError(
                         f"environment {spec.environment!r}: got a non-finite observation or reward at step "
                         f"{lengths[episode]} of seed {seeds[episode]}, expected finite numbers; check the environment"
@@ -109,16 +99,20 @@ def play(
                     reports_upright = True
                     upright_run[episode] = upright_run[episode] + 1 if info["upright"] else 0
                 if label is not None:
-                    rows[episode].append(
-                        (batch[row], action, labels[row], float(reward), observation, terminated, truncated)
+                    recordings[slot].add(
+                        batch[row], action, labels[row], float(reward), terminated=terminated, truncated=truncated
                     )
+                    if terminated or truncated:
+                        finished[episode] = recordings[slot].finish(observation)
                 if not (terminated or truncated):
                     current[episode] = observation
-                    following.append((episode, environment))
-                elif waiting:
+                    following.append((episode, slot))
+                    continue
+                del current[episode]
+                if waiting:
                     fresh = waiting.pop()
                     current[fresh] = environment.reset(seed=seeds[fresh])[0]
-                    following.append((fresh, environment))
+                    following.append((fresh, slot))
             if on_step is not None:
                 on_step(len(active))
             active = following
@@ -126,17 +120,50 @@ def play(
         for environment in environments:
             environment.close()
     held = (upright_run >= hold) if reports_upright else None
-    return Episodes(returns, lengths, held, _stack(rows) if label is not None else None)
+    rows = [episode for episode in finished if episode is not None]
+    finished.clear()
+    return Episodes(returns, lengths, held, join(rows) if label is not None else None)
 
 
-def _stack(rows: list[list[tuple[Array, Array, Array, float, Array, bool, bool]]]) -> Transitions:
-    flat = [row for episode in rows for row in episode]
-    return Transitions(
-        observations=np.stack([row[0] for row in flat]),
-        executed_actions=np.stack([row[1] for row in flat]),
-        teacher_actions=np.stack([row[2] for row in flat]).astype(np.float32),
-        rewards=np.array([row[3] for row in flat], dtype=np.float32),
-        next_observations=np.stack([row[4] for row in flat]).astype(np.float32),
-        terminated=np.array([row[5] for row in flat], dtype=np.uint8),
-        truncated=np.array([row[6] for row in flat], dtype=np.uint8),
-    )
+def longest_episode(spec: EnvironmentSpec) -> int:
+    """Steps after which the environment's time limit cuts an episode; 1000 where it has none."""
+    environment = spec.make()
+    registered = environment.spec
+    environment.close()
+    return int((registered and registered.max_episode_steps) or 1_000)
+
+
+class _Recording:
+    """The episode that one environment plays: arrays that are kept from episode to episode and double when full."""
+
+    def __init__(self) -> None:
+        self._rows: Transitions | None = None
+        self._count = 0
+
+    def add(
+        self, observation: Array, executed: Array, clean: Array, reward: float, *, terminated: bool, truncated: bool
+    ) -> None:
+        """Append one transition; what it led to is the next one's observation."""
+        row = self._count
+        if self._rows is None:
+            self._rows = reserve(1024, 1, len(observation), len(executed))
+        elif row == len(self._rows):
+            grown = reserve(2 * row, 1, len(observation), len(executed))
+            fill(grown, 0, 0, self._rows)
+            self._rows = grown
+        rows = self._rows
+        rows.observations[row], rows.executed_actions[row], rows.teacher_actions[row] = observation, executed, clean
+        rows.rewards[row], rows.terminated[row], rows.truncated[row] = reward, terminated, truncated
+        self._count = row + 1
+
+    def finish(self, final_observation: Array) -> Transitions:
+        """The episode as arrays of its own; the next one starts."""
+        rows, count = self._rows, self._count
+        assert rows is not None
+        rows.final_observations[0], rows.lengths[0] = final_observation, count
+        episode = reserve(count, 1, rows.observations.shape[1], rows.executed_actions.shape[1])
+        for name in FIELDS:
+            target = getattr(episode, name)
+            target[:] = getattr(rows, name)[: len(target)]
+        self._count = 0
+        return episode

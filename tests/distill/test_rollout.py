@@ -1,5 +1,6 @@
 """Episodes side by side: order, labels, noise, repeatability, and environments that cannot be made."""
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -8,6 +9,7 @@ from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
 from distill.evaluate import interquartile_mean, return_bar, summarise
 from distill.rollout import Episodes, play
+from distill.transitions import FIELDS
 
 CART = EnvironmentSpec("hardware:CartRail-v0", {})
 
@@ -23,7 +25,8 @@ def test_same_seeds_same_bytes_and_width_does_not_reorder() -> None:
     assert np.array_equal(first.returns, again.returns)
     assert first.transitions is not None
     assert again.transitions is not None
-    assert np.array_equal(first.transitions.observations, again.transitions.observations)
+    for name in FIELDS:
+        assert np.array_equal(getattr(first.transitions, name), getattr(again.transitions, name))
     assert len(first.transitions) == first.lengths.sum()
 
 
@@ -37,7 +40,7 @@ def test_labels_are_clean_and_executed_actions_noisy_and_bounded() -> None:
     assert not np.array_equal(noisy, rows.teacher_actions[played.lengths[0] :])
     assert np.abs(noisy).max() <= 20.0
     assert np.array_equal(rows.teacher_actions, pump(rows.observations))
-    assert np.array_equal(rows.observations[1 : clean.stop], rows.next_observations[: clean.stop - 1])
+    assert all(getattr(rows, name).dtype == np.float32 for name in FIELDS if name.endswith(("observations", "actions")))
 
 
 def test_time_limit_is_truncation_not_termination() -> None:
@@ -69,7 +72,54 @@ def test_teacher_that_does_nothing_is_refused() -> None:
         return np.zeros((len(observations), 1), np.float32)
 
     with pytest.raises(DistillError, match="same action at every state"):
-        collect(CART, still, episodes=1, first_seed=0, noise=0.0)
+        collect(CART, still, episodes=1, first_seed=0, exploration_noise=0.0)
+
+
+class Counting(gymnasium.Env):
+    """Says how many steps were taken, in one buffer that it keeps changing; ends after as many as its seed says."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        self.length, self.buffer = seed, np.zeros(1)
+        return self.buffer, {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.buffer = self.buffer + 1
+        number = float(self.buffer[0])
+        return (self.buffer if number < 5000 else self.buffer * 1e300), number, number == self.length, False, {}
+
+
+def counted(*seeds: int) -> Episodes:
+    gymnasium.register("Counting-v0", Counting)
+    try:
+        return play(
+            EnvironmentSpec("Counting-v0", {"disable_env_checker": True}), sway, list(seeds), label=sway, width=2
+        )
+    finally:
+        del gymnasium.registry["Counting-v0"]
+
+
+def sway(observations: np.ndarray) -> np.ndarray:
+    return np.sin(observations).astype(np.float32)
+
+
+def test_episodes_of_any_length_are_kept_whole_and_in_order() -> None:
+    played = counted(3, 2500, 1, 40)
+    rows = played.transitions
+    assert rows is not None
+    assert rows.lengths.tolist() == played.lengths.tolist() == [3, 2500, 1, 40]
+    expected = np.concatenate([np.arange(length) for length in (3, 2500, 1, 40)])
+    assert np.array_equal(rows.observations[:, 0], expected)
+    assert np.array_equal(rows.rewards, expected + 1)
+    assert np.array_equal(rows.next_observations[:, 0], expected + 1)
+    assert np.array_equal(np.flatnonzero(rows.terminated), rows.ends)
+
+
+def test_what_does_not_fit_a_float32_is_refused() -> None:
+    with pytest.raises(DistillError, match="non-finite observation or reward at step 4999 of seed 6000"):
+        counted(6000)
 
 
 def test_interquartile_mean_ignores_the_tails() -> None:
