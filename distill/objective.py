@@ -1,9 +1,9 @@
-"""The losses of Bayesian Policy Distillation, divided by |D| (Kim et al. 2026, Eq. 12).
+"""The gradients of Bayesian Policy Distillation's losses, divided by |D| (Kim et al. 2026, Eq. 12).
 
     L / |D| = -(h / mean|Q1|) E[Q1(s, pi_w(s))] + mean((pi_w(s) - a)^2) + (eta / |D|) KL(q || p)
 
 |D| is the constant `data_weight`, a sparsity knob independent of the rows collected; actions are divided by half
-their range, so the squared error does not depend on the plant's units.
+their range, so the squared error does not depend on the plant's units (the published code takes them as they are).
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
-from .critic import TwinCritic
-from .student import BayesianStudent
+from .critic import CriticForm, critic_backward, critic_forward, first_by_action
+from .noise import normals
+from .priors import Prior
+from .student import Form, backward, forward, prior_gradient
 
 
 @dataclass(frozen=True)
@@ -28,53 +30,107 @@ class Batch:
     terminated: torch.Tensor  # (batch,) 1.0 where the episode truly ended; a time limit is no end
 
 
-def annealed(iteration: int, iterations: int) -> float:
-    """KL weight eta = min(2, 4 t / T): zero at first so that the student learns before it forgets."""
-    return min(2.0, 4.0 * iteration / iterations)
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised, apart from the numbers: one object that the compiler can treat as constant."""
+
+    student: Form
+    prior: Prior
+    critic: CriticForm | None = None
+    value_weight: float = 0.0
+    """h; 0 leaves the critics out of the student's loss."""
+    gamma: float = 0.99
+    observation_noise: float = 0.0
+    """Standard deviation of noise on the student's normalised observations; critics see the states as they were."""
+    middle: tuple[float, ...] | None = None
+    """With `half`: loss and critics take raw actions, middle + half * share (the published code); else shares."""
+    half: tuple[float, ...] | None = None
+
+    def bits(self, batch: int) -> int:
+        """Random 32-bit integers for one step of the student: weights' noise, then observations'; even."""
+        count = batch * (self.student.units + (self.student.sizes[0] if self.observation_noise else 0))
+        return count + count % 2
+
+    def target_bits(self, batch: int) -> int:
+        """Random 32-bit integers for one step of the critics; even."""
+        count = batch * self.student.units
+        return count + count % 2
 
 
-def student_step(
-    student: BayesianStudent,
-    batch: Batch,
-    generator: torch.Generator,
+def student_gradient(
+    objective: Objective,
+    values: torch.Tensor,
+    observations: torch.Tensor,
+    teacher_actions: torch.Tensor,
+    bits: torch.Tensor,
     *,
-    kl_weight: float,
-    critic: TwinCritic | None = None,
-    value_weight: float = 0.0,
-) -> float:
-    """Fill the student's gradients from one minibatch; returns the squared error.
+    kl_weight: torch.Tensor,
+    critic_values: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradient (..., 2 weights + units) of the student's loss on a minibatch, and its squared error (...,).
 
-    `kl_weight` is eta / |D|, `value_weight` is h (ignored without a critic). The critic's weights get no gradient.
+    `observations` (..., batch, inputs), `teacher_actions` (..., batch, actions), `bits` (..., objective.bits(batch)),
+    `kl_weight` is eta / |D|, `critic_values` are read only with h > 0.
     """
-    actions = student.act(batch.observations, generator)
-    difference = actions - batch.teacher_actions
-    gradient = difference * (2.0 / difference.numel())
-    if critic is not None and value_weight > 0.0:
-        probed = actions.clone().requires_grad_()
-        values = critic.first(batch.observations, probed)
-        scale = value_weight / float(values.detach().abs().mean().clamp_min(1e-8))
-        (by_action,) = torch.autograd.grad(values.mean(), probed)
-        gradient -= scale * by_action
-    student.backward(gradient, kl_weight)
-    return float(torch.dot(difference.view(-1), difference.view(-1))) / difference.numel()
+    form = objective.student
+    noise = normals(bits)
+    for_weights = observations.shape[-2] * form.units
+    if objective.observation_noise:
+        blur = noise[..., for_weights : for_weights + observations.shape[-2] * form.sizes[0]]
+        observations = observations + objective.observation_noise * blur.view(observations.shape)
+    steps = forward(form, values, observations, noise[..., :for_weights])
+    actions = steps[-1].output
+    difference = actions - teacher_actions
+    half = _row(objective.half, actions)
+    if half is not None:
+        difference = difference * half
+    count = difference.shape[-1] * difference.shape[-2]
+    error = (difference * difference).sum(dim=(-2, -1)) / count
+    upstream = difference * (2.0 / count)
+    if objective.critic is not None and objective.value_weight > 0.0:
+        assert critic_values is not None
+        pairs = torch.cat((observations, _raw(objective, actions)), dim=-1)
+        value, by_action = first_by_action(objective.critic, critic_values, pairs, actions.shape[-1])
+        scale = objective.value_weight / value.abs().mean(dim=-1).clamp_min(1e-8) / value.shape[-1]
+        upstream = upstream - by_action * scale[..., None, None]
+    if half is not None:
+        upstream = upstream * half
+    gradient = backward(form, values, steps, upstream)
+    gradient[..., : 2 * form.weights].add_(prior_gradient(form, objective.prior, values) * kl_weight)
+    return gradient, error
 
 
-def critic_loss(
-    critic: TwinCritic,
-    critic_target: TwinCritic,
-    student_target: BayesianStudent,
+def critic_gradient(
+    objective: Objective,
+    values: torch.Tensor,
+    target_values: torch.Tensor,
+    student_target: torch.Tensor,
     batch: Batch,
-    generator: torch.Generator,
     *,
-    gamma: float,
+    bits: torch.Tensor,
 ) -> torch.Tensor:
-    """Temporal-difference loss of both critics towards y = r + (1 - d) gamma min_i Q_i'(s', pi'(s')); scalar.
+    """Gradient (..., count) of both critics' squared distance to y = r + (1 - d) gamma min_i Q_i'(s', pi'(s')).
 
     The critics learn from the executed actions; the target student's own weight noise smooths the target.
     """
-    with torch.no_grad():
-        next_actions = student_target.act(batch.next_observations, generator)
-        next_values = critic_target(batch.next_observations, next_actions).min(dim=0).values
-        target = batch.rewards + gamma * (1.0 - batch.terminated) * next_values
-    values = critic(batch.observations, batch.executed_actions)
-    return torch.mean((values - target) ** 2) * 2.0
+    form = objective.critic
+    assert form is not None
+    both, rows = slice(0, 2), batch.observations.shape[-2]
+    noise = normals(bits)[..., : rows * objective.student.units]
+    next_actions = forward(objective.student, student_target, batch.next_observations, noise)[-1].output
+    pairs = torch.cat((batch.next_observations, _raw(objective, next_actions)), dim=-1)
+    next_values = critic_forward(form, target_values, pairs, both)[-1].squeeze(-1).amin(dim=-2)
+    target = batch.rewards + objective.gamma * (1.0 - batch.terminated) * next_values
+    pairs = torch.cat((batch.observations, _raw(objective, batch.executed_actions)), dim=-1)
+    steps = critic_forward(form, values, pairs, both)
+    upstream = (steps[-1] - target[..., None, :, None]) * (2.0 / rows)
+    return critic_backward(form, values, steps, upstream)
+
+
+def _row(numbers: tuple[float, ...] | None, like: torch.Tensor) -> torch.Tensor | None:
+    return None if numbers is None else torch.tensor(numbers, dtype=like.dtype, device=like.device)
+
+
+def _raw(objective: Objective, actions: torch.Tensor) -> torch.Tensor:
+    middle, half = _row(objective.middle, actions), _row(objective.half, actions)
+    return actions if middle is None or half is None else middle + half * actions

@@ -1,23 +1,35 @@
 """Train a student: Bayesian Policy Distillation, student-driven labels, pruning, fine-tuning at the mask.
 
-`replay.Replay` holds transitions, `objective` gives the losses, `BayesianTraining` runs iterations, `fine_tune` trains
-the survivors; `distillation.py` says in which order, `select.py` picks what is shipped.
+`replay.Replay` holds transitions, `objective` gives the gradients, `BayesianTraining` runs iterations, `fine_tune`
+trains the survivors; `distillation.py` says in which order, `select.py` picks what is shipped.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import get_args
 
 import numpy as np
 import torch
 
-from .critic import TwinCritic, follow
-from .objective import Batch, annealed, critic_loss, student_step
+from .accelerator import Captured, DeviceBits
+from .annealing import AnnealingName, annealed
+from .compiled import compiled
+from .critic import CriticForm
+from .errors import DistillError
+from .noise import RandomBits
+from .objective import Batch, Objective, critic_gradient, student_gradient
+from .optimiser_state import optimiser_state, restore_optimiser
+from .precision import Precision
+from .priors import PriorName, prior
 from .replay import Replay
-from .student import BayesianStudent, MaskedStudent
+from .student import BayesianStudent, Form, MaskedStudent, NoiseName
+
+_CRITIC_WIDTHS = (256, 256)
+_CRITIC_LEARNING_RATE = 3e-4
 
 
 @dataclass(frozen=True)
@@ -32,54 +44,203 @@ class Hyperparameters:
     value_weight: float
     gamma: float
     tau: float
-    fine_tune_iterations: int
-    fine_tune_learning_rate: float
-    observation_noise: float
+    fine_tune_iterations: int = 0
+    fine_tune_learning_rate: float = 1e-3
+    observation_noise: float = 0.0
+    noise: NoiseName = "correct"
+    """official: the published code's noise, initial means and raw actions in the loss."""
+    prior: PriorName = "log-uniform"
+    prior_scale: float | None = None
+    annealing: AnnealingName = "linear"
+    critic: bool | None = None
+    """Whether critics are trained; None: where value_weight > 0. With critics the student moves every second step."""
+    precision: Precision = "float32"
+    compiled: bool = False
+    """Compile the step: seconds to a minute at the start, a faster iteration, other rounding."""
+    action_range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """(low, high) in the environment's units, read with official noise only; None: the actions are within +-1."""
+
+
+def objective_of(sizes: tuple[int, ...], numbers: Hyperparameters) -> Objective:
+    """The objective that the numbers describe.
+
+    Raises:
+        DistillError: an unknown name (the message lists the valid ones), or options that contradict each other.
+    """
+    for option, got, valid in (
+        ("noise", numbers.noise, get_args(NoiseName)),
+        ("precision", numbers.precision, get_args(Precision)),
+    ):
+        if got not in valid:
+            raise DistillError(f"{option}: got {got!r}, expected one of {', '.join(valid)}")
+    annealed(0, 1, numbers.annealing)
+    with_critic = numbers.value_weight > 0.0 if numbers.critic is None else numbers.critic
+    if numbers.value_weight > 0.0 and not with_critic:
+        raise DistillError(
+            f"value weight: got {numbers.value_weight} without a critic, expected 0; leave the critic in or set it to 0"
+        )
+    middle = half = None
+    if numbers.noise == "official" and numbers.action_range is not None:
+        low, high = numbers.action_range
+        middle = tuple((a + b) / 2 for a, b in zip(low, high, strict=True))
+        half = tuple((b - a) / 2 for a, b in zip(low, high, strict=True))
+    critic_sizes = (sizes[0] + sizes[-1], *_CRITIC_WIDTHS, 1)
+    return Objective(
+        student=Form(sizes, numbers.noise, numbers.precision),
+        prior=prior(numbers.prior, numbers.prior_scale),
+        critic=CriticForm(critic_sizes, numbers.precision) if with_critic else None,
+        value_weight=numbers.value_weight,
+        gamma=numbers.gamma,
+        observation_noise=numbers.observation_noise,
+        middle=middle,
+        half=half,
+    )
 
 
 class BayesianTraining:
-    """State of one training run: student, critics, optimisers and the random generator that drives both."""
+    """State of one training run: student, critics, optimisers and the random streams that drive them.
 
-    def __init__(self, sizes: tuple[int, ...], numbers: Hyperparameters, seed: int) -> None:
+    With several seeds as many students train as one, stacked on a leading axis. Each has the random streams of its own
+    seed, so a student sees the same minibatches and the same noise as alone and comes out the same up to the rounding
+    of batched products (on an accelerator the noise is the device's own).
+    """
+
+    def __init__(
+        self, sizes: tuple[int, ...], numbers: Hyperparameters, seed: int | Sequence[int], device: str = "cpu"
+    ) -> None:
         self.numbers = numbers
-        self.generator = torch.Generator().manual_seed(seed)
-        self.student = BayesianStudent(sizes, self.generator)
-        self.optimiser = torch.optim.Adam(self.student.parameters(), lr=numbers.learning_rate, fused=True)
+        self.objective = objective_of(sizes, numbers)
         self.iteration = 0
-        self.error = 0.0
-        self.critic: TwinCritic | None = None
-        if numbers.value_weight > 0.0:
-            self.critic = TwinCritic(sizes[0] + sizes[-1], self.generator)
-            self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=3e-4, fused=True)
-            self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
+        self._device = torch.device(device)
+        self._stacked = not isinstance(seed, int)
+        seeds = [seed] if isinstance(seed, int) else list(seed)
+        self._generators = [torch.Generator().manual_seed(each) for each in seeds]
+        on_cpu = self._device.type == "cpu"
+        self._bits = [RandomBits(each) if on_cpu else DeviceBits(each, self._device) for each in seeds]
+        form, critic_form = self.objective.student, self.objective.critic
+        students = [BayesianStudent.fresh(form, generator).values for generator in self._generators]
+        self.student = BayesianStudent(form, self._stack(students))
+        self._kl_weight = torch.zeros((), device=self._device)
+        self._errors = torch.zeros(())
+        self.critic: torch.Tensor | None = None
+        self.optimiser = torch.optim.Adam(
+            [self.student.values], lr=numbers.learning_rate, fused=True, capturable=not on_cpu
+        )
+        if critic_form is not None:
+            self.critic = self._stack([critic_form.fresh(generator) for generator in self._generators])
+            self.critic_optimiser = torch.optim.Adam(
+                [self.critic], lr=_CRITIC_LEARNING_RATE, fused=True, capturable=not on_cpu
+            )
+            self.critic_target = self.critic.clone()
             self.student_target = self.student.copy()
+        objective = self.objective
+        self._student_gradient: Callable[..., tuple[torch.Tensor, torch.Tensor]] = partial(student_gradient, objective)
+        self._critic_gradient: Callable[..., torch.Tensor] = partial(critic_gradient, objective)
+        if numbers.compiled:
+            self._student_gradient = compiled(self._student_gradient)
+            self._critic_gradient = compiled(self._critic_gradient)
+        self._update_critic: Callable[..., None] = self._critic_update
+        self._update_student: Callable[..., None] = self._student_update
+        if not on_cpu:
+            generators = [stream.generator for stream in self._bits if isinstance(stream, DeviceBits)]
+            self._update_critic = Captured(self._critic_update, generators)
+            self._update_student = Captured(self._student_update, generators)
 
+    @property
+    def error(self) -> float:
+        """Squared error of the student's newest step; the mean over stacked students."""
+        return float(self._errors.mean())
+
+    @property
+    def errors(self) -> torch.Tensor:
+        """Squared error of each stacked student's newest step (students,), or () of the only one."""
+        return self._errors
+
+    @torch.no_grad()
     def step(self, replay: Replay) -> None:
-        """One iteration on one minibatch; `self.error` keeps the squared error of the student's newest step."""
+        """One iteration on one minibatch."""
         numbers = self.numbers
-        batch = replay.sample(numbers.batch, self.generator, transitions=self.critic is not None)
+        batch = self._sample(replay)
         self.iteration += 1
         if self.critic is not None:
-            loss = critic_loss(
-                self.critic, self.critic_target, self.student_target, batch, self.generator, gamma=numbers.gamma
-            )
-            self.critic_optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation
-            self.critic_optimiser.step()
-            if self.iteration % 2:  # TD3: the actor and the targets move every second step
+            self._update_critic(*(getattr(batch, field.name) for field in dataclasses.fields(Batch)))
+            if self.iteration % 2:  # TD3: the student and the targets move every second step
                 return
-        self.error = student_step(
-            self.student,
-            blurred(batch, numbers.observation_noise, self.generator),
-            self.generator,
-            kl_weight=annealed(self.iteration, numbers.iterations) / numbers.data_weight,
-            critic=self.critic,
-            value_weight=numbers.value_weight,
+        self._kl_weight.fill_(annealed(self.iteration, numbers.iterations, numbers.annealing) / numbers.data_weight)
+        self._update_student(batch.observations, batch.teacher_actions)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything that `restore` needs: float32, and uint8 for the random streams."""
+        state = {f"generator.{index}": each.get_state() for index, each in enumerate(self._generators)}
+        state |= {f"bits.{index}": each.state() for index, each in enumerate(self._bits)}
+        state |= self._tensors()
+        for name, optimiser in self._optimisers().items():
+            state |= {f"{name}.{key}": tensor for key, tensor in optimiser_state(optimiser).items()}
+        return state
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, torch.Tensor], iteration: int) -> None:
+        """Go back to a `state()` taken after `iteration` iterations of a run with the same numbers."""
+        self.iteration = iteration
+        for index, (generator, stream) in enumerate(zip(self._generators, self._bits, strict=True)):
+            generator.set_state(state[f"generator.{index}"])
+            stream.restore(state[f"bits.{index}"])
+        for name, tensor in self._tensors().items():
+            tensor.copy_(state[name])
+        for name, optimiser in self._optimisers().items():
+            parts = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+            restore_optimiser(optimiser, parts)
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        tensors = {"student": self.student.values}
+        if self.critic is not None:
+            tensors |= {
+                "critic": self.critic,
+                "critic_target": self.critic_target,
+                "student_target": self.student_target.values,
+            }
+        return tensors
+
+    def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        optimisers: dict[str, torch.optim.Optimizer] = {"student_optimiser": self.optimiser}
+        if self.critic is not None:
+            optimisers["critic_optimiser"] = self.critic_optimiser
+        return optimisers
+
+    def _critic_update(self, *fields: torch.Tensor) -> None:
+        assert self.critic is not None
+        bits = self._draw(self.objective.target_bits(self.numbers.batch))
+        self.critic.grad = self._critic_gradient(
+            self.critic, self.critic_target, self.student_target.values, Batch(*fields), bits=bits
+        )
+        self.critic_optimiser.step()
+
+    def _student_update(self, observations: torch.Tensor, teacher_actions: torch.Tensor) -> None:
+        values, objective = self.student.values, self.objective
+        bits = self._draw(objective.bits(self.numbers.batch))
+        critic = self.critic if objective.value_weight > 0.0 else None
+        values.grad, self._errors = self._student_gradient(
+            values, observations, teacher_actions, bits, kl_weight=self._kl_weight, critic_values=critic
         )
         self.optimiser.step()
-        if self.critic is not None:
-            follow(list(self.critic_target.parameters()), list(self.critic.parameters()), numbers.tau)
-            follow(self.student_target.parameters(), self.student.parameters(), numbers.tau)
+        if self.critic is not None:  # Polyak averaging: target += tau (source - target)
+            self.critic_target.lerp_(self.critic, self.numbers.tau)
+            self.student_target.values.lerp_(values, self.numbers.tau)
+
+    def _stack(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+        return (torch.stack(tensors) if self._stacked else tensors[0]).to(self._device)
+
+    def _draw(self, count: int) -> torch.Tensor:
+        return self._stack([stream.draw(count) for stream in self._bits])
+
+    def _sample(self, replay: Replay) -> Batch:
+        transitions = self.critic is not None
+        batches = [replay.sample(self.numbers.batch, each, transitions=transitions) for each in self._generators]
+        if not self._stacked:
+            return batches[0]
+        return Batch(
+            *(self._stack([getattr(batch, field.name) for batch in batches]) for field in dataclasses.fields(Batch))
+        )
 
 
 def blurred(batch: Batch, noise: float, generator: torch.Generator) -> Batch:

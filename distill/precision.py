@@ -1,0 +1,25 @@
+"""Matrix products in float32, or with their factors rounded to bfloat16: everything else stays float32."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def product(left: torch.Tensor, right: torch.Tensor, precision: Precision) -> torch.Tensor:
+    """left @ right over any leading axes, float32."""
+    if precision == "bfloat16":
+        return torch.matmul(left.to(torch.bfloat16), right.to(torch.bfloat16)).to(torch.float32)
+    return torch.matmul(left, right)
+
+
+def affine(bias: torch.Tensor, left: torch.Tensor, right: torch.Tensor, precision: Precision) -> torch.Tensor:
+    """bias + left @ right; bias (..., columns)."""
+    if precision == "bfloat16":
+        return product(left, right, precision) + bias.unsqueeze(-2)
+    if left.dim() == 2:
+        return torch.addmm(bias, left, right)
+    return torch.baddbmm(bias.unsqueeze(-2), left, right)
