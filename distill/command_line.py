@@ -26,6 +26,10 @@ Command = (
 def _run(command: Command) -> dict[str, Any]:
     # heavy imports (torch, gymnasium) only once the options are known to be good
     if isinstance(command, TrainConfig):
+        if command.seeds > 1:
+            from .several_seeds import distil_seeds
+
+            return distil_seeds(command)
         from .distillation import distil
 
         return distil(command)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import tyro
+
 from .environment import EnvironmentSpec
 from .errors import DistillError
 
@@ -23,19 +25,25 @@ def in_range(option: str, value: float | None, low: float, high: float) -> None:
         raise DistillError(f"{option}: got {value}, expected {low:g} to {high:g}")
 
 
-def environment_spec(environment: str, arguments: str) -> EnvironmentSpec:
-    """Combine --env and --env-kwargs.
+def environment_spec(
+    environment: str, arguments: str, wrappers: tuple[str, ...] = (), frame_stack: int = 1
+) -> EnvironmentSpec:
+    """Combine --env, --env-kwargs, --wrapper and --frame-stack.
 
     Raises:
-        DistillError: the keyword arguments are not a JSON object.
+        DistillError: the keyword arguments are not a JSON object, a wrapper is not module:callable, or too many frames.
     """
+    in_range("--frame-stack", frame_stack, 1, 64)
+    for wrapper in wrappers:
+        if not all(wrapper.partition(":")):
+            raise DistillError(f"--wrapper: got {wrapper!r}, expected module:callable; name both")
     try:
         parsed: Any = json.loads(arguments)
     except ValueError as error:
         raise DistillError(f"--env-kwargs: got {arguments!r}, expected a JSON object ({error})") from error
     if not isinstance(parsed, dict):
         raise DistillError(f"--env-kwargs: got {arguments!r}, expected a JSON object such as '{{\"history\": 5}}'")
-    return EnvironmentSpec(environment, parsed)
+    return EnvironmentSpec(environment, parsed, wrappers, frame_stack)
 
 
 @dataclass(frozen=True)
@@ -43,29 +51,54 @@ class SourceConfig:
     """The teacher and the environment it acts in."""
 
     teacher: Path = SHIPPED_TEACHER
-    """A .safetensors network of this project or a Stable-Baselines3 .zip (SAC, TQC, TD3, DDPG, PPO, A2C, TRPO)."""
+    """A Stable-Baselines3 or sb3-contrib .zip, an .onnx, TorchScript (.pt), .npz of plain matrices (docs/formats.md)
+    or this project's .safetensors. Nothing in it is executed."""
+    vecnormalize: Path | None = None
+    """The vecnormalize.pkl that belongs to the teacher, where its observations were normalised in training."""
     env: str = "hardware:CartRail-v0"
     """Gymnasium id, `module:Id` where importing a module registers it."""
     env_kwargs: str = "{}"
     """Keyword arguments of the environment as a JSON object."""
+    wrapper: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """`module:callable` that takes the environment and gives it back wrapped; may be repeated, applied in order."""
+    frame_stack: int = 1
+    """Stack this many observations, oldest first; reset fills them with the first one."""
     activation: Literal["relu", "tanh"] | None = None
     """Hidden activation of a zip that does not state one readably."""
 
 
 @dataclass(frozen=True)
 class CollectConfig(SourceConfig):
-    """Roll the teacher out with exploration noise and write dataset.safetensors."""
+    """Roll the teacher out with exploration noise and write a Minari dataset; an interrupted one goes on when repeated."""
 
-    out: Path = Path("build/distill")
-    """Folder for dataset.safetensors."""
+    out: Path = Path("build/dataset")
+    """Folder of the dataset: data/main_data.hdf5 and data/metadata.json."""
     episodes: int = 50
     """Whole episodes; a third without noise."""
-    noise: float = 0.6
+    exploration_noise: float = 0.6
     """Largest noise of an episode, as a share of half the action range."""
+    jobs: int = 1
+    """Processes that share the episodes; changes no byte."""
+    flat: bool = False
+    """Also write dataset.safetensors, which `export verify --dataset` reads."""
     seed: int = 0
     """Seeds starts and noise."""
     json: bool = False
     """Print one JSON object on stdout."""
+
+
+Method = Literal["bayesian", "l1", "magnitude", "dense"]
+PriorName = Literal[
+    "log-uniform",
+    "log-uniform-exact",
+    "ard",
+    "group-ard",
+    "gaussian",
+    "laplace",
+    "uniform-truncated",
+    "uniform-flat",
+]
+Annealing = Literal["linear", "constant", "cosine", "late"]
 
 
 @dataclass(frozen=True)
@@ -73,33 +106,58 @@ class TrainConfig(SourceConfig):
     """Distil the teacher into a sparse Bayesian student and write student.safetensors."""
 
     out: Path = Path("build/distill")
-    """Folder for student.safetensors, dataset.safetensors and distill.json."""
+    """Folder for student.safetensors, dataset.safetensors, distill.json and sizes/ (one student a size tried)."""
     dataset: Path | None = None
-    """Train on this dataset.safetensors; without it the teacher is rolled out first."""
+    """Train on this dataset (a Minari folder or a dataset.safetensors); without it the teacher is rolled out first."""
     states: Literal["student", "dataset"] = "student"
     """Whose states: `student` lets the pruned student drive and the teacher label; `dataset` is the offline setting."""
-    hidden: tuple[int, ...] = (32, 32)
-    """Widths of the student's hidden layers, before pruning."""
-    iterations: int = 60_000
+    method: Method = "bayesian"
+    """What decides which weights stay: their posterior, a proximal L1 penalty, gradual magnitude pruning, or nothing."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the student's hidden layers, before pruning; none (`--hidden` alone) makes a linear student."""
+    iterations: int = 40_000
     """Steps of Bayesian training."""
-    data_weight: float = 2e4
+    data_weight: float = 3e5
     """|D| of the loss: larger keeps more weights."""
+    prior: PriorName = "log-uniform"
+    """Prior of the weights."""
+    prior_scale: float | None = None
+    """Scale of a prior that has one: standard deviation, Laplace's b, or the uniform's half width."""
+    annealing: Annealing = "linear"
+    """How eta, the weight of the prior, grows."""
+    noise: Literal["correct", "official"] = "correct"
+    """Weight noise as derived, or as the published code computes it."""
+    normalise: bool = True
+    """Standardise the observations (folded away at export); the published code does not."""
     value_weight: float | None = None
-    """h, the weight of the value term; default 0.5 with --states dataset and 0 (no critic) with --states student."""
-    threshold: float | None = None
-    """Prune at this log alpha; without it 1, 2 and 3 are tried and the smallest that holds is kept."""
+    """h, the weight of the value term; default 0.5 with --states dataset and 0 with --states student."""
+    critic: bool | None = None
+    """Train critics; default: when h is above 0."""
+    threshold: float = 2.0
+    """Bayesian training ends by pruning at this log alpha."""
     target_return: float = 0.99
-    """Share of the teacher's return that the chosen student must hold on the selection episodes."""
-    fine_tune_iterations: int = 10_000
-    """Steps of deterministic training at the fixed mask; 0 leaves it out."""
+    """Share of the teacher's return that the student must hold on the selection episodes while it shrinks."""
+    kept_weights: tuple[int, ...] = ()
+    """Visit these sizes instead of looking for the smallest that holds the target; the last one is the result."""
+    ranking: Literal["saliency", "posterior", "magnitude"] = "saliency"
+    """Which weights go while the student shrinks."""
+    shrink: float = 0.85
+    """Share of the weights that survives one shrinking."""
+    fine_tune_iterations: int = 8_000
+    """Steps of deterministic training at the fixed mask after each shrinking; 0 leaves both out."""
+    fine_tune_doublings: int = 2
+    """A size that misses the target, or one that was asked for, is trained on, twice as long each time, so often."""
     episodes: int = 50
     """Teacher episodes to start from (ignored with --dataset)."""
-    noise: float = 0.6
+    exploration_noise: float = 0.3
     """Largest exploration noise of a collected episode, as a share of half the action range."""
     round_iterations: int = 2_000
-    """Iterations between two student-driven rounds."""
-    round_steps: int = 4_000
+    """Iterations between two student-driven rounds, and between two checkpoints."""
+    round_steps: int = 6_000
     """Environment steps of a student-driven round, rounded up to whole episodes."""
+    recent_rows: int = 150_000
+    """Fine-tuning draws from this many of the newest rows when the student drives: small students have none to spare
+    for states that they have left behind."""
     observation_noise: float = 0.01
     """Gaussian noise on the normalised observations in training: keeps the gain low that amplifies sensor noise and
     float32 rounding alike."""
@@ -111,12 +169,26 @@ class TrainConfig(SourceConfig):
     """Adam's first step size in fine-tuning; falls along a cosine."""
     gamma: float = 0.99
     """Discount of the critics."""
-    selection_episodes: int = 100
-    """Episodes on which threshold and fine-tuning are chosen; never those of the report."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the critics' and the student's matrix products."""
+    compiled: bool = False
+    """Compile the training step (torch.compile); half a minute, worth it with critics."""
+    selection_episodes: int = 50
+    """Episodes on which sizes are chosen; never those of the report."""
     evaluation_episodes: int = 100
     """Held-out episodes for the reported returns of teacher and student."""
     seed: int = 0
     """Seeds everything; the same seed on the same machine gives the same bytes."""
+    seeds: int = 1
+    """Train this many students, seeds `seed`, `seed` + 1, ..., into OUT/seed0, ...; several ones are compared."""
+    jobs: int = 1
+    """Processes for --seeds and for rolling out the teacher; bytes do not depend on it."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where Bayesian training runs; on `cuda` all --seeds train at once."""
+    resume: bool = False
+    """Go on where a run with the same options in the same folder was cut off."""
+    tensorboard: bool = False
+    """Write scalars to OUT/tensorboard."""
     json: bool = False
     """Print one JSON object on stdout."""
 
@@ -137,6 +209,8 @@ class EvaluateConfig(SourceConfig):
 class TeacherConfig(SourceConfig):
     """Say what a teacher file holds and what it scores."""
 
+    teacher: tyro.conf.Positional[Path] = SHIPPED_TEACHER
+    """The teacher's file: .zip, .onnx, .pt (TorchScript), .npz or .safetensors."""
     episodes: int = 100
     """Held-out episodes."""
     json: bool = False

@@ -1,314 +1,447 @@
-"""The whole distillation of one teacher: data, Bayesian training, student-driven rounds, pruning, choice, report."""
+"""The whole distillation of one teacher: data, training, shrinking with student-driven rounds, choice, report.
+
+A run is a sequence of rounds; between any two it can be cut off and go on to the same bytes (checkpoint.py).
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
+import shutil
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from export.compile import build_policy
-from export.student_file import Layer, Student, write_student
+from export.student_file import Layer, Student, read_student, write_student
 
+from .checkpoint import Checkpoint
 from .collect import collect
-from .config import TrainConfig, environment_spec, in_range
+from .config import TrainConfig
 from .dataset import Dataset, read_dataset, write_dataset
-from .environment import EnvironmentFacts, EnvironmentSpec
+from .drive import Driver
 from .errors import DistillError
-from .evaluate import LARGEST_EPISODES, TRAINING_SEED, compare
-from .network import network_policy
-from .priors import LOG_ALPHA_BOUND
+from .evaluate import TRAINING_SEED, compare
+from .fine_tune import FineTuning
+from .learner import make_learner
+from .plan import Plan, Rung
 from .progress import TrainingProgress
 from .replay import Normaliser, Replay
 from .result_file import writable, write_json
-from .rollout import play
+from .scalars import Scalars
 from .select import Candidate, Selection
-from .student import BayesianStudent, MaskedStudent
-from .teacher import Teacher, read_teacher
-from .train import BayesianTraining, Hyperparameters, fine_tune
+from .shrink import Ranked, importance, shrink
+from .source import read_source
+from .sparse_network import SparseNetwork
+from .train_options import check_config, recorded_options
 
-_THRESHOLDS = (1.0, 2.0, 3.0)
-_DRIVING_THRESHOLD = 2.0  # the mask under which the student drives while it is still trained
+_SALIENCY_ROWS = 20_000  # observations on which a weight's saliency is taken
+_MORE_ROWS = 6_000_000  # rows that student-driven rounds may add; reserved, not used, until they come
 
 
-def check_config(config: TrainConfig) -> None:
-    """Refuse impossible numbers before anything is computed.
+@dataclass
+class Shrinking:
+    """The second half of a run: the network that shrinks, its plan, and the candidates so far."""
 
-    Raises:
-        DistillError: names the option, what it got and what is possible.
-    """
-    ranges: dict[str, tuple[float, float]] = {
-        "iterations": (1, 1e9),
-        "data_weight": (1e-6, 1e12),
-        "batch": (1, 1_000_000),
-        "learning_rate": (1e-9, 1.0),
-        "fine_tune_learning_rate": (1e-9, 1.0),
-        "fine_tune_iterations": (0, 1e9),
-        "round_iterations": (1, 1e9),
-        "round_steps": (1, 1e7),
-        "episodes": (1, LARGEST_EPISODES),
-        "selection_episodes": (1, LARGEST_EPISODES),  # beyond, choosing and reporting would share episodes
-        "evaluation_episodes": (1, LARGEST_EPISODES),
-        "noise": (0.0, 10.0),
-        "observation_noise": (0.0, 10.0),
-        "value_weight": (0.0, 1e6),
-        "threshold": (-LOG_ALPHA_BOUND, LOG_ALPHA_BOUND),
-        "target_return": (0.01, 2.0),
-        "gamma": (0.0, 0.999999),
-        "seed": (0, 10_000),  # a seed moves the training episodes by a million
-    }
-    for name, (low, high) in ranges.items():
-        in_range(f"--{name.replace('_', '-')}", getattr(config, name), low, high)
-    if not config.hidden or min(config.hidden) < 1 or max(config.hidden) > 65_535:
-        raise DistillError(f"--hidden: got {config.hidden}, expected widths from 1 to 65535")
+    network: SparseNetwork
+    ranked: Ranked | None
+    plan: Plan
+    rung: Rung | None
+    descent: FineTuning | None
+    candidates: list[Candidate]
 
 
 class Distillation:
-    """Everything one run shares between its stages."""
+    """One run of one seed."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, progress: TrainingProgress) -> None:
         check_config(config)
         writable(config.out)
-        self.config = config
         torch.set_num_threads(1)
-        self.seconds: dict[str, float] = {}
+        self.config = config
+        self.progress = progress
         self.curve: list[dict[str, float]] = []
-        self.spec: EnvironmentSpec = environment_spec(config.env, config.env_kwargs)
-        self.facts: EnvironmentFacts = self.spec.facts()
-        self.teacher: Teacher = read_teacher(config.teacher, self.facts, config.activation)
-        self.episode_steps = int(self.spec.make().spec.max_episode_steps or 1_000)  # type: ignore[union-attr]  # made by id
-        self.round_episodes = math.ceil(config.round_steps / self.episode_steps)
-        self.next_seed = TRAINING_SEED * (1 + config.seed)
+        self.seconds: dict[str, float] = {}
+        self.cpu_seconds = 0.0  # of the parts of the run before it was resumed
+        self.spec, self.facts, self.teacher = read_source(config)
+        episode_steps = int(self.spec.make().spec.max_episode_steps or 1_000)  # type: ignore[union-attr]  # made by id
+        first_seed = TRAINING_SEED * (1 + config.seed)
+        self.driver = Driver(
+            self.spec, self.teacher.policy, first_seed + config.episodes, math.ceil(config.round_steps / episode_steps)
+        )
+        self.driven = config.states == "student"
+        self.learner = make_learner(config, self.facts)
+        self.scalars = Scalars(config.out / "tensorboard" if config.tensorboard else None)
+        self.checkpoint = Checkpoint(
+            config.out / "checkpoint", recorded_options(config) | {"teacher": self.teacher.sha256}
+        )
+        self._cpu_started = time.process_time()
+        self._stage_started = time.perf_counter()
+        self._generator = torch.Generator().manual_seed(config.seed + 1)  # of fine-tuning
+        self.shrinking: Shrinking | None = None
 
-    def seeds(self, count: int) -> int:
-        """Reserve `count` training seeds; returns the first."""
-        first = self.next_seed
-        self.next_seed += count
-        return first
+    def run(self) -> dict[str, Any]:
+        """All stages; returns what distill.json says."""
+        saved = self.checkpoint.load() if self.config.resume else None
+        if saved is None:
+            self.checkpoint.clear()
+        self.dataset = self._dataset(collected=saved is not None)
+        observations = self.dataset.transitions.observations
+        self.normaliser = Normaliser.fit(observations, self.facts.history)
+        if not self.config.normalise:
+            self.normaliser = Normaliser(self.normaliser.mean * 0, self.normaliser.scale * 0 + 1)
+        self.replay = Replay(
+            self.normaliser,
+            self.facts.history,
+            self.facts.action_low,
+            self.facts.action_high,
+            len(observations) + (_MORE_ROWS if self.driven else 0),
+        )
+        self.replay.extend(self.dataset.transitions)
+        self._mark("collect")
+        if saved is not None:
+            tensors, figures, rounds = saved
+            for rows in rounds:
+                self.replay.extend(rows)
+            self._restore(tensors, figures)
+        self._train()
+        self.selection = Selection(self.spec, self.teacher.policy, observations, self.config.selection_episodes)
+        self._shrink()
+        self._mark("shrink")
+        return self._report()
 
-    def dataset(self, progress: TrainingProgress) -> Dataset:
-        """Read --dataset, or roll the teacher out."""
+    def _dataset(self, *, collected: bool) -> Dataset:
+        """Read --dataset, or roll the teacher out; a resumed run has done so already."""
         config = self.config
-        if config.dataset is not None:
-            dataset = read_dataset(config.dataset)
-            if dataset.environment != config.env:
-                raise DistillError(
-                    f"dataset {config.dataset}: was collected in {dataset.environment!r}, --env is {config.env!r}; "
-                    "collect one there or name its environment"
-                )
-            width = dataset.transitions.observations.shape[1], dataset.transitions.teacher_actions.shape[1]
-            if width != (self.facts.observation_size, len(self.facts.action_low)):
-                raise DistillError(
-                    f"dataset {config.dataset}: got {width[0]} inputs and {width[1]} actions, the environment has "
-                    f"{self.facts.observation_size} and {len(self.facts.action_low)}; check --env-kwargs"
-                )
+        own = self.checkpoint.folder / "dataset.safetensors"
+        if config.dataset is not None or collected:
+            dataset = read_dataset(config.dataset or own, cache=config.out)
+            dataset.check_environment(config.dataset or own, config.env, self.facts)
+            for note in dataset.notes:
+                print(f"dataset {config.dataset}: {note}", file=sys.stderr)
             return dataset
-        progress.stage("collect", config.episodes * self.episode_steps)
+        self.progress.stage("collect", None)
         rows = collect(
             self.spec,
             self.teacher.policy,
             episodes=config.episodes,
-            first_seed=self.seeds(config.episodes),
-            noise=config.noise,
-            on_step=progress.advance,
+            first_seed=TRAINING_SEED * (1 + config.seed),
+            exploration_noise=config.exploration_noise,
+            on_step=self.progress.advance,
         )
-        return Dataset(rows, config.env, self.teacher.sha256, config.seed)
+        dataset = Dataset(rows, config.env, self.teacher.sha256, config.seed)
+        write_dataset(own, dataset)
+        return dataset
 
-    def as_student(
-        self, masked: MaskedStudent, bayesian: BayesianStudent, threshold: float, normaliser: Normaliser
-    ) -> Student:
-        """The student file's content for one masked network."""
-        chain = masked.chain()
+    def _train(self) -> None:
+        """Train from scratch until the first cut; does nothing in a run that was resumed later."""
+        config, learner = self.config, self.learner
+        self.progress.stage("train", config.iterations, done=learner.iteration)
+        while learner.iteration < config.iterations:
+            learner.step(self.replay)
+            self.progress.advance(1)
+            if learner.iteration % config.round_iterations == 0:
+                self._finite(learner.error, learner.iteration)
+                network, _ = learner.pruned(config.threshold)
+                row: dict[str, float] = {"iteration": learner.iteration, "loss": learner.error}
+                self._round(network, row)
+                self._save()
+        self._mark("train")
+
+    def _shrink(self) -> None:
+        """Prune a little, fine-tune, judge, repeat, as the plan says."""
+        config = self.config
+        if self.shrinking is None:
+            network, ranked = self.learner.pruned(config.threshold)
+            plan = self._plan()
+            self.shrinking = Shrinking(network, ranked, plan, plan.first(network.kept), None, [])
+            self._judge(fine_tuned=False)
+        run = self.shrinking
+        while run.rung is not None:
+            if run.descent is None:
+                self._cut(run, run.rung.keep)
+                run.descent = self._descent(run.network, run.rung)
+            self.progress.stage(f"{run.network.kept} weights", run.rung.iterations, done=run.descent.iteration)
+            while run.descent.iteration < run.rung.iterations:
+                if run.descent.iteration % config.round_iterations == 0:
+                    if run.descent.iteration > 0:
+                        self._save()
+                    row = {"iteration": config.iterations + run.descent.iteration, "loss": run.descent.error}
+                    self._round(run.network, row)
+                run.descent.step(self.replay)
+                self.progress.advance(1)
+            self._finite(run.descent.error, run.descent.iteration)
+            holds = False
+            if run.rung.judged:
+                candidate = self._judge(fine_tuned=True)
+                holds = not self.selection.loses(candidate, config.target_return)
+            run.rung = run.plan.following(run.rung, holds=holds)
+            run.descent = None
+            self._save()
+
+    def _cut(self, run: Shrinking, keep: int) -> None:
+        if keep >= run.network.kept:
+            return
+        batch = self.replay.sample(_SALIENCY_ROWS, self._generator, transitions=False, newest=self._newest())
+        ranked = run.ranked or Ranked(run.network.weight.clone(), torch.zeros_like(run.network.weight))
+        score = importance(run.network, ranked, self.config.ranking, batch.observations)
+        record = shrink(run.network, ranked, score, keep=keep, threshold=self.config.threshold)
+        if run.ranked is not None:
+            run.ranked = record
+
+    def _newest(self) -> int | None:
+        return self.config.recent_rows if self.driven else None
+
+    def _descent(self, network: SparseNetwork, rung: Rung) -> FineTuning:
+        return FineTuning(
+            network,
+            self._generator,
+            iterations=rung.iterations,
+            batch=self.config.batch,
+            learning_rate=self.config.fine_tune_learning_rate,
+            observation_noise=self.config.observation_noise,
+            newest=self._newest(),
+        )
+
+    def _judge(self, *, fine_tuned: bool) -> Candidate:
+        """Score the network as it is and keep its file."""
+        run = self.shrinking
+        assert run is not None
+        student = self._student(run.network, run.ranked)
+        error = run.descent.error if run.descent is not None else self.learner.error
+        name = f"{len(run.candidates):02d}.safetensors"
+        candidate = self.selection.score(student, name, error=error, fine_tuned=fine_tuned)
+        write_student(self._sizes / candidate.name, student)
+        run.candidates.append(candidate)
+        self.scalars.add(
+            self._total_iterations(), kept_weights=candidate.kept_weights, selection_iqm=candidate.summary["iqm"]
+        )
+        return candidate
+
+    def _round(self, network: SparseNetwork, row: dict[str, float]) -> None:
+        """One student-driven round, where there are any, and a row of the curve."""
+        row |= {"kept_weights": network.kept}
+        if self.driven:
+            row["return_mean"], rows = self.driver.round(self._student(network, None), self.replay)
+            self.checkpoint.add_rows(rows)
+        self.curve.append(row)
+        self.scalars.add(self._total_iterations(), **row)
+        density = network.kept / network.form.weights
+        self.progress.show(loss=row["loss"], density=density, mean_return=row.get("return_mean"))
+
+    def _total_iterations(self) -> int:
+        """Steps of training and fine-tuning so far, for plots."""
+        return self.learner.iteration + sum(
+            int(self.config.round_iterations) for row in self.curve if row["iteration"] > self.config.iterations
+        )
+
+    def _finite(self, loss: float, iteration: int) -> None:
+        if not math.isfinite(loss):
+            raise DistillError(
+                f"train: the loss became {loss} at iteration {iteration}, expected a finite number; lower "
+                "--learning-rate or --fine-tune-learning-rate"
+            )
+
+    @property
+    def _sizes(self) -> Path:
+        return self.checkpoint.folder / "sizes"
+
+    def _save(self) -> None:
+        """Write the checkpoint: everything between two rounds."""
+        figures: dict[str, Any] = {
+            "iteration": self.learner.iteration,
+            "next_seed": self.driver.next_seed,
+            "curve": self.curve,
+            "cpu_seconds": self._cpu(),
+            "seconds": self.seconds,
+        }
+        run = self.shrinking
+        if run is None:
+            self.checkpoint.save({f"learner.{name}": value for name, value in self.learner.state().items()}, figures)
+            return
+        tensors = {"generator": self._generator.get_state()}
+        tensors |= {f"network.{name}": value for name, value in run.network.state().items()}
+        if run.ranked is not None:
+            tensors |= {"ranked.mean": run.ranked.mean, "ranked.log_alpha": run.ranked.log_alpha}
+        if run.descent is not None:
+            tensors |= {f"descent.{name}": value for name, value in run.descent.state().items()}
+        figures["shrinking"] = {
+            "rung": None if run.rung is None else dataclasses.asdict(run.rung),
+            "attempt": run.plan.attempt,
+            "visited": run.plan.visited,
+            "candidates": [candidate.row() for candidate in run.candidates],
+        }
+        self.checkpoint.save(tensors, figures)
+
+    def _restore(self, tensors: dict[str, torch.Tensor], figures: dict[str, Any]) -> None:
+        """Go back to what `_save` wrote."""
+        self.driver.next_seed = figures["next_seed"]
+        self.curve, self.cpu_seconds, self.seconds = figures["curve"], figures["cpu_seconds"], figures["seconds"]
+        part = {
+            stage: {
+                name.removeprefix(f"{stage}."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(f"{stage}.")
+            }
+            for stage in ("learner", "network", "ranked", "descent")
+        }
+        state = figures.get("shrinking")
+        if state is None:
+            self.learner.restore(part["learner"], figures["iteration"])
+            return
+        self.learner.skip(figures["iteration"])
+        self._generator.set_state(tensors["generator"])
+        network = self.learner.pruned(self.config.threshold)[0]
+        network.restore(part["network"])
+        plan = self._plan()
+        plan.attempt, plan.visited = state["attempt"], state["visited"]
+        rung = None if state["rung"] is None else Rung(**state["rung"])
+        self.shrinking = Shrinking(
+            network=network,
+            ranked=Ranked(**part["ranked"]) if part["ranked"] else None,
+            plan=plan,
+            rung=rung,
+            descent=None,
+            candidates=[Candidate.from_row(row) for row in state["candidates"]],
+        )
+        if part["descent"] and rung is not None:
+            self.shrinking.descent = self._descent(network, rung)
+            self.shrinking.descent.restore(part["descent"])
+
+    def _plan(self) -> Plan:
+        config = self.config
+        return Plan(
+            sizes=config.kept_weights,
+            factor=config.shrink,
+            iterations=config.fine_tune_iterations,
+            doublings=config.fine_tune_doublings,
+        )
+
+    def _student(self, network: SparseNetwork, ranked: Ranked | None) -> Student:
+        """The student file's content for one network."""
         layers = []
-        posterior = zip(chain, bayesian.layer_mean, bayesian.log_alphas(), strict=True)
-        for index, ((weight, bias), mean, alpha) in enumerate(posterior):
+        pairs = network.layers()
+        form = network.form
+        means = form.matrices(ranked.mean) if ranked else [None] * len(pairs)
+        alphas = form.matrices(ranked.log_alpha) if ranked else [None] * len(pairs)
+        for index, ((weight, bias), mean, alpha) in enumerate(zip(pairs, means, alphas, strict=True)):
             layers.append(
                 Layer(
                     weight=weight.numpy(),
                     bias=bias.numpy(),
-                    activation="tanh" if index == len(chain) - 1 else "relu",
-                    mean=mean.numpy().copy(),
-                    log_alpha=alpha.numpy().copy(),
+                    activation="tanh" if index == len(pairs) - 1 else "relu",
+                    mean=None if mean is None else mean.numpy(),
+                    log_alpha=None if alpha is None else alpha.numpy(),
                 )
             )
-        recorded = {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in dataclasses.asdict(self.config).items()
-            if key not in ("out", "json", "teacher", "dataset")  # where files lie must not change the bytes
-        } | {"teacher_parameters": self.teacher.parameters}
+        facts = self.facts
         return Student(
             layers=tuple(layers),
-            observation_mean=normaliser.mean,
-            observation_scale=normaliser.scale,
-            action_low=self.facts.action_low,
-            action_high=self.facts.action_high,
-            history=self.facts.history,
+            observation_mean=self.normaliser.mean,
+            observation_scale=self.normaliser.scale,
+            action_low=facts.action_low,
+            action_high=facts.action_high,
+            history=facts.history,
             environment=self.config.env,
-            control_period_s=self.facts.control_period_s,
-            observation_names=self.facts.observation_names,
-            action_names=self.facts.action_names,
-            threshold=threshold,
-            config=recorded,
+            control_period_s=facts.control_period_s,
+            observation_names=facts.observation_names,
+            action_names=facts.action_names,
+            threshold=self.config.threshold if ranked else None,
+            config=recorded_options(self.config) | {"teacher_parameters": self.teacher.parameters},
             parents={"teacher": self.teacher.sha256},
             seed=self.config.seed,
         )
 
+    def _report(self) -> dict[str, Any]:
+        """Choose, play the held-out episodes, and put the results in place of earlier ones."""
+        config, run = self.config, self.shrinking
+        assert run is not None
+        chosen = self._choose(run.candidates)
+        shortcomings = self.selection.shortcomings(chosen, config.target_return)
+        self.progress.stage("evaluate", None)
+        student = read_student(self._sizes / chosen.name)
+        policy = build_policy(student)
+        teacher_return, student_return = compare(
+            self.spec, self.teacher.policy, policy.evaluate_float32, config.evaluation_episodes
+        )
+        self._mark("evaluate")
+        path = config.out / "student.safetensors"
+        evaluation = {"teacher": teacher_return, "student": student_return, "fine_tuned": chosen.fine_tuned}
+        result: dict[str, Any] = {
+            "student": str(path),
+            "dataset": str(config.dataset or config.out / "dataset.safetensors"),
+            "environment": config.env,
+            "teacher_parameters": self.teacher.parameters,
+            "teacher_kind": self.teacher.kind,
+            "method": config.method,
+            "kept_weights": chosen.kept_weights,
+            "kept_parameters": chosen.kept_parameters,
+            "bytes": chosen.bytes,
+            "density": policy.density,
+            "threshold": config.threshold if run.ranked else None,
+            "fine_tuned": chosen.fine_tuned,
+            "chosen": chosen.row(),
+            "target_held": not shortcomings,
+            "return_iqm": student_return["iqm"],
+            "teacher_return_iqm": teacher_return["iqm"],
+            "teacher_return": teacher_return,
+            "student_return": student_return,
+            "iterations": config.iterations,
+            "rows": len(self.replay),
+            "candidates": [candidate.row() for candidate in run.candidates],
+            "curve": self.curve,
+            "stage_seconds": self.seconds,
+            "cpu_seconds": self._cpu(),
+            "seconds": sum(self.seconds.values()),
+        }
+        write_student(path, dataclasses.replace(student, evaluation=evaluation))
+        if config.dataset is None:
+            (self.checkpoint.folder / "dataset.safetensors").replace(config.out / "dataset.safetensors")
+        shutil.rmtree(config.out / "sizes", ignore_errors=True)
+        self._sizes.rename(config.out / "sizes")
+        write_json(config.out / "distill.json", result)
+        self.checkpoint.clear()
+        self.scalars.close()
+        if shortcomings:
+            print(f"warning: no student holds the target; the best one has {'; '.join(shortcomings)}", file=sys.stderr)
+        return result
+
+    def _choose(self, candidates: list[Candidate]) -> Candidate:
+        """The last size asked for, or the smallest that holds the target."""
+        return (
+            candidates[-1] if self.config.kept_weights else self.selection.choose(candidates, self.config.target_return)
+        )
+
+    def _cpu(self) -> float:
+        return self.cpu_seconds + time.process_time() - self._cpu_started
+
+    def _mark(self, stage: str) -> None:
+        """Add the wall time since the last mark to a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._stage_started
+        self._stage_started = now
+
 
 def distil(config: TrainConfig) -> dict[str, Any]:
-    """Run everything and write student.safetensors and distill.json into `config.out`; returns the result.
+    """Run everything and write student.safetensors, distill.json and sizes/ into `config.out`; returns the result.
 
     Raises:
-        DistillError: bad options or inputs; student and results are written only at the end.
+        DistillError: bad options or inputs; earlier results stay in place until new ones are whole.
     """
-    started, cpu_started = time.perf_counter(), time.process_time()
-    run = Distillation(config)
-    value_weight = config.value_weight
-    if value_weight is None:
-        value_weight = 0.5 if config.states == "dataset" else 0.0
-    numbers = Hyperparameters(
-        hidden=config.hidden,
-        iterations=config.iterations,
-        batch=config.batch,
-        learning_rate=config.learning_rate,
-        data_weight=config.data_weight,
-        value_weight=value_weight,
-        gamma=config.gamma,
-        tau=0.005,
-        fine_tune_iterations=config.fine_tune_iterations,
-        fine_tune_learning_rate=config.fine_tune_learning_rate,
-        observation_noise=config.observation_noise,
-    )
-    facts = run.facts
-    with TrainingProgress() as progress:
-        dataset = run.dataset(progress)
-        clock = _Clock(run.seconds)
-        clock.mark("collect", started)
-        normaliser = Normaliser.fit(dataset.transitions.observations, facts.history)
-        driven = config.states == "student"
-        rounds = (config.iterations + config.fine_tune_iterations) // config.round_iterations + 4 if driven else 0
-        capacity = len(dataset.transitions) + rounds * run.round_episodes * run.episode_steps
-        replay = Replay(normaliser, facts.history, facts.action_low, facts.action_high, capacity)
-        replay.extend(dataset.transitions)
-        sizes = (facts.observation_size, *config.hidden, len(facts.action_low))
-        training = BayesianTraining(sizes, numbers, config.seed)
-
-        def drive(student: Student) -> float:
-            """One student-driven round: play, label, keep; returns the mean return."""
-            first = run.seeds(run.round_episodes)
-            played = play(
-                run.spec,
-                network_policy(student),
-                range(first, first + run.round_episodes),
-                label=run.teacher.policy,
-                noise=[0.0 if index % 2 else 0.1 for index in range(run.round_episodes)],
-            )
-            assert played.transitions is not None
-            replay.extend(played.transitions)
-            return float(played.returns.mean())
-
-        progress.stage("train", config.iterations)
-        weights_total = sum(a * b for a, b in itertools.pairwise(sizes))
-        while training.iteration < config.iterations:
-            training.step(replay)
-            if training.iteration % config.round_iterations == 0:
-                loss = training.error
-                if not math.isfinite(loss):
-                    raise DistillError(
-                        f"train: the loss became {loss} at iteration {training.iteration}, expected a finite "
-                        "number; lower --learning-rate"
-                    )
-                student = run.as_student(
-                    training.student.masked(_DRIVING_THRESHOLD), training.student, _DRIVING_THRESHOLD, normaliser
-                )
-                alive = build_policy(student).kept_weights
-                row = {"iteration": training.iteration, "kept_weights": alive, "density": alive / weights_total}
-                if driven:
-                    row["return_mean"] = drive(student)
-                run.curve.append({**row, "loss": loss})
-                progress.show(loss=loss, density=row["density"], mean_return=row.get("return_mean"))
-            progress.advance(1)
-        clock.mark("train")
-
-        selection = Selection(run.spec, run.teacher.policy, dataset.transitions.observations, config.selection_episodes)
-        candidates: list[Candidate] = []
-        thresholds = _THRESHOLDS if config.threshold is None else (config.threshold,)
-        progress.stage("fine-tune", len(thresholds) * config.fine_tune_iterations)
-        rows, next_seed = len(replay), run.next_seed
-        for threshold in thresholds:
-            # every threshold starts from the same data and seeds: which others are tried changes nothing
-            replay.rewind(rows)
-            run.next_seed = next_seed
-            masked = training.student.masked(threshold)
-            student = run.as_student(masked, training.student, threshold, normaliser)
-            candidates.append(selection.score(student, threshold, fine_tuned=False))
-            if config.fine_tune_iterations == 0:
-                continue
-
-            def refresh(iteration: int, masked: MaskedStudent = masked, threshold: float = threshold) -> None:
-                progress.advance(1)
-                if driven and iteration % config.round_iterations == 0:
-                    drive(run.as_student(masked, training.student, threshold, normaliser))
-
-            fine_tune(masked, replay, numbers, config.seed, refresh)
-            tuned = run.as_student(masked, training.student, threshold, normaliser)
-            candidates.append(selection.score(tuned, threshold, fine_tuned=True))
-        clock.mark("fine_tune")
-        chosen = selection.choose(candidates, config.target_return)
-        shortcomings = selection.shortcomings(chosen, config.target_return)
-        progress.stage("evaluate", None)
-        teacher_return, student_return = compare(
-            run.spec, run.teacher.policy, build_policy(chosen.student).evaluate_float32, config.evaluation_episodes
+    finished = config.out / "distill.json"
+    if config.resume and finished.is_file() and not (config.out / "checkpoint").is_dir():
+        raise DistillError(
+            f"--resume: the run in {config.out} is finished, expected one that was cut off; look at {finished}, "
+            "or start over without --resume"
         )
-        clock.mark("evaluate")
-
-    path = config.out / "student.safetensors"
-    if config.dataset is None:
-        write_dataset(config.out / "dataset.safetensors", dataset)
-    evaluation = {"teacher": teacher_return, "student": student_return, "fine_tuned": chosen.fine_tuned}
-    write_student(path, dataclasses.replace(chosen.student, evaluation=evaluation))
-    result: dict[str, Any] = {
-        "student": str(path),
-        "dataset": str(config.dataset or config.out / "dataset.safetensors"),
-        "environment": config.env,
-        "teacher_parameters": run.teacher.parameters,
-        "teacher_kind": run.teacher.kind,
-        "kept_weights": chosen.kept_weights,
-        "kept_parameters": chosen.kept_parameters,
-        "density": chosen.kept_weights / weights_total,
-        "threshold": chosen.threshold,
-        "fine_tuned": chosen.fine_tuned,
-        "target_held": not shortcomings,
-        "return_iqm": student_return["iqm"],
-        "teacher_return_iqm": teacher_return["iqm"],
-        "teacher_return": teacher_return,
-        "student_return": student_return,
-        "iterations": config.iterations,
-        "rows": len(replay),
-        "candidates": [candidate.row() for candidate in candidates],
-        "curve": run.curve,
-        "stage_seconds": run.seconds,
-        "cpu_seconds": time.process_time() - cpu_started,
-        "seconds": time.perf_counter() - started,
-    }
-    write_json(config.out / "distill.json", result)
-    if shortcomings:
-        print(f"warning: no student holds the target; the best one has {'; '.join(shortcomings)}", file=sys.stderr)
-    return result
-
-
-class _Clock:
-    """Wall time of each stage."""
-
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self._seconds = seconds
-        self._last = time.perf_counter()
-
-    def mark(self, stage: str, since: float | None = None) -> None:
-        now = time.perf_counter()
-        self._seconds[stage] = now - (self._last if since is None else since)
-        self._last = now
+    with TrainingProgress() as progress:
+        run = Distillation(config, progress)
+        try:
+            return run.run()
+        except KeyboardInterrupt:
+            print(f"stopped; go on with the same command and --resume ({config.out / 'checkpoint'})", file=sys.stderr)
+            raise

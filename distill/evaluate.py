@@ -53,6 +53,29 @@ def compare(
     return teacher_summary, student_summary
 
 
+def ratio_interval(
+    students: list[NDArray[np.float64]], teacher: NDArray[np.float64], draws: int = 2_000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Student's share of the teacher's return and its 95 % interval: (share, low, high).
+
+    `students`: one array of episode returns a training seed; the share is the mean over seeds of the interquartile
+    mean, divided by the teacher's. Stratified bootstrap (Agarwal et al. 2021, rliable): seeds are drawn with
+    replacement, episodes within each of them, and the teacher's episodes too, since its return is an estimate as well.
+    """
+    generator = np.random.default_rng(seed)
+
+    def share(parts: list[NDArray[np.float64]], reference: NDArray[np.float64]) -> float:
+        return float(np.mean([interquartile_mean(part) for part in parts])) / interquartile_mean(reference)
+
+    sampled = []
+    for _ in range(draws):
+        chosen = generator.integers(len(students), size=len(students))
+        parts = [generator.choice(students[index], len(students[index])) for index in chosen]
+        sampled.append(share(parts, generator.choice(teacher, len(teacher))))
+    low, high = np.percentile(sampled, [2.5, 97.5])
+    return share(students, teacher), float(low), float(high)
+
+
 def return_bar(teacher_return: float, target: float) -> float:
     """The return that holds `target` (0.99 = one percent lost), also where returns are negative."""
     return teacher_return - (1.0 - target) * abs(teacher_return)

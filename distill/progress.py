@@ -35,10 +35,10 @@ class TrainingProgress:
         self._flush()
         self._bar.stop()
 
-    def stage(self, name: str, total: int | None) -> None:
-        """Begin a new stage of `total` steps (None: unknown)."""
+    def stage(self, name: str, total: int | None, done: int = 0) -> None:
+        """Begin a new stage of `total` steps (None: unknown), of which a resumed run may have `done` some."""
         self._flush()
-        self._task = self._bar.add_task(name, total=total, figures="")
+        self._task = self._bar.add_task(name, total=total, completed=done, figures="")
 
     def advance(self, steps: int) -> None:
         """Count steps; cheap enough to call every iteration."""

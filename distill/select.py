@@ -1,4 +1,4 @@
-"""Choose which student is shipped: the smallest that holds the target on episodes used for nothing else."""
+"""Candidates to ship, their scores on episodes used for nothing else, and what keeps them from holding the target."""
 
 from __future__ import annotations
 
@@ -11,35 +11,46 @@ from export.compile import build_policy
 from export.sparse_policy import SparsePolicy
 from export.student_file import Student
 
-from .environment import EnvironmentSpec
+from .environment import Array, EnvironmentSpec
 from .evaluate import SELECTION_SEED, return_bar, summarise
-from .rollout import Array, Policy, play
+from .rollout import Policy, play
 
 LARGEST_ROUNDING_ERROR = 9.5e-7  # share of the action range, over the whole dataset; export refuses 1e-6
+_ROUNDING_ROWS = 200_000  # newest rows of a dataset on which rounding is judged
+_MORE_FALLS = 0.02  # share of the episodes below 90 % of the teacher that a student may have beyond the teacher's own
 
 
 @dataclass(frozen=True)
 class Candidate:
     """One student that could be shipped, and how it did on the selection episodes."""
 
-    student: Student
-    threshold: float
-    fine_tuned: bool
+    name: str  # of its file
     kept_weights: int
     kept_parameters: int
+    bytes: int  # values, indices, row pointers, biases; no code
     rounding_error: float  # largest |float32 - float64| action on the dataset, as a share of the action range
+    error: float  # mean squared error of its last minibatches, shares of half the action range
+    fine_tuned: bool
     summary: dict[str, Any]
 
     def row(self) -> dict[str, Any]:
-        """What the result file says about it."""
+        """What the result file says about it, and what `from_row` needs."""
         return {
-            "threshold": self.threshold,
-            "fine_tuned": self.fine_tuned,
+            "name": self.name,
             "kept_weights": self.kept_weights,
             "kept_parameters": self.kept_parameters,
+            "bytes": self.bytes,
             "rounding_error": self.rounding_error,
+            "error": self.error,
+            "fine_tuned": self.fine_tuned,
             "selection": self.summary,
         }
+
+    @staticmethod
+    def from_row(row: dict[str, Any]) -> Candidate:
+        """The candidate that `row` describes."""
+        fields = {key: value for key, value in row.items() if key != "selection"}
+        return Candidate(**fields, summary=row["selection"])
 
 
 def rounding_error(policy: SparsePolicy, observations: Array) -> float:
@@ -55,35 +66,44 @@ class Selection:
         """`observations` (n, inputs): where candidates are asked how well float32 serves them."""
         self._spec = spec
         self._seeds = range(SELECTION_SEED, SELECTION_SEED + episodes)
-        self._observations = observations
+        self._observations = np.asarray(observations[-_ROUNDING_ROWS:])
         self.teacher = summarise(play(spec, teacher, self._seeds))
 
-    def score(self, student: Student, threshold: float, *, fine_tuned: bool) -> Candidate:
+    def score(self, student: Student, name: str, *, error: float, fine_tuned: bool) -> Candidate:
         """Play the selection episodes with one candidate; sizes are those of what export will store."""
         policy = build_policy(student)
         return Candidate(
-            student=student,
-            threshold=threshold,
-            fine_tuned=fine_tuned,
+            name=name,
             kept_weights=policy.kept_weights,
             kept_parameters=policy.kept_parameters,
+            bytes=policy.byte_count.total,
             # the known answers too: the device judges itself by them before it arms
             rounding_error=rounding_error(policy, np.concatenate((self._observations, policy.known_observations))),
+            error=error,
+            fine_tuned=fine_tuned,
             summary=summarise(play(self._spec, policy.evaluate_float32, self._seeds), self.teacher["median"]),
         )
 
-    def shortcomings(self, candidate: Candidate, target_return: float) -> list[str]:
-        """What keeps a candidate from holding the target; empty when nothing does."""
+    def loses(self, candidate: Candidate, target_return: float) -> list[str]:
+        """What it loses against the teacher; empty when it holds the target."""
         bar = return_bar(self.teacher["iqm"], target_return)
-        falls = self.teacher["share_below_90_percent"] + 0.01
+        falls = self.teacher["share_below_90_percent"] + _MORE_FALLS
         found = []
         if candidate.summary["iqm"] < bar:
-            found.append(f"return {candidate.summary['iqm']:.1f}, expected {bar:.1f} (raise --data-weight or --hidden)")
+            found.append(
+                f"return {candidate.summary['iqm']:.1f}, expected {bar:.1f} (raise --hidden, --data-weight or "
+                "--fine-tune-doublings)"
+            )
         if candidate.summary["share_below_90_percent"] > falls:
             found.append(
                 f"{candidate.summary['share_below_90_percent']:.0%} of the episodes below 90 % of the teacher, "
-                f"expected {falls:.0%} (raise --data-weight or --iterations)"
+                f"expected {falls:.0%} (raise --data-weight or --fine-tune-iterations)"
             )
+        return found
+
+    def shortcomings(self, candidate: Candidate, target_return: float) -> list[str]:
+        """What keeps a candidate from being shipped as one that holds the target; empty when nothing does."""
+        found = self.loses(candidate, target_return)
         if candidate.rounding_error > LARGEST_ROUNDING_ERROR:
             found.append(
                 f"float32 rounding of {candidate.rounding_error:.1e} of the action range, expected "

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-_LONG = ("curve", "candidates", "config")
+_LONG = ("curve", "candidates", "chosen", "config")
 
 
 def _rows(prefix: str, value: Any) -> list[tuple[str, str]]:

@@ -1,0 +1,94 @@
+"""A run's state on disk, so that it can be cut off at any moment and go on to the same bytes.
+
+    checkpoint/rows_00000.safetensors ...   what each student-driven round saw, written once
+    checkpoint/state.safetensors            tensors and figures at the newest boundary between two rounds
+
+The state is replaced last and counts the rounds, so a cut between two files is harmless.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from export.errors import FileFormatError
+from export.replace_files import replace_files
+from export.tensor_file import TensorFile, encode_tensors
+
+from .errors import DistillError
+from .transitions import FIELDS, Transitions
+
+_FORMAT = "bpd-checkpoint"
+_STATE = "state.safetensors"
+_NEXT_STEP = "start over without --resume"
+
+
+class Checkpoint:
+    """The checkpoint folder of one run; `configuration` says what was asked for and must agree on resuming."""
+
+    def __init__(self, folder: Path, configuration: dict[str, Any]) -> None:
+        self.folder = folder
+        self._configuration = json.dumps(configuration, sort_keys=True)
+        self._rounds = 0
+
+    def clear(self) -> None:
+        """Remove the folder: at the start of a run that does not resume, and after the results are written."""
+        if self.folder.is_dir():
+            shutil.rmtree(self.folder)
+        self._rounds = 0
+
+    def add_rows(self, rows: Transitions) -> None:
+        """Keep one round's transitions."""
+        arrays = {name: getattr(rows, name) for name in FIELDS}
+        name = f"rows_{self._rounds:05d}.safetensors"
+        replace_files(self.folder, {name: encode_tensors(arrays, {"format": _FORMAT, "format_version": "1"})})
+        self._rounds += 1
+
+    def save(self, tensors: dict[str, torch.Tensor], figures: dict[str, Any]) -> None:
+        """Replace the state; `tensors` float32, or uint8 for the state of generators, `figures` anything JSON holds."""
+        metadata = {
+            "format": _FORMAT,
+            "format_version": "1",
+            "configuration": self._configuration,
+            "figures": json.dumps({**figures, "rounds": self._rounds}),
+        }
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        replace_files(self.folder, {_STATE: encode_tensors(arrays, metadata)})
+
+    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any], list[Transitions]] | None:
+        """Tensors, figures and every round's rows; None where nothing was saved.
+
+        Raises:
+            DistillError: damaged files, or a run with other options.
+        """
+        if not (self.folder / _STATE).is_file():
+            return None
+        try:
+            file = TensorFile(self.folder / _STATE, _FORMAT, _NEXT_STEP)
+            saved = json.loads(file.text("configuration"))
+            wanted = json.loads(self._configuration)
+            changed = sorted(key for key in saved.keys() | wanted.keys() if saved.get(key) != wanted.get(key))
+            if changed:
+                name = changed[0]
+                raise DistillError(
+                    f"--resume: the run in {self.folder.parent} has {name} = {saved.get(name)!r}, got "
+                    f"{wanted.get(name)!r}; give the same options, or {_NEXT_STEP}"
+                )
+            figures: dict[str, Any] = file.json("figures", dict)
+            self._rounds = int(figures["rounds"])
+            rows = [self._read_rows(index) for index in range(self._rounds)]
+        except FileFormatError as error:
+            raise DistillError(f"--resume: {error}") from error
+        return {name: torch.from_numpy(np.array(array)) for name, array in file.tensors.items()}, figures, rows
+
+    def _read_rows(self, index: int) -> Transitions:
+        file = TensorFile(self.folder / f"rows_{index:05d}.safetensors", _FORMAT, _NEXT_STEP)
+        missing = [name for name in FIELDS if name not in file.tensors]
+        if missing:
+            raise file.complain(f"tensor {missing[0]!r} is missing")
+        return Transitions(**{name: file.tensors[name] for name in FIELDS})

@@ -1,0 +1,153 @@
+"""What trains a student from scratch, behind one face: Bayesian training or one of its rivals."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from .config import TrainConfig
+from .environment import EnvironmentFacts
+from .plain_training import PlainTraining
+from .replay import Replay
+from .shrink import Ranked
+from .sparse_network import SparseNetwork
+from .student import Form
+from .train import BayesianTraining, Hyperparameters
+
+
+class Learner(Protocol):
+    """A training run that can say at any time which network it would prune to."""
+
+    @property
+    def iteration(self) -> int:
+        """Steps done."""
+
+    @property
+    def error(self) -> float:
+        """Squared error of the newest minibatch, shares of half the action range."""
+
+    def step(self, replay: Replay) -> None:
+        """One iteration on one minibatch."""
+
+    def pruned(self, threshold: float) -> tuple[SparseNetwork, Ranked | None]:
+        """The deterministic network left at a threshold of log alpha, and what ranked it; the run goes on unharmed."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything that `restore` needs."""
+
+    def restore(self, state: dict[str, torch.Tensor], iteration: int) -> None:
+        """Go back to a `state()` taken after `iteration` iterations."""
+
+    def skip(self, iteration: int) -> None:
+        """Count as having done `iteration` steps: a resumed run is past them and needs their weights no more."""
+
+
+class BayesianLearner:
+    """Bayesian Policy Distillation."""
+
+    def __init__(self, sizes: tuple[int, ...], numbers: Hyperparameters, seed: int) -> None:
+        self._training = BayesianTraining(sizes, numbers, seed)
+
+    @property
+    def iteration(self) -> int:
+        """Steps done."""
+        return self._training.iteration
+
+    @property
+    def error(self) -> float:
+        """Squared error of the newest minibatch."""
+        return self._training.error
+
+    def step(self, replay: Replay) -> None:
+        """One iteration on one minibatch."""
+        self._training.step(replay)
+
+    def pruned(self, threshold: float) -> tuple[SparseNetwork, Ranked | None]:
+        """Keeps log alpha < threshold."""
+        student = self._training.student
+        log_alpha = torch.cat([matrix.reshape(-1) for matrix in student.log_alphas()])
+        mask = (log_alpha < threshold).float()
+        return SparseNetwork(student.form, student.mean, student.bias, mask), Ranked(student.mean.clone(), log_alpha)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Student, critics, targets, optimisers and random streams."""
+        return self._training.state()
+
+    def restore(self, state: dict[str, torch.Tensor], iteration: int) -> None:
+        """Go back to a `state()`."""
+        self._training.restore(state, iteration)
+
+    def skip(self, iteration: int) -> None:
+        """Count as having done `iteration` steps."""
+        self._training.iteration = iteration
+
+
+class PlainLearner:
+    """A rival: proximal L1, gradual magnitude pruning, or a dense student."""
+
+    def __init__(self, training: PlainTraining) -> None:
+        self._training = training
+
+    @property
+    def iteration(self) -> int:
+        """Steps done."""
+        return self._training.iteration
+
+    @property
+    def error(self) -> float:
+        """Squared error of the newest minibatch."""
+        return self._training.error
+
+    def step(self, replay: Replay) -> None:
+        """One iteration on one minibatch."""
+        self._training.step(replay)
+
+    def pruned(self, threshold: float) -> tuple[SparseNetwork, Ranked | None]:
+        """What has survived; there is no posterior, so the threshold means nothing."""
+        network = self._training.network
+        return SparseNetwork(network.form, network.weight, network.bias, self._training.mask()), None
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Network, optimiser and the generator."""
+        return self._training.state()
+
+    def restore(self, state: dict[str, torch.Tensor], iteration: int) -> None:
+        """Go back to a `state()`."""
+        self._training.restore(state, iteration)
+
+    def skip(self, iteration: int) -> None:
+        """Count as having done `iteration` steps."""
+        self._training.iteration = iteration
+
+
+def make_learner(config: TrainConfig, facts: EnvironmentFacts) -> Learner:
+    """The learner that the options ask for, with fresh weights."""
+    sizes = (facts.observation_size, *config.hidden, len(facts.action_low))
+    value_weight = config.value_weight
+    if value_weight is None:
+        value_weight = 0.5 if config.states == "dataset" else 0.0
+    numbers = Hyperparameters(
+        hidden=config.hidden,
+        iterations=config.iterations,
+        batch=config.batch,
+        learning_rate=config.learning_rate,
+        data_weight=config.data_weight,
+        value_weight=value_weight,
+        gamma=config.gamma,
+        tau=0.005,
+        observation_noise=config.observation_noise,
+        noise=config.noise,
+        prior=config.prior,
+        prior_scale=config.prior_scale,
+        annealing=config.annealing,
+        critic=config.critic,
+        precision=config.precision,
+        compiled=config.compiled,
+        action_range=(tuple(facts.action_low.tolist()), tuple(facts.action_high.tolist())),
+    )
+    if config.method == "bayesian":
+        return BayesianLearner(sizes, numbers, config.seed)
+    weights = Form(sizes).weights
+    final_density = min(config.kept_weights) / weights if config.kept_weights else 0.3
+    return PlainLearner(PlainTraining(sizes, numbers, config.seed, config.method, min(final_density, 1.0)))

@@ -1,0 +1,60 @@
+"""Which size comes next: look for the smallest student that holds the target, or visit the sizes asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One descent of fine-tuning: prune to `keep` weights first, train `iterations` steps, then judge or not."""
+
+    keep: int
+    iterations: int
+    judged: bool
+
+
+class Plan:
+    """Prune a little, fine-tune, judge, repeat.
+
+    Searching: a size that holds the target is followed by one `factor` as large; one that does not is trained on,
+    twice as long each time, `doublings` times; then the search ends. Visiting: sizes on the way are only trained, those
+    asked for are trained `2 ** doublings` times as long and judged.
+    """
+
+    def __init__(self, *, sizes: tuple[int, ...], factor: float, iterations: int, doublings: int) -> None:
+        self._sizes = tuple(sorted(sizes, reverse=True))
+        self._factor = factor
+        self._iterations = iterations
+        self._doublings = doublings
+        self.attempt = 0  # doublings spent on the current size
+        self.visited = 0  # sizes asked for and judged
+
+    def first(self, alive: int) -> Rung | None:
+        """The first descent of a student with `alive` weights; None without fine-tuning."""
+        if self._iterations == 0:
+            return None
+        return self._towards(alive) if self._sizes else Rung(alive, self._iterations, True)
+
+    def following(self, rung: Rung, *, holds: bool) -> Rung | None:
+        """What to do after `rung`, given whether its student holds the target; None: nothing more."""
+        if self._sizes:
+            self.visited += rung.judged
+            return self._towards(rung.keep)
+        if holds:
+            self.attempt = 0
+            keep = int(rung.keep * self._factor)
+            return Rung(keep, self._iterations, True) if keep > 0 else None
+        if self.attempt == self._doublings:
+            return None
+        self.attempt += 1
+        return Rung(rung.keep, self._iterations << self.attempt, True)
+
+    def _towards(self, alive: int) -> Rung | None:
+        if self.visited == len(self._sizes):
+            return None
+        target = self._sizes[self.visited]
+        keep = int(alive * self._factor)
+        if keep > target:
+            return Rung(keep, self._iterations, False)
+        return Rung(min(alive, target), self._iterations << self._doublings, True)

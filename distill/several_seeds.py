@@ -1,0 +1,79 @@
+"""Several students of one teacher, one seed each, a process a seed; no byte depends on how many run at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import shutil
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any
+
+import numpy as np
+
+from .config import TrainConfig
+from .result_file import writable, write_json
+from .train_options import check_config
+
+_SHOWN = ("seed", "kept_weights", "kept_parameters", "bytes", "return_iqm", "target_held", "cpu_seconds")
+
+
+def distil_seeds(config: TrainConfig) -> dict[str, Any]:
+    """Train `config.seeds` students into OUT/seed0, ..., and put the best one into OUT; returns what distill.json says.
+
+    The best is the smallest that holds the target on the selection episodes, else the one with the best return there.
+
+    Raises:
+        DistillError: as `distil`; seeds that had finished stay, and --resume goes on with the others.
+    """
+    check_config(config)
+    writable(config.out)
+    runs = [
+        dataclasses.replace(config, seed=seed, seeds=1, jobs=1, out=config.out / f"seed{seed}")
+        for seed in range(config.seed, config.seed + config.seeds)
+    ]
+    results: dict[int, dict[str, Any]] = {}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(config.jobs, len(runs)), mp_context=context) as pool:
+        pending = {pool.submit(_distil, run): run.seed for run in runs}
+        try:
+            for future in as_completed(pending):
+                seed = pending[future]
+                results[seed] = future.result()
+                figures = f"{results[seed]['kept_weights']} weights, return {results[seed]['return_iqm']:.1f}"
+                print(f"seed {seed}: {figures} ({len(results)} of {len(runs)})", file=sys.stderr)
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            raise
+    best = min(results, key=lambda seed: _order(results[seed]))
+    for name in ("student.safetensors", "dataset.safetensors"):
+        source = config.out / f"seed{best}" / name
+        if source.is_file():
+            partial = config.out / f".{name}.part"
+            shutil.copyfile(source, partial)
+            partial.replace(config.out / name)
+    result = {
+        **results[best],
+        "student": str(config.out / "student.safetensors"),
+        "best_seed": best,
+        "seeds": [{key: {**results[seed], "seed": seed}[key] for key in _SHOWN} for seed in sorted(results)],
+        "return_iqm_mean": float(np.mean([result["return_iqm"] for result in results.values()])),
+        "cpu_seconds": sum(result["cpu_seconds"] for result in results.values()),
+    }
+    if config.dataset is None:
+        result["dataset"] = str(config.out / "dataset.safetensors")
+    write_json(config.out / "distill.json", result)
+    return result
+
+
+def _distil(config: TrainConfig) -> dict[str, Any]:
+    from .distillation import distil
+
+    return distil(config)
+
+
+def _order(result: dict[str, Any]) -> tuple[bool, float, float]:
+    held = bool(result["target_held"])
+    chosen = result["chosen"]
+    return not held, result["kept_parameters"] if held else 0.0, -float(chosen["selection"]["iqm"])
