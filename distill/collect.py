@@ -12,6 +12,7 @@ import numpy as np
 from .environment import EnvironmentSpec
 from .errors import DistillError
 from .rollout import Policy, play
+from .teachers.responds import refuse_constant
 from .transitions import Transitions, fill, join, reserve
 
 SHARD_EPISODES = 25  # played side by side; fixed, so that no byte depends on how many processes share the work
@@ -70,17 +71,13 @@ def checked(parts: Iterable[Transitions]) -> Iterator[Transitions]:
     Raises:
         DistillError: it did, over more than one row.
     """
-    rows, low, high = 0, np.inf, -np.inf
+    rows, low, high = 0, np.full(1, np.inf, np.float32), np.full(1, -np.inf, np.float32)
     for part in parts:
         rows += len(part)
         low = np.minimum(low, part.teacher_actions.min(axis=0))
         high = np.maximum(high, part.teacher_actions.max(axis=0))
         yield part
-    if rows > 1 and np.all(low == high):
-        raise DistillError(
-            "teacher: gave the same action at every state, expected a policy that reacts; "
-            "check --env and the observation's units"
-        )
+    refuse_constant(low, high, rows)
 
 
 def collect(

@@ -92,7 +92,7 @@ def read_teacher(
     elif path.suffix == ".zip":
         from .stable_baselines import read_stable_baselines
 
-        actor = read_stable_baselines(path, activation)
+        actor = read_stable_baselines(path, data, activation)
     elif path.suffix == ".onnx":
         from .onnx_file import read_onnx
 
@@ -100,7 +100,7 @@ def read_teacher(
     elif path.suffix == ".npz":
         from .plain_matrices import read_plain_matrices
 
-        actor = read_plain_matrices(path)
+        actor = read_plain_matrices(path, data)
     elif path.suffix in KINDS:
         from .torch_script import read_torch_script
 

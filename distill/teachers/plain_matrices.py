@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ _LAYERS = 16
 _NEXT_STEP = "see docs/formats.md"
 
 
-def read_plain_matrices(path: Path) -> Actor:
+def read_plain_matrices(path: Path, file: bytes) -> Actor:
     """The actor of an .npz file.
 
     Raises:
         DistillError: damaged, pickled objects, a missing array, an unknown activation, NaN.
     """
-    arrays = _arrays(path)
+    arrays = _arrays(path, file)
     count = int(_scalar(path, arrays, "n_layers", "iu"))
     if not 1 <= count <= _LAYERS:
         raise DistillError(f"teacher {path}: got n_layers {count}, expected 1 to {_LAYERS}; {_NEXT_STEP}")
@@ -57,17 +58,17 @@ def read_plain_matrices(path: Path) -> Actor:
     return Actor(chain, "plain matrices", sum(weight.size + bias.size for weight, bias in layers), bounds)
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _arrays(path: Path, file: bytes) -> dict[str, NDArray[Any]]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(file)) as archive:
             size = sum(info.file_size for info in archive.infolist())
         if size > LARGEST_FILE:
             raise DistillError(
                 f"teacher {path}: unpacks to {size} bytes, expected at most {LARGEST_FILE}; write the actor's "
                 "arrays only"
             )
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with np.load(io.BytesIO(file), allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
     except DistillError:
         raise
     except Exception as error:  # zipfile, zlib and numpy each raise their own

@@ -50,13 +50,13 @@ _SPACES = (
 )
 
 
-def read_stable_baselines(path: Path, activation: str | None) -> Actor:
+def read_stable_baselines(path: Path, file: bytes, activation: str | None) -> Actor:
     """The actor of a zip; `activation` overrides what the zip says about its hidden layers.
 
     Raises:
         DistillError: damaged, too large, or a policy other than a perceptron with continuous actions.
     """
-    data, weights = _contents(path)
+    data, weights = _contents(path, file)
     owner = _policy_class(path, data)
     _check_spaces(path, data)
     kind, trunks, heads = _ACTORS[owner]
@@ -79,11 +79,11 @@ def read_stable_baselines(path: Path, activation: str | None) -> Actor:
     return Actor(chain, f"Stable-Baselines3 {_algorithm(kind, data)}", parameters, _bounds(data), _notes(data, options))
 
 
-def _contents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _contents(path: Path, file: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     import torch
 
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(file)) as archive:
             if "parameter_list" in archive.namelist():
                 raise DistillError(
                     f"teacher {path}: got a zip of Stable-Baselines 2 (TensorFlow), expected {_EXPECTED}; "
