@@ -112,7 +112,7 @@ class TrainConfig(SourceConfig):
     states: Literal["student", "dataset"] = "student"
     """Whose states: `student` lets the pruned student drive and the teacher label; `dataset` is the offline setting."""
     method: Method = "bayesian"
-    """What decides which weights stay: their posterior, a proximal L1 penalty, gradual magnitude pruning, or nothing."""
+    """Which weights stay: by their posterior, a proximal L1 penalty, gradual magnitude pruning, or all of them."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the student's hidden layers, before pruning; none (`--hidden` alone) makes a linear student."""
     iterations: int = 40_000

@@ -271,6 +271,7 @@ class Distillation:
             tensors |= {f"descent.{name}": value for name, value in run.descent.state().items()}
         figures["shrinking"] = {
             "rung": None if run.rung is None else dataclasses.asdict(run.rung),
+            "descent": None if run.descent is None else [run.descent.iteration, run.descent.error],
             "attempt": run.plan.attempt,
             "visited": run.plan.visited,
             "candidates": [candidate.row() for candidate in run.candidates],
@@ -310,7 +311,7 @@ class Distillation:
         )
         if part["descent"] and rung is not None:
             self.shrinking.descent = self._descent(network, rung)
-            self.shrinking.descent.restore(part["descent"])
+            self.shrinking.descent.restore(part["descent"], *state["descent"])
 
     def _plan(self) -> Plan:
         config = self.config

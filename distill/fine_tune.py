@@ -54,15 +54,14 @@ class FineTuning:
         self.iteration += 1
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Everything that `restore` needs, except the generator, which is the caller's."""
+        """The tensors that `restore` needs, except the generator, which is the caller's."""
         return {
-            "counters": torch.tensor([float(self.iteration), self.error], dtype=torch.float64),
             **{f"network.{name}": tensor for name, tensor in self.network.state().items()},
             **optimiser_state(self._optimiser),
         }
 
-    def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Go back to a `state()` of a descent with the same numbers."""
-        self.iteration, self.error = int(state["counters"][0]), float(state["counters"][1])
+    def restore(self, state: dict[str, torch.Tensor], iteration: int, error: float) -> None:
+        """Go back to a `state()` of a descent with the same numbers, taken at this iteration with this error."""
+        self.iteration, self.error = iteration, error
         self.network.restore({name: state[f"network.{name}"] for name in self.network.state()})
         restore_optimiser(self._optimiser, state)

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distill.checkpoint import Checkpoint
 from distill.config import TrainConfig
-from distill.distillation import check_config, distil
+from distill.distillation import distil
 from distill.errors import DistillError
 from distill.network import network_policy
 from distill.select import Candidate, Selection
+from distill.several_seeds import distil_seeds
+from distill.train_options import check_config
 from export.compile import build_policy
 from export.student_file import Layer, Student, read_student, write_student
 
@@ -55,6 +58,7 @@ def small(folder: Path, **changes: object) -> TrainConfig:
         hidden=(8,),
         iterations=300,
         fine_tune_iterations=50,
+        fine_tune_doublings=1,
         episodes=2,
         round_iterations=100,
         round_steps=200,
@@ -78,17 +82,111 @@ def test_same_seed_same_student_bytes(tmp_path: Path, states: str) -> None:
 
 
 def test_result_agrees_with_the_files(tmp_path: Path) -> None:
-    result = distil(small(tmp_path, threshold=2.0))
+    result = distil(small(tmp_path, threshold=2.5))
     student = read_student(Path(result["student"]))
-    assert student.threshold == result["threshold"] == 2.0
+    assert student.threshold == result["threshold"] == 2.5
     policy = build_policy(student)
     assert (policy.kept_weights, policy.kept_parameters) == (result["kept_weights"], result["kept_parameters"])
+    assert policy.byte_count.total == result["bytes"]
     assert result["teacher_parameters"] == 3 * 8 + 8 + 8 + 1
     assert {row["fine_tuned"] for row in result["candidates"]} == {True, False}
     assert json.loads((tmp_path / "out" / "distill.json").read_text()) == json.loads(json.dumps(result))
     assert student.evaluation["student"]["iqm"] == result["return_iqm"]
-    pruned = [np.asarray(layer.log_alpha) >= 2.0 for layer in student.layers]
-    assert all((layer.weight[mask] == 0).all() for layer, mask in zip(student.layers, pruned, strict=True))
+    for layer in student.layers:
+        assert np.array_equal(layer.weight != 0.0, layer.log_alpha < 2.5)
+
+
+def test_every_size_tried_is_kept_as_a_student(tmp_path: Path) -> None:
+    result = distil(small(tmp_path, kept_weights=(20, 8), hidden=(8, 8)))
+    sizes = [row["kept_weights"] for row in result["candidates"]]
+    for row in result["candidates"]:
+        student = read_student(tmp_path / "out" / "sizes" / row["name"])
+        assert build_policy(student).kept_weights == row["kept_weights"]
+        assert all(np.array_equal(layer.weight != 0.0, layer.log_alpha < student.threshold) for layer in student.layers)
+    assert len(sizes) == 3  # as trained, then the two asked for
+    assert sizes[1] <= 20
+    assert sizes[2] <= 8
+    assert result["kept_weights"] == sizes[2]
+    assert not (tmp_path / "out" / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(("method", "hidden"), [("l1", (8,)), ("magnitude", (8,)), ("dense", (8,)), ("dense", ())])
+def test_rivals_train_by_the_same_road(tmp_path: Path, method: str, hidden: tuple[int, ...]) -> None:
+    result = distil(small(tmp_path, method=method, hidden=hidden, data_weight=3.0))
+    student = read_student(Path(result["student"]))
+    assert student.layers[0].log_alpha is None
+    assert len(student.layers) == len(hidden) + 1
+    zeros = sum(int((layer.weight == 0.0).sum()) for layer in student.layers)
+    first = result["candidates"][0]
+    dense = sum(layer.weight.size for layer in student.layers)
+    assert (first["kept_weights"] < dense) == (method != "dense")
+    assert zeros == 0 or first["kept_weights"] <= dense
+
+
+class CutError(Exception):
+    """Stands for the power failing."""
+
+
+@pytest.mark.parametrize(("states", "saves"), [("student", 1), ("student", 4), ("dataset", 2), ("dataset", 6)])
+def test_a_resumed_run_gives_the_same_bytes(
+    tmp_path: Path, states: str, saves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"states": states, "target_return": 0.5, "fine_tune_iterations": 200, "hidden": (6,)}
+    whole = Path(distil(small(tmp_path, out=tmp_path / "whole", **options))["student"]).read_bytes()
+    config = small(tmp_path, out=tmp_path / "cut", **options)
+    save, calls = Checkpoint.save, 0
+
+    def failing(self: Checkpoint, *arguments: object) -> None:
+        nonlocal calls
+        save(self, *arguments)
+        calls += 1
+        if calls == saves:
+            raise CutError
+
+    monkeypatch.setattr(Checkpoint, "save", failing)
+    with pytest.raises(CutError):
+        distil(config)
+    monkeypatch.setattr(Checkpoint, "save", save)
+    assert not (config.out / "student.safetensors").exists()
+    result = distil(dataclasses.replace(config, resume=True))
+    assert Path(result["student"]).read_bytes() == whole
+    with pytest.raises(DistillError, match=r"--resume: the run in .* is finished"):
+        distil(dataclasses.replace(config, resume=True))
+
+
+def test_resuming_with_other_options_or_damaged_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("distill.distillation.Distillation._shrink", lambda self: (_ for _ in ()).throw(CutError()))
+        with pytest.raises(CutError):
+            distil(config)
+    with pytest.raises(DistillError, match=r"--resume: .* has batch = 32, got 16; give the same options"):
+        distil(dataclasses.replace(config, batch=16, resume=True))
+    state = config.out / "checkpoint" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:200])
+    with pytest.raises(DistillError, match=r"--resume: .*state\.safetensors: not a readable.*without --resume"):
+        distil(dataclasses.replace(config, resume=True))
+
+
+def test_seeds_do_not_depend_on_jobs(tmp_path: Path) -> None:
+    teacher = little_teacher(tmp_path)
+    files = []
+    for jobs in (1, 2):
+        out = tmp_path / f"jobs{jobs}"
+        result = distil_seeds(small(tmp_path, teacher=teacher, out=out, seeds=2, jobs=jobs))
+        files.append([(out / f"seed{seed}" / "student.safetensors").read_bytes() for seed in (0, 1)])
+        assert [row["seed"] for row in result["seeds"]] == [0, 1]
+        best = out / f"seed{result['best_seed']}" / "student.safetensors"
+        assert (out / "student.safetensors").read_bytes() == best.read_bytes()
+    assert files[0] == files[1]
+    assert files[0][0] != files[0][1]
+
+
+def test_scalars_for_tensorboard(tmp_path: Path) -> None:
+    distil(small(tmp_path, tensorboard=True))
+    assert list((tmp_path / "out" / "tensorboard").glob("events.out.tfevents.*"))
 
 
 def test_dataset_is_reused_and_checked(tmp_path: Path) -> None:
@@ -113,7 +211,10 @@ def test_dataset_is_reused_and_checked(tmp_path: Path) -> None:
         ({"iterations": 0}, "--iterations: got 0"),
         ({"data_weight": -1.0}, "--data-weight"),
         ({"data_weight": float("nan")}, "--data-weight"),
-        ({"hidden": ()}, "--hidden"),
+        ({"kept_weights": (0,)}, "--kept-weights"),
+        ({"shrink": 1.0}, "--shrink"),
+        ({"method": "l1", "ranking": "posterior"}, "--ranking"),
+        ({"method": "l1", "critic": True}, "--method l1"),
         ({"hidden": (70_000,)}, "--hidden"),
         ({"target_return": 0.0}, "--target-return"),
         ({"threshold": float("nan")}, "--threshold: got nan"),
@@ -123,7 +224,7 @@ def test_dataset_is_reused_and_checked(tmp_path: Path) -> None:
         ({"learning_rate": 1e30}, "--learning-rate"),
         ({"selection_episodes": 10_001}, "--selection-episodes"),
         ({"gamma": 1.0}, "--gamma"),
-        ({"noise": -0.1}, "--noise"),
+        ({"exploration_noise": -0.1}, "--exploration-noise"),
     ],
 )
 def test_impossible_numbers_are_refused(change: dict, message: str) -> None:
@@ -133,8 +234,7 @@ def test_impossible_numbers_are_refused(change: dict, message: str) -> None:
 
 def candidate(parameters: int, iqm: float, falls: float = 0.0, rounding: float = 1e-7) -> Candidate:
     summary = {"iqm": iqm, "share_below_90_percent": falls}
-    student: Student = None  # type: ignore[assignment]  # the choice never looks at it
-    return Candidate(student, 1.0, False, parameters, parameters, rounding, summary)
+    return Candidate("x", parameters, parameters, 6 * parameters, rounding, 0.0, False, summary)
 
 
 def test_smallest_that_holds_is_chosen_and_falls_disqualify() -> None:
@@ -149,6 +249,8 @@ def test_smallest_that_holds_is_chosen_and_falls_disqualify() -> None:
     )
     assert selection.choose([large, small_bad, small_falling, small_rough, holding], 0.99) is holding
     assert selection.choose([small_bad, candidate(10, 20.0)], 0.99) is small_bad
+    assert selection.loses(small_rough, 0.99) == []
+    assert "rounding" in selection.shortcomings(small_rough, 0.99)[0]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -188,7 +290,7 @@ def test_command_line_refuses_in_one_line(arguments: tuple[str, ...], code: int,
 
 def test_json_is_one_object_on_stdout(tmp_path: Path) -> None:
     teacher = little_teacher(tmp_path)
-    done = run("teacher", "--teacher", str(teacher), "--env", PENDULUM, "--episodes", "2", "--json")
+    done = run("teacher", str(teacher), "--env", PENDULUM, "--episodes", "2", "--json")
     answer = json.loads(done.stdout)
     assert answer["observation_size"] == 3
     assert answer["parameters"] == 41
