@@ -19,6 +19,7 @@ from .mapped_tensors import Layout, TensorWriter, map_tensors
 from .transitions import EPISODE_FIELDS, Transitions
 
 FORMAT, FORMAT_VERSION = "bpd-dataset", "2"
+UNLABELLED = "holds no clean actions of a teacher, so the executed ones are cloned, noise included"
 _NEXT_STEP = "make one with: python -m distill collect"
 _BLOCK = 65_536  # rows copied at a time
 _NUMBERS = 2**21  # numbers checked at a time
@@ -198,13 +199,8 @@ def _read_flat(path: Path) -> Dataset:
         parents, seed = None, -1
     if not isinstance(parents, dict) or not 0 <= seed < 2**63:
         raise refused("metadata 'parents' or 'seed' is damaged, expected a JSON object and a number")
-    notes = () if labelled else (unlabelled_note(path),)
+    notes = () if labelled else (UNLABELLED,)
     return Dataset(transitions, metadata.get("environment", ""), str(parents.get("teacher", "")), seed, notes)
-
-
-def unlabelled_note(path: Path) -> str:
-    """What to say of a dataset without a teacher's clean actions."""
-    return f"dataset {path}: holds no clean actions of a teacher, so the executed ones are cloned, noise included"
 
 
 def check_finite(what: str, array: NDArray[Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -19,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .dataset import (
+    UNLABELLED,
     Dataset,
     available_memory_bytes,
     check_finite,
     flat_layout,
     flat_metadata,
     read_dataset,
-    unlabelled_note,
     write_flat,
 )
 from .errors import DistillError
@@ -107,7 +108,7 @@ def read_minari(folder: Path, cache: Path | None, memory_share: float) -> Datase
                 int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize for shape, kind in layout.values()
             )
             parts = _episodes(folder, file, episodes, labelled)
-            notes = () if labelled else (unlabelled_note(folder),)
+            notes = () if labelled else (UNLABELLED,)
             if needed <= memory_share * available_memory_bytes():
                 return Dataset(_loaded(parts, rows, episodes, labelled), environment, teacher, seed, notes)
             if cache is None:
@@ -208,14 +209,14 @@ def _survey(folder: Path, file: h5py.File, metadata: dict[str, Any], sizes: list
 def _episode(folder: Path, file: h5py.File, name: str) -> _Episode:
     group = _member(folder, file, name)
     actions = _numbers(folder, group, "actions", 2, "fiu")
-    rows = actions.shape[0]
+    rows = actions[0]
     observations = _numbers(folder, group, "observations", 2, "fiu")
     expected = {"observations": rows + 1, "rewards": rows, "terminations": rows, "truncations": rows}
     scalars = {key: _numbers(folder, group, key, 1, "fiub") for key in ("rewards", "terminations", "truncations")}
-    for key, dataset in {"observations": observations, **scalars}.items():
-        if dataset.shape[0] != expected[key]:
+    for key, shape in {"observations": observations, **scalars}.items():
+        if shape[0] != expected[key]:
             raise DistillError(
-                f"dataset {folder}: {name}/{key} has {dataset.shape[0]} rows, expected {expected[key]}; it is damaged, "
+                f"dataset {folder}: {name}/{key} has {shape[0]} rows, expected {expected[key]}; it is damaged, "
                 "get it anew"
             )
     if rows == 0:
@@ -223,22 +224,22 @@ def _episode(folder: Path, file: h5py.File, name: str) -> _Episode:
     labelled = False
     if "infos" in group and TEACHER_ACTION in (infos := _member(folder, group, "infos")):
         clean = _numbers(folder, infos, TEACHER_ACTION, 2, "fiu")
-        if clean.shape[0] not in (rows, rows + 1) or clean.shape[1] != actions.shape[1]:
+        if clean[0] not in (rows, rows + 1) or clean[1] != actions[1]:
             raise DistillError(
-                f"dataset {folder}: {name}/infos/{TEACHER_ACTION} has shape {clean.shape}, expected {actions.shape}; "
+                f"dataset {folder}: {name}/infos/{TEACHER_ACTION} has shape {clean}, expected {actions}; "
                 "it is damaged, get it anew"
             )
         labelled = True
-    return _Episode(name, rows, observations.shape[1], actions.shape[1], labelled)
+    return _Episode(name, rows, observations[1], actions[1], labelled)
 
 
 def _member(folder: Path, group: Any, name: str) -> Any:
     """A group or dataset that lies in this very file: no link that leads elsewhere is followed."""
     import h5py
 
-    if name not in group.keys():  # noqa: SIM118 (`in group` would follow links)
-        raise DistillError(f"dataset {folder}: {group.name}/{name} is missing; it is damaged, get it anew")
     link = group.get(name, getlink=True)
+    if link is None:
+        raise DistillError(f"dataset {folder}: {group.name}/{name} is missing; it is damaged, get it anew")
     if not isinstance(link, h5py.HardLink):
         raise DistillError(
             f"dataset {folder}: {group.name}/{name} is a {type(link).__name__}, expected data inside the file; copy "
@@ -247,8 +248,8 @@ def _member(folder: Path, group: Any, name: str) -> Any:
     return group[name]
 
 
-def _numbers(folder: Path, group: Any, name: str, dimensions: int, kinds: str) -> Any:
-    """A dataset of plain numbers whose claimed size the file can really hold."""
+def _numbers(folder: Path, group: Any, name: str, dimensions: int, kinds: str) -> tuple[int, ...]:
+    """Shape of a dataset of plain numbers whose claimed size the file can really hold."""
     import h5py
 
     if not isinstance(group, h5py.Group):
@@ -271,14 +272,14 @@ def _numbers(folder: Path, group: Any, name: str, dimensions: int, kinds: str) -
     if shape is None or len(shape) != dimensions or (dimensions == 2 and not 0 < shape[1] <= _LARGEST_SIZE):
         expected = f"(steps, at most {_LARGEST_SIZE})" if dimensions == 2 else "(steps,)"
         raise DistillError(f"dataset {folder}: {dataset.name} has shape {shape}, expected {expected}; choose another")
-    claimed, stored = dataset.size * kind.itemsize, dataset.id.get_storage_size()
-    chunk = int(np.prod(dataset.chunks, dtype=object)) * kind.itemsize if dataset.chunks else 0
+    claimed, stored, chunks = math.prod(shape) * kind.itemsize, dataset.id.get_storage_size(), dataset.chunks
+    chunk = math.prod(chunks) * kind.itemsize if chunks else 0
     if claimed > _LARGEST_RATIO * stored + 65_536 or chunk > _LARGEST_CHUNK:
         raise DistillError(
             f"dataset {folder}: {dataset.name} claims {claimed} bytes in chunks of {chunk} but stores {stored}; "
             "it is damaged, get it anew"
         )
-    return dataset
+    return tuple(shape)
 
 
 def _episodes(folder: Path, file: h5py.File, episodes: list[_Episode], labelled: bool) -> Iterator[Transitions]:

@@ -52,7 +52,8 @@ class Replay:
     def __init__(self, normaliser: Normaliser, history: int, low: Array, high: Array, capacity: int) -> None:
         """`low` and `high` (action,) bound the actions; `capacity` is the largest number of transitions."""
         mean, scale = np.tile(normaliser.mean, history), np.tile(normaliser.scale, history)
-        self._statistics: tuple[Array, Array, Array, Array] = mean, scale, (low + high) / 2, (high - low) / 2
+        middle, half = ((low + high) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
+        self._statistics: tuple[Array, Array, Array, Array] = mean, scale, middle, half
         self._tile: _Tile | None = None
         self._capacity = capacity
         self._base: _Rows | None = None
