@@ -36,11 +36,7 @@ def normals(bits: torch.Tensor) -> torch.Tensor:
 
     |integer| has 31 bits, so the largest number is 6.7; half a step is added because log(0) is none.
     """
-    numbers = bits.to(torch.float32)
-    radius, angle = numbers.chunk(2, dim=-1)
-    radius.abs_().add_(0.5).mul_(_TO_SHARE).log_().mul_(-2.0).sqrt_()
-    angle.mul_(math.pi * _TO_SHARE)
-    cosine = torch.cos(angle)
-    angle.sin_().mul_(radius)
-    radius.mul_(cosine)
-    return numbers
+    one, other = bits.chunk(2, dim=-1)
+    radius = one.to(torch.float32).abs_().add_(0.5).mul_(_TO_SHARE).log_().mul_(-2.0).sqrt_()
+    angle = other.to(torch.float32).mul_(math.pi * _TO_SHARE)
+    return torch.cat((torch.cos(angle).mul_(radius), angle.sin_().mul_(radius)), dim=-1)

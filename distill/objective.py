@@ -95,9 +95,11 @@ def student_gradient(
         upstream = upstream - by_action * scale[..., None, None]
     if half is not None:
         upstream = upstream * half
-    gradient = backward(form, values, steps, upstream)
-    gradient[..., : 2 * form.weights].add_(prior_gradient(form, objective.prior, values) * kl_weight)
-    return gradient, error
+    by_mean, by_log_sigma, by_bias = backward(form, values, steps, upstream)
+    prior_by_mean, prior_by_log_sigma = prior_gradient(form, objective.prior, values)
+    by_mean.addcmul_(prior_by_mean, kl_weight)
+    by_log_sigma.addcmul_(prior_by_log_sigma, kl_weight)
+    return torch.cat((by_mean, by_log_sigma, by_bias), dim=-1), error
 
 
 def critic_gradient(

@@ -101,8 +101,11 @@ def forward(form: Form, values: torch.Tensor, observations: torch.Tensor, noise:
     return steps
 
 
-def backward(form: Form, values: torch.Tensor, steps: Sequence[Step], upstream: torch.Tensor) -> torch.Tensor:
-    """Gradient (..., 2 weights + units) of a loss whose gradient by the actions is `upstream` (..., batch, actions)."""
+def backward(form: Form, values: torch.Tensor, steps: Sequence[Step], upstream: torch.Tensor) -> list[torch.Tensor]:
+    """Gradient of a loss whose gradient by the actions is `upstream` (..., batch, actions).
+
+    By means (..., weights), by log sigmas (..., weights), by biases (..., units).
+    """
     mean, log_sigma, _ = form.parts(values)
     weights = form.matrices(mean)
     doubled = torch.exp(2.0 * log_sigma)
@@ -131,17 +134,18 @@ def backward(form: Form, values: torch.Tensor, steps: Sequence[Step], upstream: 
     by_log_sigma = torch.cat(by_variance, dim=-1).mul_(doubled)
     if official:
         by_log_sigma.mul_(2.0)
-    return torch.cat([*by_mean, by_log_sigma, *by_bias], dim=-1)
+    return [torch.cat(by_mean, dim=-1), by_log_sigma, torch.cat(by_bias, dim=-1)]
 
 
-def prior_gradient(form: Form, prior: Prior, values: torch.Tensor) -> torch.Tensor:
-    """Gradient (..., 2 weights) of the KL by means and log sigmas."""
+def prior_gradient(form: Form, prior: Prior, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradient of the KL by means and by log sigmas, (..., weights) each."""
     mean, log_sigma, _ = form.parts(values)
     if not prior.grouped:
-        return torch.cat(prior.gradient(mean, log_sigma), dim=-1)
+        return prior.gradient(mean, log_sigma)
     layers = zip(form.matrices(mean), form.matrices(log_sigma), strict=True)
     pairs = [prior.gradient(*layer) for layer in layers]
-    return torch.cat([pair[part].flatten(-2) for part in (0, 1) for pair in pairs], dim=-1)
+    by_mean, by_log_sigma = (torch.cat([pair[part].flatten(-2) for pair in pairs], dim=-1) for part in (0, 1))
+    return by_mean, by_log_sigma
 
 
 class BayesianStudent:
@@ -185,42 +189,3 @@ class BayesianStudent:
     def log_alphas(self) -> list[torch.Tensor]:
         """log(sigma^2 / mean^2) of every layer's weights, (..., outputs, inputs)."""
         return self.form.matrices(log_alpha(self.mean, self.log_sigma))
-
-    def masked(self, threshold: float) -> MaskedStudent:
-        """A deterministic copy without the weights whose log alpha is at or above the threshold."""
-        masks = [(value < threshold).to(torch.float32) for value in self.log_alphas()]
-        return MaskedStudent(self.layer_mean, self.layer_bias, masks)
-
-
-class MaskedStudent(torch.nn.Module):
-    """Plain weights under a fixed mask; what fine-tuning trains and what is written to the student file."""
-
-    def __init__(
-        self, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]
-    ) -> None:
-        super().__init__()
-        self.weights = torch.nn.ParameterList(weight * mask for weight, mask in zip(weights, masks, strict=True))
-        self.biases = torch.nn.ParameterList(bias.clone() for bias in biases)
-        self.masks = list(masks)
-
-    def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """Actions (batch, actions) in [-1, 1] for normalised observations (batch, inputs)."""
-        hidden = observations
-        last = len(self.masks) - 1
-        for index in range(last + 1):
-            hidden = torch.nn.functional.linear(hidden, self.weights[index], self.biases[index])
-            hidden = torch.tanh(hidden) if index == last else torch.relu(hidden)
-        return hidden
-
-    def keep_pruned(self) -> None:
-        """Between `backward` and the optimiser's step: no gradient where a weight is pruned, so it stays exactly 0."""
-        for weight, mask in zip(self.weights, self.masks, strict=True):
-            if weight.grad is not None:
-                weight.grad.mul_(mask)
-
-    def chain(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """(weight, bias) of each layer; weight exactly 0 where masked."""
-        return [
-            (weight.detach().clone(), bias.detach().clone())
-            for weight, bias in zip(self.weights, self.biases, strict=True)
-        ]

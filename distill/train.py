@@ -1,7 +1,7 @@
-"""Train a student: Bayesian Policy Distillation, student-driven labels, pruning, fine-tuning at the mask.
+"""Bayesian Policy Distillation: the numbers of the method and the state of one training run.
 
-`replay.Replay` holds transitions, `objective` gives the gradients, `BayesianTraining` runs iterations, `fine_tune`
-trains the survivors; `distillation.py` says in which order, `select.py` picks what is shipped.
+`replay.Replay` holds transitions, `objective` gives the gradients, `update` is one step, `BayesianTraining` takes them;
+`distillation.py` says what comes before and after.
 """
 
 from __future__ import annotations
@@ -9,24 +9,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import get_args
 
-import numpy as np
 import torch
 
 from .accelerator import Captured, DeviceBits
+from .adam import Tracked, corrections
 from .annealing import AnnealingName, annealed
-from .compiled import compiled
+from .compiled import Compiled
 from .critic import CriticForm
 from .errors import DistillError
 from .noise import RandomBits
-from .objective import Batch, Objective, critic_gradient, student_gradient
-from .optimiser_state import optimiser_state, restore_optimiser
+from .objective import Batch, Objective
 from .precision import Precision
 from .priors import PriorName, prior
 from .replay import Replay
-from .student import BayesianStudent, Form, MaskedStudent, NoiseName
+from .student import BayesianStudent, Form, NoiseName
+from .update import CriticUpdate, StudentUpdate
 
 _CRITIC_WIDTHS = (256, 256)
 _CRITIC_LEARNING_RATE = 3e-4
@@ -44,8 +43,6 @@ class Hyperparameters:
     value_weight: float
     gamma: float
     tau: float
-    fine_tune_iterations: int = 0
-    fine_tune_learning_rate: float = 1e-3
     observation_noise: float = 0.0
     noise: NoiseName = "correct"
     """official: the published code's noise, initial means and raw actions in the loss."""
@@ -120,31 +117,19 @@ class BayesianTraining:
         form, critic_form = self.objective.student, self.objective.critic
         students = [BayesianStudent.fresh(form, generator).values for generator in self._generators]
         self.student = BayesianStudent(form, self._stack(students))
-        self._kl_weight = torch.zeros((), device=self._device)
+        self._tracked_student = Tracked.start(self.student.values)
         self._errors = torch.zeros(())
         self.critic: torch.Tensor | None = None
-        self.optimiser = torch.optim.Adam(
-            [self.student.values], lr=numbers.learning_rate, fused=True, capturable=not on_cpu
-        )
         if critic_form is not None:
             self.critic = self._stack([critic_form.fresh(generator) for generator in self._generators])
-            self.critic_optimiser = torch.optim.Adam(
-                [self.critic], lr=_CRITIC_LEARNING_RATE, fused=True, capturable=not on_cpu
-            )
+            self._tracked_critic = Tracked.start(self.critic)
             self.critic_target = self.critic.clone()
             self.student_target = self.student.copy()
-        objective = self.objective
-        self._student_gradient: Callable[..., tuple[torch.Tensor, torch.Tensor]] = partial(student_gradient, objective)
-        self._critic_gradient: Callable[..., torch.Tensor] = partial(critic_gradient, objective)
-        if numbers.compiled:
-            self._student_gradient = compiled(self._student_gradient)
-            self._critic_gradient = compiled(self._critic_gradient)
-        self._update_critic: Callable[..., None] = self._critic_update
-        self._update_student: Callable[..., None] = self._student_update
-        if not on_cpu:
-            generators = [stream.generator for stream in self._bits if isinstance(stream, DeviceBits)]
-            self._update_critic = Captured(self._critic_update, generators)
-            self._update_student = Captured(self._student_update, generators)
+        self._update_student: Callable[..., torch.Tensor] = StudentUpdate(self.objective, numbers.tau)
+        self._update_critic: Callable[..., torch.Tensor] = CriticUpdate(self.objective)
+        if not on_cpu or numbers.compiled:
+            wrap = Compiled if on_cpu else Captured
+            self._update_student, self._update_critic = wrap(self._update_student), wrap(self._update_critic)
 
     @property
     def error(self) -> float:
@@ -159,24 +144,31 @@ class BayesianTraining:
     @torch.no_grad()
     def step(self, replay: Replay) -> None:
         """One iteration on one minibatch."""
-        numbers = self.numbers
+        numbers, objective = self.numbers, self.objective
         batch = self._sample(replay)
         self.iteration += 1
+        steps = self.iteration
+        critics: tuple[torch.Tensor, ...] = ()
         if self.critic is not None:
-            self._update_critic(*(getattr(batch, field.name) for field in dataclasses.fields(Batch)))
+            fields = (getattr(batch, field.name) for field in dataclasses.fields(Batch))
+            targets = self.critic_target, self.student_target.values
+            bits = self._draw(objective.target_bits(numbers.batch))
+            rates = self._tensor(corrections(steps, _CRITIC_LEARNING_RATE))
+            self._update_critic(*self._tracked_critic.tensors(), *targets, *fields, bits, rates)
             if self.iteration % 2:  # TD3: the student and the targets move every second step
                 return
-        self._kl_weight.fill_(annealed(self.iteration, numbers.iterations, numbers.annealing) / numbers.data_weight)
-        self._update_student(batch.observations, batch.teacher_actions)
+            steps, critics = steps // 2, (self.critic, *targets)
+        kl_weight = annealed(self.iteration, numbers.iterations, numbers.annealing) / numbers.data_weight
+        rates = self._tensor((*corrections(steps, numbers.learning_rate), kl_weight))
+        bits = self._draw(objective.bits(numbers.batch))
+        labelled = batch.observations, batch.teacher_actions
+        self._errors = self._update_student(*self._tracked_student.tensors(), *labelled, bits, rates, *critics)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that `restore` needs: float32, and uint8 for the random streams."""
         state = {f"generator.{index}": each.get_state() for index, each in enumerate(self._generators)}
         state |= {f"bits.{index}": each.state() for index, each in enumerate(self._bits)}
-        state |= self._tensors()
-        for name, optimiser in self._optimisers().items():
-            state |= {f"{name}.{key}": tensor for key, tensor in optimiser_state(optimiser).items()}
-        return state
+        return state | self._tensors()
 
     @torch.no_grad()
     def restore(self, state: dict[str, torch.Tensor], iteration: int) -> None:
@@ -187,45 +179,16 @@ class BayesianTraining:
             stream.restore(state[f"bits.{index}"])
         for name, tensor in self._tensors().items():
             tensor.copy_(state[name])
-        for name, optimiser in self._optimisers().items():
-            parts = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-            restore_optimiser(optimiser, parts)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        tensors = {"student": self.student.values}
+        tensors = {f"student.{name}": tensor for name, tensor in vars(self._tracked_student).items()}
         if self.critic is not None:
-            tensors |= {
-                "critic": self.critic,
-                "critic_target": self.critic_target,
-                "student_target": self.student_target.values,
-            }
+            tensors |= {f"critic.{name}": tensor for name, tensor in vars(self._tracked_critic).items()}
+            tensors |= {"critic_target": self.critic_target, "student_target": self.student_target.values}
         return tensors
 
-    def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
-        optimisers: dict[str, torch.optim.Optimizer] = {"student_optimiser": self.optimiser}
-        if self.critic is not None:
-            optimisers["critic_optimiser"] = self.critic_optimiser
-        return optimisers
-
-    def _critic_update(self, *fields: torch.Tensor) -> None:
-        assert self.critic is not None
-        bits = self._draw(self.objective.target_bits(self.numbers.batch))
-        self.critic.grad = self._critic_gradient(
-            self.critic, self.critic_target, self.student_target.values, Batch(*fields), bits=bits
-        )
-        self.critic_optimiser.step()
-
-    def _student_update(self, observations: torch.Tensor, teacher_actions: torch.Tensor) -> None:
-        values, objective = self.student.values, self.objective
-        bits = self._draw(objective.bits(self.numbers.batch))
-        critic = self.critic if objective.value_weight > 0.0 else None
-        values.grad, self._errors = self._student_gradient(
-            values, observations, teacher_actions, bits, kl_weight=self._kl_weight, critic_values=critic
-        )
-        self.optimiser.step()
-        if self.critic is not None:  # Polyak averaging: target += tau (source - target)
-            self.critic_target.lerp_(self.critic, self.numbers.tau)
-            self.student_target.values.lerp_(values, self.numbers.tau)
+    def _tensor(self, numbers: tuple[float, ...]) -> torch.Tensor:
+        return torch.tensor(numbers, device=self._device)
 
     def _stack(self, tensors: list[torch.Tensor]) -> torch.Tensor:
         return (torch.stack(tensors) if self._stacked else tensors[0]).to(self._device)
@@ -253,33 +216,3 @@ def blurred(batch: Batch, noise: float, generator: torch.Generator) -> Batch:
         return batch
     observations = batch.observations + noise * torch.randn(batch.observations.shape, generator=generator)
     return dataclasses.replace(batch, observations=observations)
-
-
-def fine_tune(
-    masked: MaskedStudent,
-    replay: Replay,
-    numbers: Hyperparameters,
-    seed: int,
-    refresh: Callable[[int], None] | None = None,
-) -> None:
-    """Train the surviving weights, deterministic, under the fixed mask; `refresh(iteration)` may grow the replay.
-
-    The step size falls along a cosine to a hundredth, so that the last weights are an average and not a jump.
-    """
-    generator = torch.Generator().manual_seed(seed + 1)
-    optimiser = torch.optim.Adam(masked.parameters(), lr=numbers.fine_tune_learning_rate, fused=True)
-    total = numbers.fine_tune_iterations
-    for iteration in range(total):
-        if refresh is not None:
-            refresh(iteration)
-        share = 0.505 + 0.495 * float(np.cos(np.pi * iteration / total))
-        for group in optimiser.param_groups:
-            group["lr"] = numbers.fine_tune_learning_rate * share
-        batch = blurred(
-            replay.sample(numbers.batch, generator, transitions=False), numbers.observation_noise, generator
-        )
-        loss = torch.mean((masked(batch.observations) - batch.teacher_actions) ** 2)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation
-        masked.keep_pruned()
-        optimiser.step()

@@ -1,12 +1,14 @@
 """Objective, critics and whole training steps: against formulas, alone and stacked, compiled and not."""
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
 
+from distill.adam import Tracked, adam_step, corrections
 from distill.annealing import annealed
-from distill.compiled import compiled
+from distill.compiled import Compiled
 from distill.critic import CriticForm, critic_backward, critic_forward, first_by_action
 from distill.errors import DistillError
 from distill.noise import RandomBits, normals
@@ -211,14 +213,38 @@ def test_targets_follow_by_tau() -> None:
 def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(capfd, monkeypatch) -> None:
     monkeypatch.setattr("distill.compiled._said", False)
 
-    def refuse(*_, **__):
+    def refuse(*_):
         raise RuntimeError("no compiler\nand much more")
 
-    monkeypatch.setattr(torch, "compile", lambda function, **_: refuse)
-    doubled, tripled = compiled(lambda x: 2 * x), compiled(lambda x: 3 * x)
+    monkeypatch.setattr("distill.compiled.compile_for", refuse)
+    doubled, tripled = Compiled(lambda x: 2 * x), Compiled(lambda x: 3 * x)
     assert [int(doubled(torch.tensor(2))), int(doubled(torch.tensor(3))), int(tripled(torch.tensor(1)))] == [4, 6, 3]
     said = capfd.readouterr().err
     assert said == "note: the step could not be compiled, it runs slower without (no compiler)\n"
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+@pytest.mark.parametrize(
+    ("seed", "value_weight"), [(6, 0.0), pytest.param([6, 7], 0.5, marks=pytest.mark.slow)], ids=["one", "two, critics"]
+)
+def test_the_compiled_step_is_the_step(capfd, seed, value_weight: float) -> None:
+    plain, fast = (trained(seed, 3, value_weight=value_weight, compiled=choice) for choice in (False, True))
+    for name, tensor in plain.state().items():
+        assert torch.allclose(tensor.double(), fast.state()[name].double(), rtol=1e-3, atol=1e-5), name
+    assert "could not be compiled" not in capfd.readouterr().err
+
+
+def test_adam_is_torchs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    tracked = Tracked.start(torch.randn(50, generator=generator))
+    theirs = tracked.values.clone().requires_grad_()
+    optimiser = torch.optim.Adam([theirs], lr=1e-2)
+    for step in range(1, 8):
+        gradient = torch.randn(50, generator=generator) * 10.0 ** -(step % 4)
+        adam_step(tracked, gradient, torch.tensor(corrections(step, 1e-2)))
+        theirs.grad = gradient
+        optimiser.step()
+    assert torch.allclose(tracked.values, theirs, rtol=1e-5, atol=1e-7)
 
 
 def test_schedules_end_at_two_and_say_when() -> None:
