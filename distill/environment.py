@@ -44,7 +44,7 @@ class EnvironmentSpec:
             if module:
                 importlib.import_module(module)
             environment: gymnasium.Env[Any, Any] = gymnasium.make(self.environment, **self.arguments)
-        except (gymnasium.error.Error, ModuleNotFoundError, TypeError, ValueError) as error:
+        except Exception as error:  # Gymnasium's errors, and whatever a user's own module or constructor raises
             raise DistillError(
                 f"environment: got {self.environment!r} with {self.arguments}, which Gymnasium cannot make "
                 f"({' '.join(str(error).split())}); expected a registered id such as 'hardware:CartRail-v0'; "
@@ -133,7 +133,10 @@ class EnvironmentSpec:
         found: dict[int, str] = {}
         for changes in tries:
             arguments = {**self.arguments, **changes}
-            other = dataclasses.replace(self, arguments=arguments).make()
+            try:
+                other = dataclasses.replace(self, arguments=arguments).make()
+            except DistillError:  # switches that exclude each other
+                continue
             size = (other.observation_space.shape or (0,))[0]
             other.close()
             found.setdefault(size, json.dumps(arguments))

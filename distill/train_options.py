@@ -12,7 +12,7 @@ from .evaluate import LARGEST_EPISODES
 
 _LOG_ALPHA_BOUND = 8.0
 # where files lie, and how a run is carried out, must change neither the bytes nor the right to resume
-_NOT_RECORDED = ("out", "json", "teacher", "dataset", "resume", "jobs", "seeds", "tensorboard")
+_NOT_RECORDED = ("out", "json", "teacher", "dataset", "resume", "jobs", "seeds", "tensorboard", "vecnormalize")
 
 
 def check_config(config: TrainConfig) -> None:

@@ -109,7 +109,7 @@ def teacher_verb(config: TeacherConfig) -> dict[str, Any]:
     spec, facts, teacher = read_source(config, say_notes=False)
     actions = ActionRange(teacher.policy)
     with TrainingProgress() as progress:
-        progress.stage("play", None)
+        progress.stage("play", config.episodes * longest_episode(spec))
         episodes = play(spec, actions, range(REPORT_SEED, REPORT_SEED + config.episodes), on_step=progress.advance)
     actions.refuse_constant()
     summary = summarise(episodes)
@@ -120,6 +120,7 @@ def teacher_verb(config: TeacherConfig) -> dict[str, Any]:
         "sizes": list(teacher.sizes),
         "activations": list(teacher.chain.activations),
         "parameters": teacher.parameters,
+        "parameters_in_use": teacher.chain.parameters,
         "return_mean": summary["mean"],
         "return_iqm": summary["iqm"],
         "return": summary,

@@ -38,7 +38,8 @@ class Teacher:
     """A policy to imitate and what is known about it.
 
     `parameters` counts the actor's weights and biases as stored in the file; `chain` holds the matrices in use, after
-    inputs that were constant in training were folded away; `sizes` are the chain's.
+    inputs that were constant in training were folded away; `sizes` are the chain's. `sha256` is the file's, with
+    --vecnormalize that of both files one after the other.
     """
 
     policy: Policy
@@ -79,7 +80,7 @@ def read_teacher(
             f"teacher {path}: got {path.stat().st_size} bytes, expected at most {LARGEST_FILE}; save the actor alone"
         )
     data = path.read_bytes()
-    sha256 = hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256(data)
     student: Student | None = None
     if activation is not None and path.suffix != ".zip":
         raise DistillError(
@@ -110,10 +111,12 @@ def read_teacher(
         raise DistillError(f"teacher {path}: got suffix {path.suffix!r}, expected {kinds}; convert it to one of them")
     check_chain(path, actor.chain)
     actor = with_statistics(path, actor, vecnormalize)
+    if vecnormalize is not None:
+        digest.update(vecnormalize.read_bytes())
     actor = fitted(path, actor, facts, spec)
     check_bounds(path, actor, facts)
     if student is not None:
         act = network_policy(student)  # the same function as its chain, rounded as students' answers are
     else:
         act = chain_policy(actor.chain, facts.action_low, facts.action_high)
-    return Teacher(act, actor.parameters, actor.chain.sizes, actor.kind, sha256, actor.chain, actor.notes)
+    return Teacher(act, actor.parameters, actor.chain.sizes, actor.kind, digest.hexdigest(), actor.chain, actor.notes)

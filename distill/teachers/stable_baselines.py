@@ -60,8 +60,13 @@ def read_stable_baselines(path: Path, file: bytes, activation: str | None) -> Ac
     owner = _policy_class(path, data)
     _check_spaces(path, data)
     kind, trunks, heads = _ACTORS[owner]
-    options = data.get("policy_kwargs")
-    options = options if isinstance(options, dict) else {}
+    options = data.get("policy_kwargs", "none")
+    if options is None:
+        options = {}
+    if not isinstance(options, dict):
+        raise DistillError(
+            f"teacher {path}: got policy options (policy_kwargs) {str(options)[:60]!r}, expected a table; save it again"
+        )
     layers, parameters = _layers(path, weights, trunks, heads)
     extractor = str(options.get("features_extractor_class", "FlattenExtractor"))
     if "FlattenExtractor" not in extractor or any("features_extractor." in name for name in weights):
@@ -73,7 +78,7 @@ def read_stable_baselines(path: Path, file: bytes, activation: str | None) -> Ac
     chain = Chain(
         layers=tuple(layers),
         activations=(chosen,) * (len(layers) - 1),
-        clip=_clip_mean(path, options, weights),
+        clip=_clip_mean(path, options, owner, weights),
         squash=_squash(path, options, owner),
     )
     return Actor(chain, f"Stable-Baselines3 {_algorithm(kind, data)}", parameters, _bounds(data), _notes(data, options))
@@ -212,9 +217,9 @@ def _activation(path: Path, options: dict[str, Any], kind: str) -> str:
     raise DistillError(f"teacher {path}: got activation {stated}, expected ReLU or Tanh; override with --activation")
 
 
-def _clip_mean(path: Path, options: dict[str, Any], weights: dict[str, Any]) -> float | None:
+def _clip_mean(path: Path, options: dict[str, Any], owner: str, weights: dict[str, Any]) -> float | None:
     """The Hardtanh behind a gSDE actor's mean: the head sits in a Sequential exactly where there is one."""
-    if "actor.mu.0.weight" not in weights or "actor.log_std" not in weights:
+    if owner not in ("SACPolicy", "TQCPolicy") or "actor.mu.0.weight" not in weights:
         return None
     clip = options.get("clip_mean", 2.0)
     if isinstance(clip, bool) or not isinstance(clip, int | float) or not 0.0 < clip < np.inf:

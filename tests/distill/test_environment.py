@@ -31,6 +31,11 @@ def nothing(environment):
 def broken(environment):
     raise RuntimeError("two\\nlines")
 
+class Fails(gymnasium.Env):
+    def __init__(self):
+        raise RuntimeError("no\\nhardware")
+
+gymnasium.register("Fails-v0", Fails)
 gymnasium.register("Mine-v0", "gymnasium.envs.classic_control:PendulumEnv", max_episode_steps=7)
 """
 
@@ -41,7 +46,8 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.syspath_prepend(tmp_path)
     yield "my_wrappers"
     sys.modules.pop("my_wrappers", None)
-    gymnasium.registry.pop("Mine-v0", None)
+    for name in ("Mine-v0", "Fails-v0"):
+        gymnasium.registry.pop(name, None)
 
 
 def test_a_module_registers_its_own_environment(own_module: str) -> None:
@@ -50,6 +56,12 @@ def test_a_module_registers_its_own_environment(own_module: str) -> None:
     made = spec.make()
     assert made.unwrapped.g == 1.0
     assert made.spec.max_episode_steps == 7
+
+
+def test_an_environment_that_fails_is_refused_in_one_line(own_module: str) -> None:
+    with pytest.raises(DistillError, match="cannot make \\(no hardware\\)") as caught:
+        EnvironmentSpec(f"{own_module}:Fails-v0", {}).make()
+    assert "\n" not in str(caught.value)
 
 
 def test_wrappers_are_applied_in_order(own_module: str) -> None:

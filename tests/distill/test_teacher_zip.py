@@ -1,6 +1,7 @@
 """Stable-Baselines3 and sb3-contrib zips: the actor answers as the library's own; nothing in the file is executed."""
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -103,7 +104,10 @@ def test_statistics_beside_the_zip_belong_to_the_actor(tmp_path: Path) -> None:
     expected, _ = model.predict(behind.normalize_obs(observations), deterministic=True)
     assert np.allclose(teacher.policy(observations), expected, atol=1e-5)
     assert teacher.notes == ("observations normalised by statistics.pkl",)
+    both = (tmp_path / "model.zip").read_bytes() + (tmp_path / "statistics.pkl").read_bytes()
+    assert teacher.sha256 == hashlib.sha256(both).hexdigest()
     alone = read_teacher(tmp_path / "model.zip", PENDULUM.facts())
+    assert alone.sha256 == hashlib.sha256(both[: (tmp_path / "model.zip").stat().st_size]).hexdigest()
     assert "no --vecnormalize FILE.pkl is given" in alone.notes[0]
     assert not np.allclose(alone.policy(observations), expected, atol=1e-2)
 
@@ -269,6 +273,8 @@ def with_class(package: str, owner: str) -> dict:
         (b"[" * 100_000, LINEAR, "cannot be read"),
         (b"[]", LINEAR, "is not a table"),
         ({}, LINEAR, "does not name its policy class"),
+        (TD3 | {"policy_kwargs": "text"}, LINEAR, "policy options"),
+        ({key: value for key, value in TD3.items() if key != "policy_kwargs"}, LINEAR, "policy options"),
         (
             with_class("stable_baselines3.common.policies", "ActorCriticCnnPolicy"),
             LINEAR,
