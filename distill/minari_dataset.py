@@ -184,7 +184,7 @@ def _box_size(folder: Path, metadata: dict[str, Any], name: str) -> int | None:
 
 def _survey(folder: Path, file: h5py.File, metadata: dict[str, Any], sizes: list[int | None]) -> list[_Episode]:
     """Sizes of all episodes, checked against each other and the metadata before anything is read."""
-    numbers = {int(found[1]): name for name in file if (found := re.fullmatch(r"episode_(\d{1,9})", name))}
+    numbers = {int(found[1]): name for name in file if (found := re.fullmatch(r"episode_(0|[1-9]\d{0,8})", name))}
     episodes = [_episode(folder, file, numbers[number]) for number in sorted(numbers)]
     if not episodes:
         raise DistillError(f"dataset {folder}: holds no episodes, expected at least one; collect it anew")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .environment import Array
 from .errors import DistillError
 from .objective import Batch
-from .transitions import EPISODE_FIELDS, FIELDS, Transitions, fill, reserve
+from .transitions import EPISODE_FIELDS, FIELDS, Transitions, reserve
 
 _BLOCK = 2**19  # numbers: statistics never hold more of a dataset in float64
 
@@ -45,8 +45,8 @@ class Normaliser:
 class Replay:
     """Sampled uniformly; observations normalised, actions as shares of half their range.
 
-    The transitions of the first `extend` are used where they lie. What comes later is copied behind them into rows
-    reserved for it, which take memory only as they are filled.
+    The transitions of the first `extend` are used where they lie and never copied. What comes later is copied into
+    arrays of its own that double when they are full.
     """
 
     def __init__(self, normaliser: Normaliser, history: int, low: Array, high: Array, capacity: int) -> None:
@@ -78,9 +78,8 @@ class Replay:
             self._base = _Rows(rows, len(rows), len(rows.lengths))
             return
         if self._grown is None:
-            room = self._capacity - self._base_rows
             sizes = rows.observations.shape[1], rows.executed_actions.shape[1]
-            self._grown = _Rows(reserve(room, room, *sizes), 0, 0)  # an episode has at least one row
+            self._grown = _Rows(reserve(0, 0, *sizes), 0, 0)
         self._grown.append(rows)
 
     def rewind(self, count: int) -> None:
@@ -175,16 +174,23 @@ class _Rows:
     """Transitions of which the first `count` rows are valid."""
 
     def __init__(self, rows: Transitions, count: int, episodes: int) -> None:
-        self._rows, self.count, self._episodes = rows, count, episodes
-        self._ends = np.empty(len(rows.lengths), np.int64)
-        self._ends[:episodes] = np.cumsum(rows.lengths[:episodes], dtype=np.int64) - 1
+        self._arrays: dict[str, NDArray[Any]] = {name: getattr(rows, name) for name in FIELDS}
+        self.count, self._episodes = count, episodes
+        self._ends = rows.ends
 
     def append(self, rows: Transitions) -> None:
-        """Copy behind what is there; the caller keeps to the reserved rows."""
-        fill(self._rows, self.count, self._episodes, rows)
-        stop = self._episodes + len(rows.lengths)
-        self._ends[self._episodes : stop] = self.count + rows.ends
-        self.count, self._episodes = self.count + len(rows), stop
+        """Copy behind what is there, into twice the room where it is full: each row is moved about once."""
+        count, episodes = self.count + len(rows), self._episodes + len(rows.lengths)
+        for name in FIELDS:
+            used, needed = (self._episodes, episodes) if name in EPISODE_FIELDS else (self.count, count)
+            array = self._arrays[name]
+            if needed > len(array):
+                # array by array, so that only one of them is held twice
+                self._arrays[name] = np.empty((max(needed, 2 * len(array)), *array.shape[1:]), array.dtype)
+                self._arrays[name][:used] = array[:used]
+            self._arrays[name][used:needed] = getattr(rows, name)
+        self._ends = np.concatenate((self._ends[: self._episodes], self.count + rows.ends))
+        self.count, self._episodes = count, episodes
 
     def rewind(self, count: int) -> None:
         """Forget everything after the first `count` rows."""
@@ -193,27 +199,23 @@ class _Rows:
 
     def kept(self) -> Transitions:
         """The valid rows, as views."""
-        return Transitions(
-            **{
-                name: getattr(self._rows, name)[: self._episodes if name in EPISODE_FIELDS else self.count]
-                for name in FIELDS
-            }
-        )
+        counts = {name: self._episodes if name in EPISODE_FIELDS else self.count for name in FIELDS}
+        return Transitions(**{name: array[: counts[name]] for name, array in self._arrays.items()})
 
     def take(self, index: NDArray[np.int64], drawn: dict[str, Array], place: slice) -> None:
         """Copy the rows `index` (k,), sorted, into `place` of the arrays `drawn`."""
-        rows = self._rows
+        arrays = self._arrays
         for name, target in drawn.items():
             if name == "next_observations":
                 following = target[place]
-                _gather(rows.observations, np.minimum(index + 1, self.count - 1), following)
+                _gather(arrays["observations"], np.minimum(index + 1, self.count - 1), following)
                 episode = np.searchsorted(self._ends[: self._episodes], index)
                 (last,) = np.nonzero(self._ends[episode] == index)
-                following[last] = rows.final_observations[episode[last]]
+                following[last] = arrays["final_observations"][episode[last]]
             elif name == "terminated":
-                target[place] = rows.terminated[index]
+                target[place] = arrays[name][index]
             else:
-                _gather(getattr(rows, name), index, target[place])
+                _gather(arrays[name], index, target[place])
 
 
 def _gather(source: Array, index: NDArray[np.int64], target: Array) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,6 +187,21 @@ def test_what_does_not_fit_into_memory_is_mapped(tmp_path: Path) -> None:
     unlabelled = read_dataset(foreign(tmp_path / "other"), cache=tmp_path / "cache", memory_share=1e-12)
     assert unlabelled.transitions.teacher_actions is unlabelled.transitions.executed_actions
     assert len(unlabelled.notes) == 1
+
+
+def test_rows_are_allocated_once(tmp_path: Path) -> None:
+    rows = played(*[1000] * 120)
+    folder = written(tmp_path / "set", rows)
+    size = sum(getattr(rows, name).nbytes for name in FIELDS)
+    tracemalloc.start()
+    try:
+        dataset = read_dataset(folder)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(dataset.transitions) == 120_000
+    assert size > 2_000_000
+    assert peak < 1.6 * size  # with a second copy it would be above 2
 
 
 def replace(path: str, **options: object) -> Callable[[h5py.File], None]:

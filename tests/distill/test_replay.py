@@ -74,6 +74,14 @@ def test_appended_rows_join_the_first_ones() -> None:
     assert only_base.rewards.numel() == only_base.next_observations.numel() == 0
 
 
+def test_many_rounds_grow_the_store_and_lose_nothing() -> None:
+    drawn = replay()
+    drawn.extend(numbered(0, 2))
+    for first in range(2, 62, 3):
+        drawn.extend(numbered(first, 1, 2))
+    check(drawn, set(range(62)), {1} | set(range(2, 62, 3)) | set(range(4, 62, 3)))
+
+
 def test_rewinding_forgets_and_makes_room() -> None:
     drawn = replay(capacity=12)
     drawn.extend(numbered(0, 3, 2))
