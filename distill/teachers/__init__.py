@@ -71,6 +71,17 @@ def read_teacher(
     Raises:
         DistillError: unreadable file, unknown kind, or sizes or bounds that disagree with the environment's.
     """
+    try:
+        return _read(path, facts, activation, vecnormalize, spec)
+    except DistillError as error:
+        # names out of a foreign file end up in messages: no second line, no terminal sequences
+        line = " ".join(str(error).split())
+        raise DistillError("".join(letter if letter.isprintable() else "?" for letter in line)) from error
+
+
+def _read(
+    path: Path, facts: EnvironmentFacts, activation: str | None, vecnormalize: Path | None, spec: EnvironmentSpec | None
+) -> Teacher:
     if not path.is_file():
         raise DistillError(
             f"teacher {path}: no such file, expected {', '.join(KINDS)}; train one with: python -m distill teach"

@@ -46,7 +46,13 @@ def read_onnx(path: Path, data: bytes, facts: EnvironmentFacts) -> Actor:
         raise DistillError(
             f"teacher {path}: holds sparse weights or its own functions, expected {_OPERATIONS}; export it again"
         )
-    steps, stored = _Walk(path, graph).steps()
+    try:
+        steps, stored = _Walk(path, graph).steps()
+    except (ValueError, KeyError) as error:  # shapes that do not fit, an operation without its attribute
+        raise DistillError(
+            f"teacher {path}: its operations do not fit together ({' '.join(str(error).split())[:200]}), expected a "
+            "perceptron; export it again"
+        ) from error
     chain, notes = chain_of(path, steps, facts)
     return Actor(chain, "ONNX", stored, None, notes)
 

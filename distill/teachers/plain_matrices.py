@@ -81,9 +81,11 @@ def _arrays(path: Path, file: bytes) -> dict[str, NDArray[Any]]:
 def _array(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
     if name not in arrays:
         raise DistillError(f"teacher {path}: {name!r} is missing, got {', '.join(sorted(arrays))[:200]}; {_NEXT_STEP}")
-    if arrays[name].dtype.kind not in "fiuU":
-        raise DistillError(f"teacher {path}: {name!r} holds {arrays[name].dtype}, expected numbers; {_NEXT_STEP}")
-    return arrays[name]
+    value = arrays[name]
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiuU":  # numpy gives what is no array as bytes
+        found = getattr(value, "dtype", "no array")
+        raise DistillError(f"teacher {path}: {name!r} holds {found}, expected numbers; {_NEXT_STEP}")
+    return value
 
 
 def _scalar(path: Path, arrays: dict[str, NDArray[Any]], name: str, kinds: str) -> Any:

@@ -108,6 +108,15 @@ def test_other_layouts_are_refused_in_one_line(tmp_path: Path, changes: dict, me
     assert "\n" not in str(caught.value)
 
 
+def test_a_member_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    layout = arrays(b1=None)
+    np.savez(tmp_path / "odd.npz", **layout)
+    with zipfile.ZipFile(tmp_path / "odd.npz", "a") as archive:
+        archive.writestr("b1.npy", b"not an array")
+    with pytest.raises(DistillError, match="'b1' holds no array"):
+        read_teacher(tmp_path / "odd.npz", FACTS)
+
+
 def test_a_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("W0.npy", b"\0" * (257 * 2**20))

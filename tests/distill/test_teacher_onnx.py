@@ -137,6 +137,8 @@ def test_what_torch_exports_is_read(tmp_path: Path) -> None:
         ((("Gemm", "W0", "b0"), ("Gemm", "odd", "b1")), {}, "do not chain"),
         ((("Gemm", "W0", "b0"), ("Mul", "five"), ("Gemm", "W1")), {}, "do not fit"),
         ((("MatMul", "whole"),), {}, "no floating-point numbers"),
+        ((("Gemm", "W0", "b1"), ("Gemm", "W1", "b1")), {}, "do not fit together"),
+        ((("Cast",), *GEMM), {}, "do not fit together"),
         ((*GEMM, ("Add", "*", "*")), {}, "Add has 2 computed inputs"),
         ((("Gemm", "W0", "*", "b0"), ("Gemm", "W1", "b1")), {}, "got operation Gemm"),
         ((("Gemm", "W0", "b0", {"transA": 1}),), {}, "transposes the observation"),
@@ -152,6 +154,12 @@ def test_other_graphs_are_refused_in_one_line(tmp_path: Path, steps: tuple, opti
     with pytest.raises(DistillError, match=message) as caught:
         read_teacher(path, FACTS)
     assert "\n" not in str(caught.value)
+
+
+def test_names_out_of_a_file_stay_on_one_plain_line(tmp_path: Path) -> None:
+    path = model(tmp_path / "odd.onnx", *GEMM, ("Two\nlines\x1b[31m",))
+    with pytest.raises(DistillError, match=r"got operation Two lines\?\[31m, expected Gemm"):
+        read_teacher(path, FACTS)
 
 
 def test_weights_outside_the_file_are_refused_unread(tmp_path: Path) -> None:
