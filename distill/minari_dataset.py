@@ -2,7 +2,7 @@
 
 The layout (Minari 0.5): `metadata.json` (spaces, environment spec, counts) and `main_data.hdf5` with one group an
 episode: observations (T + 1, n), actions (T, m), rewards, terminations, truncations (T,), and where recorded infos.
-This project's sets keep the teacher's clean actions in `infos/teacher_action` (T, m).
+This project's sets keep the teacher's clean actions in `infos/teacher_action` (T + 1, m), one an observation.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def collect_verb(config: CollectConfig) -> dict[str, Any]:
             except DistillError:
                 folder.remove()  # nothing of it is worth going on with
                 raise
-        write_minari(target, folder.folder / "data", folder.parts(), origin)
+        write_minari(target, folder.folder / "data", folder.parts(), teacher.policy, origin)
         result = {"dataset": str(config.out), "rows": rows, "episodes": config.episodes}
         if config.flat:
             flat = config.out / "dataset.safetensors"

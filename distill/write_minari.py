@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,16 @@ def dataset_id(environment: str) -> str:
     return re.sub(r"[^-\w/]", "_", environment.replace(":", "/")) + "/teacher-v0"
 
 
-def write_minari(target: Path, scratch: Path, parts: Iterable[Transitions], origin: Origin) -> int:
+def write_minari(
+    target: Path, scratch: Path, parts: Iterable[Transitions], label: Callable[[Array], Array], origin: Origin
+) -> int:
     """Write the folder `target` whole or not at all; returns the number of transitions.
 
     Args:
         target: the folder `data` of the dataset; an earlier one is replaced at the end.
         scratch: a folder on the same disk for what is not finished yet; emptied first.
         parts: whole episodes; only one part need be in memory.
+        label: the teacher, asked about the final observations: infos have one row an observation.
         origin: what goes into the metadata.
 
     Raises:
@@ -59,8 +62,10 @@ def write_minari(target: Path, scratch: Path, parts: Iterable[Transitions], orig
         rows = count = 0
         with h5py.File(scratch / DATA_FILE, "w") as file:
             for part in parts:
-                for episode in part.episodes():
-                    _write_episode(file.create_group(f"episode_{count}"), count, episode, origin)
+                final_actions = label(part.final_observations)
+                for index, episode in enumerate(part.episodes()):
+                    group = file.create_group(f"episode_{count}")
+                    _write_episode(group, count, episode, final_actions[index : index + 1], origin)
                     rows, count = rows + len(episode), count + 1
         metadata = _metadata(origin, rows, count, (scratch / DATA_FILE).stat().st_size)
         (scratch / METADATA_FILE).write_text(json.dumps(metadata, indent=1) + "\n")
@@ -91,7 +96,7 @@ def replaceable(target: Path) -> None:
         )
 
 
-def _write_episode(group: Any, number: int, episode: Transitions, origin: Origin) -> None:
+def _write_episode(group: Any, number: int, episode: Transitions, final_action: Array, origin: Origin) -> None:
     group.attrs["id"] = number
     group.attrs["seed"] = origin.first_seed + number
     group.attrs["total_steps"] = len(episode)
@@ -101,7 +106,8 @@ def _write_episode(group: Any, number: int, episode: Transitions, origin: Origin
     group.create_dataset("rewards", data=episode.rewards)
     group.create_dataset("terminations", data=episode.terminated.astype(np.bool_))
     group.create_dataset("truncations", data=episode.truncated.astype(np.bool_))
-    group.create_group("infos").create_dataset(TEACHER_ACTION, data=episode.teacher_actions)
+    clean = np.concatenate((episode.teacher_actions, final_action), dtype=np.float32)
+    group.create_group("infos").create_dataset(TEACHER_ACTION, data=clean)
 
 
 def _metadata(origin: Origin, rows: int, episodes: int, size_bytes: int) -> dict[str, Any]:

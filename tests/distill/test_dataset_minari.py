@@ -20,6 +20,10 @@ PENDULUM = EnvironmentSpec("Pendulum-v1", {"g": 9.0})
 BOX = {"type": "Box", "dtype": "float64", "low": [-1.0] * 3, "high": [1.0] * 3, "shape": [3]}
 
 
+def sway(observations: np.ndarray) -> np.ndarray:
+    return np.sin(observations[:, :1])
+
+
 def played(*lengths: int) -> Transitions:
     """Random episodes of Pendulum's sizes."""
     generator = np.random.default_rng(1)
@@ -41,8 +45,10 @@ def played(*lengths: int) -> Transitions:
 def written(folder: Path, rows: Transitions) -> Path:
     noise = tuple(0.1 * index for index in range(len(rows.lengths)))
     origin = Origin(PENDULUM, "ab" * 32, 5, 1000, noise)
-    assert write_minari(folder / "data", folder / "scratch", iter([rows.first(int(rows.ends[0]) + 1)]), origin) > 0
-    assert write_minari(folder / "data", folder / "scratch", iter([rows]), origin) == len(rows)
+    assert (
+        write_minari(folder / "data", folder / "scratch", iter([rows.first(int(rows.ends[0]) + 1)]), sway, origin) > 0
+    )
+    assert write_minari(folder / "data", folder / "scratch", iter([rows]), sway, origin) == len(rows)
     return folder
 
 
@@ -88,7 +94,8 @@ def test_minari_opens_what_is_written(tmp_path: Path) -> None:
         assert np.array_equal(episode.observations[:-1], expected.observations)
         assert np.array_equal(episode.observations[-1:], expected.final_observations)
         assert np.array_equal(episode.actions, expected.executed_actions)
-        assert np.array_equal(episode.infos["teacher_action"], expected.teacher_actions)
+        clean = np.concatenate((expected.teacher_actions, sway(expected.final_observations)))
+        assert np.array_equal(episode.infos["teacher_action"], clean)
         assert np.array_equal(episode.rewards, expected.rewards)
         assert np.array_equal(episode.truncations, expected.truncated.astype(bool))
         assert episode.terminations.dtype == bool
@@ -380,7 +387,7 @@ def test_failed_write_keeps_the_previous_dataset(tmp_path: Path) -> None:
 
     origin = Origin(PENDULUM, "", 0, 0, (0.0,) * 4)
     with pytest.raises(DistillError, match=r"No space left on device; an earlier dataset there is unchanged"):
-        write_minari(folder / "data", folder / "scratch", parts(), origin)
+        write_minari(folder / "data", folder / "scratch", parts(), sway, origin)
     assert (folder / "data/main_data.hdf5").read_bytes() == before
     assert [path.name for path in folder.iterdir()] == ["data"]
 
