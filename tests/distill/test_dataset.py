@@ -1,12 +1,21 @@
 """The flat file: round trip, mapping, and everything that must be refused."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from distill.dataset import Dataset, flat_layout, flat_metadata, read_dataset, write_dataset, write_flat
+from distill.dataset import (
+    Dataset,
+    available_memory_bytes,
+    flat_layout,
+    flat_metadata,
+    read_dataset,
+    write_dataset,
+    write_flat,
+)
 from distill.environment import EnvironmentFacts
 from distill.errors import DistillError
 from distill.transitions import FIELDS, Transitions
@@ -203,3 +212,8 @@ def test_a_dataset_of_another_environment_is_refused() -> None:
         Dataset(transitions(3), "There-v1", "", 0).check_environment(Path("d"), "Here-v1", facts)
     with pytest.raises(DistillError, match="got 5 inputs and 2 actions, the environment has 4 and 2"):
         Dataset(transitions(3, width=5), "Here-v1", "", 0).check_environment(Path("d"), "Here-v1", facts)
+
+
+def test_available_memory_is_a_share_of_what_the_machine_has() -> None:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 2**20 < available_memory_bytes() <= total
