@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distill.config import SourceConfig
 from distill.environment import EnvironmentFacts, EnvironmentSpec
 from distill.errors import DistillError
 from distill.network import Chain, InputNormaliser, chain_policy
+from distill.source import read_source
 from distill.teachers import read_teacher
 from distill.teachers.responds import ActionRange, refuse_constant
 from export.student_file import Layer, Student, write_student
@@ -180,6 +182,22 @@ def test_a_policy_that_does_nothing_is_refused() -> None:
     ):
         still.refuse_constant()
     refuse_constant(np.array([0.0, 1.0], np.float32), np.array([0.0, 1.5], np.float32), 5)
+
+
+def test_every_verb_starts_with_the_teacher_fitted_and_its_notes_on_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = matrices(tmp_path / "four.npz")
+    config = SourceConfig(path, env="Pendulum-v1", wrapper=("gymnasium.wrappers:FlattenObservation",))
+    spec, facts, teacher = read_source(config)
+    assert (facts.observation_size, teacher.sizes[0], spec.wrappers) == (3, 3, config.wrapper)
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err == f"teacher four.npz: {teacher.notes[0]}\n"
+    read_source(config, say_notes=False)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(DistillError, match="environment has 6 and 1"):
+        read_source(SourceConfig(path, env="Pendulum-v1", frame_stack=2))
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:

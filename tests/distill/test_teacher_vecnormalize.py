@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
+from distill.teachers import read_teacher
 from distill.teachers.vecnormalize import read_vecnormalize
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "teachers" / "zoo"
@@ -45,6 +46,28 @@ def test_statistics_are_read_to_the_bit(tmp_path: Path, protocol: int) -> None:
     assert note == "observations normalised by v.pkl"
     observations = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32) * 5
     assert np.array_equal(normaliser(observations), made.normalize_obs(observations))
+
+
+def test_statistics_serve_every_kind_that_has_none(tmp_path: Path) -> None:
+    made = statistics(clip_obs=1.5)
+    made.save(str(tmp_path / "v.pkl"))
+    generator = np.random.default_rng(0)
+    layers = {
+        "W0": generator.normal(size=(1, 3)),
+        "b0": np.zeros(1),
+        "n_layers": np.array(1),
+        "hidden_act": np.array("relu"),
+        "out_act": np.array("clip"),
+    }
+    np.savez(tmp_path / "plain.npz", **layers)
+    facts = EnvironmentSpec("Pendulum-v1", {}).facts()
+    teacher = read_teacher(tmp_path / "plain.npz", facts, vecnormalize=tmp_path / "v.pkl")
+    observations = (generator.normal(size=(50, 3)) * 2).astype(np.float32)
+    expected = np.clip(made.normalize_obs(observations) @ layers["W0"].T, -2, 2)
+    assert np.allclose(teacher.policy(observations), expected, atol=1e-5)
+    np.savez(tmp_path / "two.npz", **(layers | {"W0": np.zeros((1, 2))}))
+    with pytest.raises(DistillError, match=r"vecnormalize .*got 3 inputs, two\.npz takes 2"):
+        read_teacher(tmp_path / "two.npz", facts, vecnormalize=tmp_path / "v.pkl")
 
 
 def test_normalising_switched_off_is_said(tmp_path: Path) -> None:
