@@ -19,7 +19,7 @@ from .mapped_tensors import Layout, TensorWriter, map_tensors
 from .transitions import EPISODE_FIELDS, Transitions
 
 FORMAT, FORMAT_VERSION = "bpd-dataset", "2"
-UNLABELLED = "holds no clean actions of a teacher, so the executed ones are cloned, noise included"
+UNLABELLED = "no clean action of a teacher for every transition, so the executed ones are cloned, noise included"
 _NEXT_STEP = "make one with: python -m distill collect"
 _BLOCK = 65_536  # rows copied at a time
 _NUMBERS = 2**21  # numbers checked at a time

@@ -17,7 +17,8 @@ import numpy as np
 
 from .environment import Array, EnvironmentSpec
 from .errors import DistillError
-from .minari_dataset import DATA_FILE, METADATA_FILE, OWN_METADATA, TEACHER_ACTION
+from .minari_dataset import OWN_METADATA
+from .minari_survey import DATA_FILE, METADATA_FILE, TEACHER_ACTION
 from .transitions import Transitions
 
 MINARI_VERSION = "0.5.4"  # whose layout is written

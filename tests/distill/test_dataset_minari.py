@@ -178,6 +178,15 @@ def test_a_dataset_that_minari_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert dataset.transitions.teacher_actions is dataset.transitions.executed_actions
 
 
+def test_labels_in_some_episodes_only_are_not_used(tmp_path: Path) -> None:
+    def edit(file: h5py.File) -> None:
+        file.create_dataset("episode_1/infos/teacher_action", data=np.zeros((12, 1)))
+
+    dataset = read_dataset(foreign(tmp_path / "set", edit))
+    assert dataset.transitions.teacher_actions is dataset.transitions.executed_actions
+    assert dataset.notes[0].startswith("only 1 of 3 episodes")
+
+
 def test_what_does_not_fit_into_memory_is_mapped(tmp_path: Path) -> None:
     rows = played(40, 7)
     folder = written(tmp_path / "set", rows)
