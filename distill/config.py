@@ -69,7 +69,7 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class CollectConfig(SourceConfig):
-    """Roll the teacher out with exploration noise and write a Minari dataset; an interrupted one goes on when repeated."""
+    """Roll the teacher out with exploration noise and write a Minari dataset; the same command goes on when cut off."""
 
     out: Path = Path("build/dataset")
     """Folder of the dataset: data/main_data.hdf5 and data/metadata.json."""
