@@ -12,7 +12,8 @@ from itertools import pairwise
 
 import torch
 
-from .precision import Precision, product
+from .precision import Precision, affine, product
+from .relu import through_relu
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def critic_forward(form: CriticForm, values: torch.Tensor, pairs: torch.Tensor, 
     steps = [hidden]
     layers = form.layers(values)
     for index, (weight, bias) in enumerate(layers):
-        hidden = product(hidden, weight[..., which, :, :], form.precision).add_(bias[..., which, :, :])
+        hidden = affine(bias[..., which, :, :], hidden, weight[..., which, :, :], form.precision)
         if index < len(layers) - 1:
             hidden = hidden.relu_()
         steps.append(hidden)
@@ -64,7 +65,7 @@ def critic_backward(
         weight = product(steps[index].mT, upstream, form.precision).flatten(-3)
         gradients = [weight, upstream.sum(dim=-2).flatten(-2), *gradients]
         if index > 0:
-            upstream = product(upstream, layers[index][0].mT, form.precision) * (steps[index] > 0.0)
+            upstream = through_relu(product(upstream, layers[index][0].mT, form.precision), steps[index])
     return torch.cat(gradients, dim=-1)
 
 
@@ -78,8 +79,9 @@ def first_by_action(
     first = slice(0, 1)
     steps = critic_forward(form, values, pairs, first)
     layers = form.layers(values)
-    upstream = layers[-1][0][..., first, :, :].mT * (steps[-2] > 0.0)
+    upstream = through_relu(layers[-1][0][..., first, :, :].mT.expand_as(steps[-2]), steps[-2])
     for index in range(len(layers) - 2, 0, -1):
-        upstream = product(upstream, layers[index][0][..., first, :, :].mT, form.precision) * (steps[index] > 0.0)
+        weight = layers[index][0][..., first, :, :]
+        upstream = through_relu(product(upstream, weight.mT, form.precision), steps[index])
     by_pair = product(upstream, layers[0][0][..., first, -actions:, :].mT, form.precision)
     return steps[-1].squeeze(-3).squeeze(-1), by_pair.squeeze(-3)

@@ -17,9 +17,9 @@ def product(left: torch.Tensor, right: torch.Tensor, precision: Precision) -> to
 
 
 def affine(bias: torch.Tensor, left: torch.Tensor, right: torch.Tensor, precision: Precision) -> torch.Tensor:
-    """bias + left @ right; bias (..., columns)."""
-    if precision == "bfloat16":
-        return product(left, right, precision) + bias.unsqueeze(-2)
-    if left.dim() == 2:
+    """bias + left @ right; bias (..., 1, columns); `left` may be spread over the leading axes of `right`."""
+    if precision == "float32" and right.dim() == 2:
         return torch.addmm(bias, left, right)
-    return torch.baddbmm(bias.unsqueeze(-2), left, right)
+    if precision == "float32" and right.dim() == 3:
+        return torch.baddbmm(bias, left.expand(right.shape[0], -1, -1), right)
+    return product(left, right, precision).add_(bias)

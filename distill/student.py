@@ -17,6 +17,7 @@ import torch
 
 from .precision import Precision, affine, product
 from .priors import Prior, log_alpha
+from .relu import through_relu
 
 NoiseName = Literal["correct", "official"]
 _VARIANCE_FLOOR = 1e-8  # keeps the square root differentiable where a layer's inputs are all zero
@@ -94,7 +95,7 @@ def forward(form: Form, values: torch.Tensor, observations: torch.Tensor, noise:
             spread = hidden * hidden
             deviation = product(spread, variance.mT, form.precision).add_(_VARIANCE_FLOOR).sqrt_()
         drawn = part.view(*part.shape[:-1], batch, weight.shape[-2])
-        output = affine(offset, hidden, weight.mT, form.precision).addcmul_(deviation, drawn)
+        output = affine(offset.unsqueeze(-2), hidden, weight.mT, form.precision).addcmul_(deviation, drawn)
         output = output.tanh_() if index == len(variances) - 1 else output.relu_()
         steps.append(Step(hidden, spread, deviation, drawn, output))
         hidden = output
@@ -117,8 +118,8 @@ def backward(form: Form, values: torch.Tensor, steps: Sequence[Step], upstream: 
     for index in range(len(steps) - 1, -1, -1):
         step = steps[index]
         # through tanh: 1 - y^2; through ReLU: where the output is positive
-        slope = 1.0 - step.output * step.output if index == len(steps) - 1 else step.output > 0.0
-        inner = upstream * slope
+        last = index == len(steps) - 1
+        inner = upstream * (1.0 - step.output * step.output) if last else through_relu(upstream, step.output)
         through = inner * step.noise
         if not official:
             through.div_(step.deviation)
