@@ -1,6 +1,7 @@
 # Thin wrappers around `python -m distill | export | hardware | firmware_bridge`; every stage also runs by itself.
 .DEFAULT_GOAL := help
-.PHONY: help install tools distill export-c firmware bridge demo swing-ups results test check format generate clean
+.PHONY: help install tools distill export-c firmware bridge demo swing-ups results bench-distill bench-distill-quick
+.PHONY: ablations test check format generate clean
 .DELETE_ON_ERROR:
 
 PYTHON  ?= python3
@@ -10,6 +11,7 @@ TEACHER ?= teachers/cart_rail.safetensors
 # The cart needs less than the defaults give: narrower layers, and a smaller |D| to prune harder.
 DISTILL ?= --teacher $(TEACHER) --hidden 16 16 --data-weight 7000
 RUN     := $(VENV)/bin/python -m
+JOBS    ?= 2
 STAMP   := $(VENV)/.installed
 
 # One thread a process: two OpenMP threads collapse on a shared machine, and sums keep their order.
@@ -72,7 +74,16 @@ swing-ups: install ## One simulated hour of swing-ups with random plants, counti
 	$(VENV)/bin/python benchmarks/swing_ups.py --policy $(BUILD)/policy --image $(BUILD)/firmware/firmware
 
 results: install ## Write the tables of README.md and docs/results.md from the last demo
-	$(VENV)/bin/python benchmarks/results.py --summary $(BUILD)/demo/summary.json
+	$(RUN) benchmarks.results --summary $(BUILD)/demo/summary.json
+
+bench-distill: install ## Distil every benchmark teacher, 5 seeds, offline and student-driven (resumable, CPU-hours)
+	$(RUN) benchmarks.distillation --jobs $(JOBS)
+
+bench-distill-quick: install ## Two teachers, one seed, one size (under 10 minutes)
+	$(RUN) benchmarks.distillation --quick --jobs $(JOBS)
+
+ablations: install ## Every ablation on Hopper and on the cart, 5 seeds (resumable, CPU-hours)
+	$(RUN) benchmarks.ablations --jobs $(JOBS)
 
 generate: install ## Rewrite the C headers that come from Python (protocol.h, plant.h)
 	$(RUN) hardware generate

@@ -1,6 +1,6 @@
 """Write the measured tables of README.md and docs/results.md from the summary of the last `make demo`.
 
-    python benchmarks/results.py --summary build/demo/summary.json
+    python -m benchmarks.results --summary build/demo/summary.json
 
 keeps a copy of the summary in docs/results/demo.json, so that `--check` (run by the tests) can show that what the
 documents say is what was measured: nothing in them is typed by hand.
@@ -10,19 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.provenance import machine
+
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- begin measured -->", "<!-- end measured -->"
-
-
-def machine() -> str:
-    """One line that says where the figures were taken."""
-    cores = len([line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("processor")])
-    return f"{platform.system()} {platform.machine()}, {cores} cores, Python {platform.python_version()}"
 
 
 def headline(summary: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Command line of the distill room: teach, collect, train, evaluate, teacher."""
+"""Command line of the distill room: teach, collect, train, evaluate, teacher, ablate."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from .ablate_config import AblateConfig
 from .config import CollectConfig, EvaluateConfig, TeacherConfig, TrainConfig
 from .errors import DistillError
 from .teach_config import TeachConfig
@@ -20,6 +21,7 @@ Command = (
     | Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")]
     | Annotated[TeacherConfig, tyro.conf.subcommand("teacher")]
     | Annotated[TeachConfig, tyro.conf.subcommand("teach")]
+    | Annotated[AblateConfig, tyro.conf.subcommand("ablate")]
 )
 
 
@@ -37,6 +39,10 @@ def _run(command: Command) -> dict[str, Any]:
         from .teach import teach
 
         return teach(command)
+    if isinstance(command, AblateConfig):
+        from .ablate import ablate
+
+        return ablate(command)
     from .verbs import collect_verb, evaluate_verb, teacher_verb
 
     if isinstance(command, CollectConfig):

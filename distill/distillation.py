@@ -214,7 +214,7 @@ class Distillation:
         student = self._student(run.network, run.ranked)
         error = run.descent.error if run.descent is not None else self.learner.error
         name = f"{len(run.candidates):02d}.safetensors"
-        candidate = self.selection.score(student, name, error=error, fine_tuned=fine_tuned)
+        candidate = self.selection.score(student, name, error=error, fine_tuned=fine_tuned, cpu_seconds=self._cpu())
         write_student(self._sizes / candidate.name, student)
         run.candidates.append(candidate)
         self.scalars.add(
@@ -407,7 +407,7 @@ class Distillation:
         write_json(config.out / "distill.json", result)
         self.checkpoint.clear()
         self.scalars.close()
-        if shortcomings:
+        if shortcomings and not config.kept_weights:
             print(f"warning: no student holds the target; the best one has {'; '.join(shortcomings)}", file=sys.stderr)
         return result
 

@@ -53,6 +53,11 @@ def compare(
     return teacher_summary, student_summary
 
 
+def share_kept(student_return: float, teacher_return: float) -> float:
+    """Share of the teacher's return that a student keeps: their ratio, or 1 - loss / |teacher| below zero."""
+    return 1.0 + (student_return - teacher_return) / abs(teacher_return)
+
+
 def ratio_interval(
     students: list[NDArray[np.float64]], teacher: NDArray[np.float64], draws: int = 2_000, seed: int = 0
 ) -> tuple[float, float, float]:
@@ -65,7 +70,7 @@ def ratio_interval(
     generator = np.random.default_rng(seed)
 
     def share(parts: list[NDArray[np.float64]], reference: NDArray[np.float64]) -> float:
-        return float(np.mean([interquartile_mean(part) for part in parts])) / interquartile_mean(reference)
+        return share_kept(float(np.mean([interquartile_mean(part) for part in parts])), interquartile_mean(reference))
 
     sampled = []
     for _ in range(draws):

@@ -31,6 +31,7 @@ class Candidate:
     rounding_error: float  # largest |float32 - float64| action on the dataset, as a share of the action range
     error: float  # mean squared error of its last minibatches, shares of half the action range
     fine_tuned: bool
+    cpu_seconds: float  # spent on the run until it was judged
     summary: dict[str, Any]
 
     def row(self) -> dict[str, Any]:
@@ -43,6 +44,7 @@ class Candidate:
             "rounding_error": self.rounding_error,
             "error": self.error,
             "fine_tuned": self.fine_tuned,
+            "cpu_seconds": self.cpu_seconds,
             "selection": self.summary,
         }
 
@@ -69,7 +71,7 @@ class Selection:
         self._observations = np.asarray(observations[-_ROUNDING_ROWS:])
         self.teacher = summarise(play(spec, teacher, self._seeds))
 
-    def score(self, student: Student, name: str, *, error: float, fine_tuned: bool) -> Candidate:
+    def score(self, student: Student, name: str, *, error: float, fine_tuned: bool, cpu_seconds: float) -> Candidate:
         """Play the selection episodes with one candidate; sizes are those of what export will store."""
         policy = build_policy(student)
         return Candidate(
@@ -81,6 +83,7 @@ class Selection:
             rounding_error=rounding_error(policy, np.concatenate((self._observations, policy.known_observations))),
             error=error,
             fine_tuned=fine_tuned,
+            cpu_seconds=cpu_seconds,
             summary=summarise(play(self._spec, policy.evaluate_float32, self._seeds), self.teacher["median"]),
         )
 

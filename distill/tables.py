@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-_LONG = ("curve", "candidates", "chosen", "config")
+_LONG = ("chosen", "config")
 
 
 def _rows(prefix: str, value: Any) -> list[tuple[str, str]]:
@@ -22,7 +22,7 @@ def result_table(title: str, result: dict[str, Any]) -> Table:
     """One row a figure; long lists are left to the JSON file."""
     table = Table(title=title, show_header=False)
     for key, value in result.items():
-        if key not in _LONG:
+        if key not in _LONG and not (isinstance(value, list) and any(isinstance(item, dict) for item in value)):
             for name, text in _rows(f"{key} ", value):
                 table.add_row(name, text)
     return table

@@ -234,7 +234,7 @@ def test_impossible_numbers_are_refused(change: dict, message: str) -> None:
 
 def candidate(parameters: int, iqm: float, falls: float = 0.0, rounding: float = 1e-7) -> Candidate:
     summary = {"iqm": iqm, "share_below_90_percent": falls}
-    return Candidate("x", parameters, parameters, 6 * parameters, rounding, 0.0, False, summary)
+    return Candidate("x", parameters, parameters, 6 * parameters, rounding, 0.0, False, 1.0, summary)
 
 
 def test_smallest_that_holds_is_chosen_and_falls_disqualify() -> None:

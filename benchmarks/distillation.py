@@ -1,0 +1,186 @@
+"""Distil every benchmark teacher at several sizes, beside linear and dense students: docs/results/distill.json.
+
+    python -m benchmarks.distillation [--quick] [--jobs 2] [--seeds 5] [--only Hopper-TQC ...]
+
+The teachers are policies that others trained; they are no part of this project (--teachers names their folder). Runs
+that finished are kept under runs/ and not made again; an interrupted one goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.provenance import provenance
+from distill.config import SHIPPED_TEACHER, TrainConfig
+from distill.environment import EnvironmentSpec
+from distill.errors import DistillError
+from distill.result_file import write_json
+from distill.study import Arm, dense_width, run_study
+
+ROOT = Path(__file__).resolve().parent.parent
+STUDENT, OFFLINE, LINEAR, DENSE = "student-driven", "offline", "linear", "dense, equal bytes"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A teacher, its environment, and the sizes (kept weights) at which students are shown."""
+
+    name: str
+    teacher: str
+    environment: str
+    sizes: tuple[int, ...]
+    hidden: tuple[int, ...] = (64, 64)
+    arguments: str = "{}"
+    vecnormalize: str | None = None
+    offline: bool = True
+    doublings: int = 2  # a teacher that is hard to follow takes longer at each size
+    dense_size: int | None = None  # the size whose bytes the dense student gets
+    paper: tuple[int, float] | None = None  # the paper's kept weights and share of the return, its teacher and v3
+
+
+CASES = (
+    Case("Hopper-TQC", "zoo/tqc-Hopper-v3.zip", "Hopper-v5", (1701, 850, 600), dense_size=850, paper=(1701, 0.87)),
+    Case(
+        "Hopper-BERKELEY",
+        "Hopper-BERKELEY.npz",
+        "Hopper-v5",
+        (850, 425, 170),
+        hidden=(32, 32),
+        dense_size=425,
+        paper=(1701, 0.87),
+    ),
+    Case(
+        "Walker2d-TQC", "zoo/tqc-Walker2d-v3.zip", "Walker2d-v5", (2172, 1086, 800), dense_size=1086, paper=(2172, 0.9)
+    ),
+    Case(
+        "HalfCheetah-TQC",
+        "zoo/tqc-HalfCheetah-v3.zip",
+        "HalfCheetah-v5",
+        (2858, 1429),
+        doublings=4,
+        dense_size=1429,
+        paper=(2858, 0.91),
+    ),
+    Case(
+        "Ant-TRPO",
+        "zoo/trpo-Ant-v3.zip",
+        "Ant-v5",
+        (2010, 500, 250),
+        arguments='{"include_cfrc_ext_in_observation": false}',
+        vecnormalize="zoo/trpo-Ant-v3-vecnormalize.pkl",
+        dense_size=500,
+        paper=(4020, 1.02),
+    ),
+    Case("CartRail", "", "hardware:CartRail-v0", (250, 150), hidden=(16, 16), dense_size=150),
+)
+
+
+def config_of(case: Case, teachers: Path, out: Path) -> TrainConfig:
+    """The recipe of every arm of a case."""
+    return TrainConfig(
+        teacher=teachers / case.teacher if case.teacher else ROOT / SHIPPED_TEACHER,
+        vecnormalize=None if case.vecnormalize is None else teachers / case.vecnormalize,
+        env=case.environment,
+        env_kwargs=case.arguments,
+        hidden=case.hidden,
+        kept_weights=case.sizes,
+        fine_tune_doublings=case.doublings,
+        out=out,
+        evaluation_episodes=1,  # the study scores every size itself
+    )
+
+
+def arms_of(case: Case, config: TrainConfig, seeds: int) -> list[Arm]:
+    """Student-driven and offline at all sizes, and the linear control."""
+    spec = EnvironmentSpec(case.environment, json.loads(case.arguments))
+    facts = spec.facts()
+    inputs, actions = facts.observation_size, len(facts.action_low)
+    variants = [
+        (STUDENT, config),
+        (LINEAR, replace(config, method="dense", hidden=(), kept_weights=(inputs * actions,))),
+    ]
+    if case.offline:
+        variants.append((OFFLINE, replace(config, states="dataset", value_weight=0.0, episodes=200)))
+    return [arm(case, method, variant, seed) for method, variant in variants for seed in range(seeds)]
+
+
+def arm(case: Case, method: str, config: TrainConfig, seed: int) -> Arm:
+    """One run in its own folder."""
+    folder = config.out / case.name / method.replace(", ", "-").replace(" ", "-") / f"seed{seed}"
+    return Arm(case.name, method, replace(config, out=folder, seed=seed))
+
+
+def dense_arms(case: Case, config: TrainConfig, rows: list[dict[str, Any]], seeds: int) -> list[Arm]:
+    """Dense students of as many bytes as the student-driven ones of `case.dense_size` weights take on average."""
+    sizes = [row["bytes"] for row in rows if row["method"] == STUDENT and row["size"] == case.dense_size]
+    facts = EnvironmentSpec(case.environment, json.loads(case.arguments)).facts()
+    inputs, actions = facts.observation_size, len(facts.action_low)
+    width = dense_width(inputs, actions, round(float(np.mean(sizes))))
+    weights = inputs * width + width * width + width * actions
+    variant = replace(config, method="dense", hidden=(width, width), kept_weights=(weights,))
+    return [arm(case, DENSE, variant, seed) for seed in range(seeds)]
+
+
+def quick(case: Case) -> Case:
+    """One small size of a case, student-driven only."""
+    return replace(case, sizes=case.sizes[-1:], offline=False, dense_size=case.sizes[-1])
+
+
+def main() -> None:
+    """Run what is missing, then write the JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teachers", type=Path, default=ROOT.parent / "shared" / "teachers")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=None, help="training seeds (default 5; quick: 1)")
+    parser.add_argument("--only", nargs="+", choices=[case.name for case in CASES], help="these teachers alone")
+    parser.add_argument("--quick", action="store_true", help="two teachers, one seed, one size: under 10 minutes")
+    arguments = parser.parse_args()
+    cases = [case for case in CASES if arguments.only is None or case.name in arguments.only]
+    if arguments.quick:
+        cases = [quick(case) for case in CASES if case.name in (arguments.only or ("Hopper-BERKELEY", "CartRail"))]
+    seeds = arguments.seeds or (1 if arguments.quick else 5)
+    missing = [case.name for case in cases if case.teacher and not (arguments.teachers / case.teacher).is_file()]
+    if missing:
+        sys.exit(
+            f"error: {arguments.teachers}: teachers of {', '.join(missing)} are missing, expected the files that "
+            "benchmarks/distillation.py names; give their folder with --teachers, or choose others with --only"
+        )
+    target = ROOT / "docs" / "results" / ("distill_quick.json" if arguments.quick else "distill.json")
+    out = arguments.out / "quick" if arguments.quick else arguments.out
+    configs = {case.name: config_of(case, arguments.teachers, out) for case in cases}
+    if arguments.quick:
+        configs = {
+            name: replace(config, iterations=20_000, fine_tune_iterations=4_000) for name, config in configs.items()
+        }
+    try:
+        rows = run_study([arm for case in cases for arm in arms_of(case, configs[case.name], seeds)], arguments.jobs)
+        dense = [
+            arm
+            for case in cases
+            for arm in dense_arms(
+                case, configs[case.name], [row for row in rows if row["environment"] == case.name], seeds
+            )
+        ]
+        rows += run_study(dense, arguments.jobs)
+    except DistillError as error:
+        sys.exit(f"error: {error}")
+    teacher_returns = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8"))["returns"]
+        for case in cases
+        for path in sorted((out / case.name).glob("teacher-*.json"))
+    }
+    paper = {case.name: case.paper for case in cases if case.paper}
+    write_json(target, {**provenance(), "rows": rows, "teacher_returns": teacher_returns, "paper": paper})
+    print(f"wrote {target.relative_to(ROOT)}; tables: make results", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
