@@ -73,8 +73,8 @@ demo: tools install ## The whole job: teacher -> student -> C -> controller -> c
 swing-ups: install ## One simulated hour of swing-ups with random plants, counting safety stops (about 8 minutes)
 	$(VENV)/bin/python benchmarks/swing_ups.py --policy $(BUILD)/policy --image $(BUILD)/firmware/firmware
 
-results: install ## Write the tables of README.md and docs/results.md from the last demo
-	$(RUN) benchmarks.results --summary $(BUILD)/demo/summary.json
+results: install ## Write the tables and figures of README.md and docs/ from the last demo and the benchmarks
+	$(RUN) benchmarks.results $(addprefix --summary ,$(wildcard $(BUILD)/demo/summary.json))
 
 bench-distill: install ## Distil every benchmark teacher, 5 seeds, offline and student-driven (resumable, CPU-hours)
 	$(RUN) benchmarks.distillation --jobs $(JOBS)

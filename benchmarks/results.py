@@ -14,9 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import ablation_tables, distillation_tables
 from benchmarks.provenance import machine
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- begin measured -->", "<!-- end measured -->"
 
 
@@ -102,6 +104,44 @@ def swing_ups() -> str:
     )
 
 
+def distillation() -> list[str]:
+    """What `make bench-distill` found, with its figure; nothing where it has not run."""
+    stored = distillation_tables.load(RESULTS / "distill.json")
+    if stored is None:
+        return ["## Distillation of foreign teachers", "Not measured yet: `make bench-distill`."]
+    return [
+        "## Distillation of foreign teachers",
+        f"`make bench-distill`, commit `{stored['commit'][:12]}`, {stored['machine']}. Share: interquartile mean of "
+        "20 held-out episodes a seed, mean over the seeds, as a share of the teacher's; the interval draws seeds, "
+        "episodes and the teacher's episodes anew (stratified bootstrap). Mean share and the episodes below 90 % of "
+        "the teacher's median show the falls that an interquartile mean hides. Bytes: values, indices, row pointers, "
+        "biases; dense students without indices. Offline: 200 teacher episodes with exploration noise, no critic, no "
+        "student-driven round.",
+        distillation_tables.section(stored),
+        "![Return against bytes](results/distill.svg)",
+    ]
+
+
+def ablations() -> list[str]:
+    """What `make ablations` found, with its figures; nothing where it has not run."""
+    stored = distillation_tables.load(RESULTS / "ablations.json")
+    if stored is None:
+        return ["## Ablations", "Not measured yet: `make ablations`."]
+    head = f"`make ablations`, commit `{stored['commit'][:12]}`, {stored['machine']}."
+    return ["## Ablations", head, ablation_tables.section(stored)]
+
+
+def draw() -> None:
+    """The figures of docs/results.md, from the stored JSON files."""
+    stored = distillation_tables.load(RESULTS / "distill.json")
+    if stored is not None:
+        distillation_tables.curves(stored, RESULTS / "distill.svg")
+    stored = distillation_tables.load(RESULTS / "ablations.json")
+    if stored is not None:
+        for name, result in stored["environments"].items():
+            ablation_tables.curves(result, RESULTS / ablation_tables.figure_name(name))
+
+
 def results_page(summary: dict[str, Any]) -> str:
     """docs/results.md."""
     teach = json.loads((ROOT / "teachers" / "cart_rail.json").read_text(encoding="utf-8"))
@@ -129,6 +169,8 @@ def results_page(summary: dict[str, Any]) -> str:
             "\n".join(["| plant | held | mean return | worst |", "|---|---|---|---|", *rows]),
             "## Stages of the demo",
             stages(summary),
+            *distillation(),
+            *ablations(),
         ]
     )
 
@@ -168,6 +210,7 @@ def main() -> None:
     stored.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     readme_path.write_text(readme, encoding="utf-8")
     page_path.write_text(page, encoding="utf-8")
+    draw()
 
 
 if __name__ == "__main__":

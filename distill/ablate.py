@@ -16,13 +16,14 @@ from .ablate_config import AblateConfig
 from .collect import collect
 from .config import TrainConfig, in_range
 from .dataset import Dataset, write_dataset
-from .evaluate import TRAINING_SEED
+from .evaluate import REPORT_SEED, TRAINING_SEED
 from .online import online_rows
 from .progress import TrainingProgress
 from .result_file import writable, write_json
+from .rollout import play
 from .source import read_source
 from .student import Form
-from .study import Arm, run_study
+from .study import TEACHER_EPISODES, Arm, run_study
 
 DENSITIES = (0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05)
 _UNCUT = 8.0  # no log alpha is at or above it after clipping, so ranks alone decide
@@ -105,12 +106,14 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     rows = [{**row, "ablation": letters[row["method"]]} for row in run_study(arms, config.jobs)]
     if "h" in config.letters and config.online_steps:
         rows += online_rows(config, spec, teacher)
+    seeds = range(REPORT_SEED, REPORT_SEED + TEACHER_EPISODES)
     result = {
         "environment": config.env,
         "teacher": config.teacher.name,
         "dense_weights": weights,
         "seeds": config.seeds,
         "iterations": config.iterations,
+        "teacher_returns": play(spec, teacher.policy, seeds).returns.tolist(),
         "rows": rows,
     }
     write_json(config.out / "ablations.json", result)

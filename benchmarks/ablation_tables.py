@@ -1,0 +1,117 @@
+"""Tables and curves of docs/results/ablations.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.distillation_tables import groups, share
+
+LETTERS = {
+    "a": "prior",
+    "b": "value function: performance and time",
+    "c": "Q term in the policy loss",
+    "d": "deterministic rivals of the Bayesian mechanism",
+    "e": "threshold on log alpha, without fine-tuning",
+    "f": "official or correct noise",
+    "g": "annealing of the prior's weight",
+    "h": "a small network trained online by SAC",
+}
+_BASE = "log-uniform"  # the arm that every letter is compared with
+
+
+def arms(result: dict[str, Any], letter: str) -> dict[str, list[dict[str, Any]]]:
+    """Rows by arm; the base arm stands in every letter but the last."""
+    return {
+        method: rows
+        for (method,), rows in groups(result["rows"], "method").items()
+        if rows[0]["ablation"] == letter or (method == _BASE and letter not in "bh")
+    }
+
+
+def table(result: dict[str, Any], letter: str) -> str:
+    """One ablation: a line an arm, a column a size; share of the teacher's return and its 95 % interval."""
+    teacher = result["teacher_returns"]
+    found = arms(result, letter)
+    if letter in "eh":
+        lines = ["| arm | kept weights | density | share of the return (95 % interval) | below 90 % | CPU s |"]
+        lines.append("|---|---|---|---|---|---|")
+        for method, rows in found.items():
+            if method == _BASE:
+                continue
+            figures = share(rows, teacher)
+            lines.append(
+                f"| {method} | {np.mean([row['kept_weights'] for row in rows]):,.0f} | "
+                f"{np.mean([row['kept_weights'] for row in rows]) / result['dense_weights']:.0%} | "
+                f"{figures['ratio']:.1%} ({figures['low']:.1%} to {figures['high']:.1%}) | {figures['falls']:.0%} | "
+                f"{np.mean([row['cpu_seconds'] for row in rows]):,.0f} |"
+            )
+        return "\n".join(lines)
+    sizes = sorted({row["size"] for rows in found.values() for row in rows}, reverse=True)
+    heads = [f"{size:,} weights ({size / result['dense_weights']:.0%})" for size in sizes]
+    lines = [f"| arm | {' | '.join(heads)} | CPU s |", "|---" * (len(sizes) + 2) + "|"]
+    for method, rows in found.items():
+        cells = []
+        for size in sizes:
+            same = [row for row in rows if row["size"] == size]
+            figures = share(same, teacher)
+            cells.append(f"{figures['ratio']:.1%} ({figures['low']:.1%} to {figures['high']:.1%})")
+        seconds = np.mean([max(row["cpu_seconds"] for row in own) for own in groups(rows, "seed").values()])
+        lines.append(f"| {method} | {' | '.join(cells)} | {seconds:,.0f} |")
+    return "\n".join(lines)
+
+
+def section(stored: dict[str, Any]) -> str:
+    """The whole section of docs/results.md."""
+    parts = []
+    for name, result in stored["environments"].items():
+        parts.append(
+            f"### {name}\n\nTeacher `{result['teacher']}`, {result['environment']}, {result['iterations']:,} "
+            f"iterations, {result['seeds']} seeds x 20 held-out episodes, one shared dataset, students of "
+            f"{result['dense_weights']:,} weights before pruning; CPU seconds are those of the whole curve."
+        )
+        for letter, title in LETTERS.items():
+            if any(row["ablation"] == letter for row in result["rows"]):
+                parts += [f"#### ({letter}) {title}", table(result, letter)]
+        parts.append(f"![Return against density, {name}](results/{figure_name(name)})")
+    return "\n\n".join(parts)
+
+
+def figure_name(environment: str) -> str:
+    """File name of one environment's curves."""
+    return f"ablations_{environment}.svg"
+
+
+def curves(result: dict[str, Any], path: Path) -> None:
+    """Share of the teacher's return against density, one panel a letter, as SVG."""
+    import matplotlib as mpl
+    from matplotlib import pyplot as plt
+
+    mpl.rcParams["svg.hashsalt"] = "ablations"  # the same figures give the same bytes
+    letters = [letter for letter in LETTERS if any(row["ablation"] == letter for row in result["rows"])]
+    columns = min(2, len(letters))
+    lines = -(-len(letters) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(6.2 * columns, 3.6 * lines), squeeze=False)
+    for axis in axes.flat[len(letters) :]:
+        axis.axis("off")
+    for axis, letter in zip(axes.flat, letters, strict=False):
+        for method, rows in arms(result, letter).items():
+            points = []
+            for same in groups(rows, "size").values():
+                figures = share(same, result["teacher_returns"])
+                density = float(np.mean([row["kept_weights"] for row in same])) / result["dense_weights"]
+                points.append((density, *(figures[key] for key in ("ratio", "low", "high"))))
+            density, ratio, low, high = np.array(sorted(points)).T
+            axis.plot(density * 100, ratio * 100, marker="o", markersize=3, label=method)
+            axis.fill_between(density * 100, low * 100, high * 100, alpha=0.12)
+        axis.axhline(100, color="grey", linewidth=0.8, linestyle=":")
+        axis.set_xscale("log")
+        axis.set_title(f"({letter}) {LETTERS[letter]}", fontsize=10)
+        axis.set_xlabel("% of the dense student's weights")
+        axis.set_ylabel("% of the teacher's return")
+        axis.legend(fontsize=6)
+    figure.tight_layout()
+    figure.savefig(path, format="svg", metadata={"Date": None})
+    plt.close(figure)
