@@ -130,6 +130,8 @@ def critic_gradient(
 
 
 def _row(numbers: tuple[float, ...] | None, like: torch.Tensor) -> torch.Tensor | None:
+    if numbers is not None and like.is_cuda:  # a capture allows no copy from the host, but constants it does
+        return torch.stack([torch.full((), number, dtype=like.dtype, device=like.device) for number in numbers])
     return None if numbers is None else torch.tensor(numbers, dtype=like.dtype, device=like.device)
 
 

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from distill.accelerator import DeviceBits
 from distill.adam import Tracked, adam_step, corrections
 from distill.annealing import annealed
 from distill.compiled import Compiled
@@ -16,6 +17,7 @@ from distill.objective import Batch, Objective, critic_gradient, student_gradien
 from distill.priors import prior
 from distill.student import BayesianStudent, Form, forward
 from distill.train import BayesianTraining, Hyperparameters
+from distill.update import CriticUpdate, StudentUpdate
 
 SIZES = (4, 7, 6, 2)
 NUMBERS = Hyperparameters(
@@ -229,6 +231,33 @@ def test_the_compiled_step_is_the_step(capfd) -> None:
     for name, tensor in plain.state().items():
         assert torch.allclose(tensor.double(), fast.state()[name].double(), rtol=1e-3, atol=1e-5), name
     assert "could not be compiled" not in capfd.readouterr().err
+
+
+def test_device_bits_fill_the_range_and_go_on_where_their_state_was_taken() -> None:
+    stream, other = (DeviceBits(seed, torch.device("cpu")) for seed in (5, 6))
+    drawn = stream.draw(100_000).double() / 2**31
+    assert float(drawn.min()) < -0.999
+    assert float(drawn.max()) > 0.999
+    assert float(drawn.mean()) == pytest.approx(0.0, abs=0.01)
+    state = stream.state()
+    expected = stream.draw(64)
+    other.restore(state)
+    assert torch.equal(other.draw(64), expected)
+    assert not torch.equal(stream.draw(64), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator")
+@pytest.mark.parametrize("changes", [{"value_weight": 0.5}, {"noise": "official", "action_range": ((-2, -2), (1, 1))}])
+def test_captured_steps_are_the_steps(changes) -> None:
+    numbers, rows = dataclasses.replace(NUMBERS, **changes), Rows()
+    captured, plain = (BayesianTraining(SIZES, numbers, [1, 2, 3], device="cuda") for _ in range(2))
+    plain._update_student = StudentUpdate(plain.objective, numbers.tau)
+    plain._update_critic = CriticUpdate(plain.objective)
+    for _ in range(20):
+        captured.step(rows)
+        plain.step(rows)
+    for name, tensor in plain.state().items():
+        assert torch.allclose(tensor.double(), captured.state()[name].double(), rtol=1e-3, atol=1e-5), name
 
 
 def test_adam_is_torchs() -> None:
