@@ -1,0 +1,153 @@
+"""Hand-written gradients and curvature against autograd; masks; shrinking; descents."""
+
+import numpy as np
+import pytest
+import torch
+
+from distill.fine_tune import FineTuning
+from distill.plain_training import largest, magnitude_density
+from distill.replay import Normaliser, Replay
+from distill.rollout import Transitions
+from distill.shrink import Ranked, importance, shrink
+from distill.sparse_network import SparseNetwork
+from distill.student import Form
+
+SIZES = (5, 7, 6, 2)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(5)
+
+
+def network_of(generator: torch.Generator, density: float = 0.6) -> SparseNetwork:
+    form = Form(SIZES)
+    weight = torch.randn(form.weights, generator=generator) * 0.5
+    mask = (torch.rand(form.weights, generator=generator) < density).float()
+    return SparseNetwork(form, weight, torch.randn(form.units, generator=generator) * 0.1, mask)
+
+
+def formula(form: Form, weight: torch.Tensor, bias: torch.Tensor, observations: torch.Tensor) -> torch.Tensor:
+    """The network as a plain formula, for autograd to differentiate."""
+    hidden, last = observations, len(form.shapes) - 1
+    for index, (matrix, offset) in enumerate(zip(form.matrices(weight), form.rows(bias), strict=True)):
+        hidden = hidden @ matrix.T + offset
+        hidden = torch.tanh(hidden) if index == last else torch.relu(hidden)
+    return hidden
+
+
+def test_gradients_are_autograds_and_none_where_pruned(generator: torch.Generator) -> None:
+    network = network_of(generator)
+    observations = torch.randn(32, 5, generator=generator)
+    target = torch.tanh(torch.randn(32, 2, generator=generator))
+    difference = network.act(observations) - target
+    network.backward(difference * (2.0 / difference.numel()))
+    weight, bias = network.weight.clone().requires_grad_(), network.bias.clone().requires_grad_()
+    loss = ((formula(network.form, weight, bias, observations) - target) ** 2).mean()
+    by_weight, by_bias = torch.autograd.grad(loss, (weight, bias))
+    assert network.weight.grad is not None
+    assert torch.allclose(network.weight.grad, by_weight * network.mask, rtol=1e-4, atol=1e-7)
+    assert torch.allclose(network.bias.grad, by_bias, rtol=1e-4, atol=1e-7)
+    assert torch.any(by_weight[network.mask == 0] != 0), "the mask must have something to stop"
+
+
+def test_curvature_is_the_mean_squared_derivative(generator: torch.Generator) -> None:
+    network = network_of(generator)
+    observations = torch.randn(6, 5, generator=generator)
+
+    def actions(weight: torch.Tensor) -> torch.Tensor:
+        return formula(network.form, weight, network.bias, observations)
+
+    jacobian = torch.autograd.functional.jacobian(actions, network.weight.clone())  # (rows, actions, weights)
+    expected = (jacobian**2).mean(dim=(0, 1))
+    assert torch.allclose(network.curvature(observations), expected, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("ranking", ["saliency", "magnitude", "posterior"])
+def test_shrinking_keeps_the_most_important_and_records_it(generator: torch.Generator, ranking: str) -> None:
+    network = network_of(generator)
+    before, alive = network.weight.clone(), network.mask > 0
+    posterior = torch.where(alive, torch.randn(before.shape, generator=generator), torch.tensor(5.0))
+    ranked = Ranked(before.clone(), posterior)
+    observations = torch.randn(64, 5, generator=generator)
+    scores = {
+        "saliency": before**2 * network.curvature(observations),
+        "magnitude": before.abs(),
+        "posterior": -posterior,
+    }[ranking]
+    keep = network.kept // 2
+    record = shrink(network, ranked, importance(network, ranked, ranking, observations), keep=keep, threshold=2.0)
+    assert network.kept == keep
+    kept = network.mask > 0
+    assert not torch.any(kept & ~alive), "nothing comes back to life"
+    assert scores[kept].min() >= scores[alive & ~kept].max()
+    assert torch.equal(network.weight[kept], before[kept])
+    assert torch.equal(record.log_alpha < 2.0, kept), "the file's threshold must cut where the mask does"
+    assert torch.equal(record.mean[alive], before[alive])
+    assert torch.all(record.log_alpha.abs() <= 8.0)
+
+
+def test_shrinking_to_everything_changes_nothing(generator: torch.Generator) -> None:
+    network = network_of(generator)
+    mask, ranked = network.mask.clone(), Ranked(network.weight.clone(), torch.zeros_like(network.weight))
+    score = importance(network, ranked, "magnitude", torch.zeros(1, 5))
+    shrink(network, ranked, score, keep=network.kept, threshold=2.0)
+    assert torch.equal(network.mask, mask)
+
+
+def replay_of(rows: int, seed: int) -> Replay:
+    observations = np.random.default_rng(seed).standard_normal((rows, 5)).astype(np.float32)
+    actions = np.tanh(observations[:, :2])
+    flags = np.zeros(rows, np.uint8)
+    replay = Replay(
+        Normaliser(np.zeros(5, np.float32), np.ones(5, np.float32)), 1, np.float32([-1, -1]), np.float32([1, 1]), rows
+    )
+    lengths = np.array([rows], np.uint32)
+    replay.extend(Transitions(observations, actions, actions, actions[:, 0], flags, flags, observations[:1], lengths))
+    return replay
+
+
+def descent_of(network: SparseNetwork, seed: int) -> FineTuning:
+    generator = torch.Generator().manual_seed(seed)
+    return FineTuning(
+        network, generator, iterations=300, batch=32, learning_rate=1e-2, observation_noise=0.0, newest=None
+    )
+
+
+def test_a_descent_learns_and_never_revives_a_pruned_weight(generator: torch.Generator) -> None:
+    network, replay = network_of(generator), replay_of(500, 0)
+    descent = descent_of(network, 1)
+    batch = replay.sample(500, torch.Generator().manual_seed(2), transitions=False)
+    before = ((network.act(batch.observations) - batch.teacher_actions) ** 2).mean()
+    for _ in range(300):
+        descent.step(replay)
+    after = ((network.act(batch.observations) - batch.teacher_actions) ** 2).mean()
+    assert after < 0.3 * before
+    assert torch.all(network.weight[network.mask == 0] == 0)
+
+
+def test_a_descent_goes_on_from_its_state(generator: torch.Generator) -> None:
+    replay = replay_of(500, 0)
+    start = network_of(generator)
+    networks = [SparseNetwork(start.form, start.weight, start.bias, start.mask) for _ in range(2)]
+    whole = descent_of(networks[0], 1)
+    for _ in range(120):
+        whole.step(replay)
+    first = descent_of(networks[1], 1)
+    for _ in range(50):
+        first.step(replay)
+    state = {name: tensor.clone() for name, tensor in first.state().items()}
+    resumed = descent_of(SparseNetwork(start.form, start.weight, start.bias, start.mask), 99)
+    resumed.restore(state, first.iteration, first.error)
+    resumed._generator.set_state(first._generator.get_state())
+    for _ in range(70):
+        resumed.step(replay)
+    assert torch.equal(resumed.network.weight, networks[0].weight)
+    assert resumed.error == whole.error
+
+
+def test_cubic_schedule_and_largest() -> None:
+    assert magnitude_density(0.0, 0.1) == magnitude_density(0.1, 0.1) == 1.0
+    assert magnitude_density(0.7, 0.1) == magnitude_density(1.0, 0.1) == pytest.approx(0.1)
+    assert magnitude_density(0.4, 0.1) == pytest.approx(0.1 + 0.9 * 0.5**3)
+    assert largest(torch.tensor([1.0, -3.0, 2.0, -2.0]), 2).tolist() == [0.0, 1.0, 1.0, 0.0]
