@@ -199,7 +199,7 @@ class BayesianTraining:
     def _sample(self, replay: Replay) -> Batch:
         transitions = self.critic is not None
         batches = [replay.sample(self.numbers.batch, each, transitions=transitions) for each in self._generators]
-        if not self._stacked:
+        if not self._stacked and self._device.type == "cpu":
             return batches[0]
         return Batch(
             *(self._stack([getattr(batch, field.name) for batch in batches]) for field in dataclasses.fields(Batch))
