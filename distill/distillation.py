@@ -352,7 +352,7 @@ class Distillation:
             observation_names=facts.observation_names,
             action_names=facts.action_names,
             threshold=self.config.threshold if ranked else None,
-            config=recorded_options(self.config) | {"teacher_parameters": self.teacher.parameters},
+            config=recorded_options(self.config) | {"teacher_parameters": self.teacher.chain.parameters},
             parents={"teacher": self.teacher.sha256},
             seed=self.config.seed,
         )
@@ -376,7 +376,7 @@ class Distillation:
             "student": str(path),
             "dataset": str(config.dataset or config.out / "dataset.safetensors"),
             "environment": config.env,
-            "teacher_parameters": self.teacher.parameters,
+            "teacher_parameters": self.teacher.chain.parameters,
             "teacher_kind": self.teacher.kind,
             "method": config.method,
             "kept_weights": chosen.kept_weights,

@@ -37,7 +37,7 @@ def online_rows(config: AblateConfig, spec: EnvironmentSpec, teacher: Teacher) -
             "method": f"SAC online, {config.online_steps:,} steps",
             "ablation": "h",
             "teacher_return_iqm": reference,
-            "teacher_parameters": teacher.parameters,
+            "teacher_parameters": teacher.chain.parameters,
         }
         for row in found
     ]

@@ -142,7 +142,7 @@ def _run(arm: Arm) -> list[dict[str, Any]]:
                 "bytes": min(candidate["bytes"], dense_bytes(policy.widths)),
                 "return_iqm": interquartile_mean(returns),
                 "teacher_return_iqm": interquartile_mean(reference),
-                "teacher_parameters": teacher.parameters,
+                "teacher_parameters": teacher.chain.parameters,
                 "cpu_seconds": candidate["cpu_seconds"],
                 "returns": [round(float(value), 3) for value in returns],
             }
