@@ -23,11 +23,11 @@ from .checkpoint import Checkpoint
 from .collect import collect
 from .config import TrainConfig
 from .dataset import Dataset, read_dataset, write_dataset
+from .descent import Descent, Step, Streams
 from .drive import Driver
 from .errors import DistillError
 from .evaluate import TRAINING_SEED, compare
-from .fine_tune import FineTuning
-from .learner import make_learner
+from .learner import compiled, make_learner
 from .plan import Plan, Rung
 from .progress import TrainingProgress
 from .replay import Normaliser, Replay
@@ -37,6 +37,7 @@ from .select import Candidate, Selection
 from .shrink import Ranked, importance, shrink
 from .source import read_source
 from .sparse_network import SparseNetwork
+from .student import Form
 from .train_options import check_config, recorded_options
 
 _SALIENCY_ROWS = 20_000  # observations on which a weight's saliency is taken
@@ -51,7 +52,7 @@ class Shrinking:
     ranked: Ranked | None
     plan: Plan
     rung: Rung | None
-    descent: FineTuning | None
+    descent: Descent | None
     candidates: list[Candidate]
 
 
@@ -75,13 +76,20 @@ class Distillation:
         )
         self.driven = config.states == "student"
         self.learner = make_learner(config, self.facts)
+        sizes = (self.facts.observation_size, *config.hidden, len(self.facts.action_low))
+        self._step = Step(
+            Form(sizes),
+            batch=config.batch,
+            observation_noise=config.observation_noise,
+            compiled=compiled(config),
+        )
         self.scalars = Scalars(config.out / "tensorboard" if config.tensorboard else None)
         self.checkpoint = Checkpoint(
             config.out / "checkpoint", recorded_options(config) | {"teacher": self.teacher.sha256}
         )
         self._cpu_started = time.process_time()
         self._stage_started = time.perf_counter()
-        self._generator = torch.Generator().manual_seed(config.seed + 1)  # of fine-tuning
+        self._streams = Streams(config.seed + 1)  # of fine-tuning
         self.shrinking: Shrinking | None = None
 
     def run(self) -> dict[str, Any]:
@@ -186,7 +194,7 @@ class Distillation:
     def _cut(self, run: Shrinking, keep: int) -> None:
         if keep >= run.network.kept:
             return
-        batch = self.replay.sample(_SALIENCY_ROWS, self._generator, transitions=False, newest=self._newest())
+        batch = self.replay.sample(_SALIENCY_ROWS, self._streams.generator, transitions=False, newest=self._newest())
         ranked = run.ranked or Ranked(run.network.weight.clone(), torch.zeros_like(run.network.weight))
         score = importance(run.network, ranked, self.config.ranking, batch.observations)
         record = shrink(run.network, ranked, score, keep=keep, threshold=self.config.threshold)
@@ -196,14 +204,13 @@ class Distillation:
     def _newest(self) -> int | None:
         return self.config.recent_rows if self.driven else None
 
-    def _descent(self, network: SparseNetwork, rung: Rung) -> FineTuning:
-        return FineTuning(
+    def _descent(self, network: SparseNetwork, rung: Rung) -> Descent:
+        return Descent(
             network,
-            self._generator,
+            self._step,
+            self._streams,
             iterations=rung.iterations,
-            batch=self.config.batch,
             learning_rate=self.config.fine_tune_learning_rate,
-            observation_noise=self.config.observation_noise,
             newest=self._newest(),
         )
 
@@ -263,7 +270,7 @@ class Distillation:
         if run is None:
             self.checkpoint.save({f"learner.{name}": value for name, value in self.learner.state().items()}, figures)
             return
-        tensors = {"generator": self._generator.get_state()}
+        tensors = {f"streams.{name}": value for name, value in self._streams.state().items()}
         tensors |= {f"network.{name}": value for name, value in run.network.state().items()}
         if run.ranked is not None:
             tensors |= {"ranked.mean": run.ranked.mean, "ranked.log_alpha": run.ranked.log_alpha}
@@ -288,14 +295,14 @@ class Distillation:
                 for name, tensor in tensors.items()
                 if name.startswith(f"{stage}.")
             }
-            for stage in ("learner", "network", "ranked", "descent")
+            for stage in ("learner", "streams", "network", "ranked", "descent")
         }
         state = figures.get("shrinking")
         if state is None:
             self.learner.restore(part["learner"], figures["iteration"])
             return
         self.learner.skip(figures["iteration"])
-        self._generator.set_state(tensors["generator"])
+        self._streams.restore(part["streams"])
         network = self.learner.pruned(self.config.threshold)[0]
         network.restore(part["network"])
         plan = self._plan()

@@ -15,6 +15,8 @@ from .sparse_network import SparseNetwork
 from .student import Form
 from .train import BayesianTraining, Hyperparameters
 
+_WORTH_COMPILING = 15_000  # iterations
+
 
 class Learner(Protocol):
     """A training run that can say at any time which network it would prune to."""
@@ -121,6 +123,11 @@ class PlainLearner:
         self._training.iteration = iteration
 
 
+def compiled(config: TrainConfig) -> bool:
+    """Whether steps are compiled: as asked for, else where a run is long enough for compiling to pay."""
+    return config.iterations >= _WORTH_COMPILING if config.compiled is None else config.compiled
+
+
 def make_learner(config: TrainConfig, facts: EnvironmentFacts) -> Learner:
     """The learner that the options ask for, with fresh weights."""
     sizes = (facts.observation_size, *config.hidden, len(facts.action_low))
@@ -143,11 +150,13 @@ def make_learner(config: TrainConfig, facts: EnvironmentFacts) -> Learner:
         annealing=config.annealing,
         critic=config.critic,
         precision=config.precision,
-        compiled=config.compiled,
+        compiled=compiled(config),
         action_range=(tuple(facts.action_low.tolist()), tuple(facts.action_high.tolist())),
     )
     if config.method == "bayesian":
         return BayesianLearner(sizes, numbers, config.seed)
     weights = Form(sizes).weights
     final_density = min(config.kept_weights) / weights if config.kept_weights else 0.3
-    return PlainLearner(PlainTraining(sizes, numbers, config.seed, config.method, min(final_density, 1.0)))
+    return PlainLearner(
+        PlainTraining(sizes, numbers, config.seed, penalty=config.method, final_density=min(final_density, 1.0))
+    )

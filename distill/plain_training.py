@@ -12,12 +12,13 @@ from typing import Literal
 
 import torch
 
+from .adam import Tracked, corrections
 from .annealing import annealed
-from .optimiser_state import optimiser_state, restore_optimiser
+from .descent import Step, Streams
 from .replay import Replay
 from .sparse_network import SparseNetwork
 from .student import Form
-from .train import Hyperparameters, blurred
+from .train import Hyperparameters
 
 Penalty = Literal["l1", "magnitude", "dense"]
 _PRUNE_EVERY = 100  # iterations between two steps of the cubic schedule
@@ -33,38 +34,41 @@ class PlainTraining:
     """State of one training run of a deterministic student."""
 
     def __init__(
-        self, sizes: tuple[int, ...], numbers: Hyperparameters, seed: int, penalty: Penalty, final_density: float
+        self, sizes: tuple[int, ...], numbers: Hyperparameters, seed: int, *, penalty: Penalty, final_density: float
     ) -> None:
         self.numbers = numbers
         self.penalty = penalty
         self.iteration = 0
-        self.error = 0.0
-        self.generator = torch.Generator().manual_seed(seed)
+        self._error = torch.zeros(())
         self._final_density = final_density
+        self._streams = Streams(seed)
         form = Form(sizes)
         weight = torch.empty(form.weights)
         for matrix in form.matrices(weight):
-            matrix.copy_(torch.randn(matrix.shape, generator=self.generator) * (2.0 / matrix.shape[1]) ** 0.5)
+            deviation = (2.0 / matrix.shape[1]) ** 0.5
+            matrix.copy_(torch.randn(matrix.shape, generator=self._streams.generator) * deviation)
         self.network = SparseNetwork(form, weight, torch.zeros(form.units), torch.ones_like(weight))
-        self._optimiser = torch.optim.Adam(self.network.parameters(), lr=numbers.learning_rate, fused=True)
+        self._tracked = Tracked.start(self.network.values)
+        self._step = Step(
+            form, batch=numbers.batch, observation_noise=numbers.observation_noise, compiled=numbers.compiled
+        )
+
+    @property
+    def error(self) -> float:
+        """Squared error of the newest minibatch."""
+        return float(self._error)
 
     def step(self, replay: Replay) -> None:
         """One iteration on one minibatch."""
         numbers = self.numbers
         self.iteration += 1
-        batch = blurred(
-            replay.sample(numbers.batch, self.generator, transitions=False), numbers.observation_noise, self.generator
-        )
-        difference = self.network.act(batch.observations) - batch.teacher_actions
-        self.network.backward(difference * (2.0 / difference.numel()))
-        self._optimiser.step()
-        self.error = float(torch.dot(difference.view(-1), difference.view(-1))) / difference.numel()
+        threshold = 0.0
         if self.penalty == "l1":
             weight = annealed(self.iteration, numbers.iterations, numbers.annealing) / numbers.data_weight
-            with torch.no_grad():
-                shrunk = (self.network.weight.abs() - numbers.learning_rate * weight).clamp_min_(0.0)
-                self.network.weight.copy_(torch.copysign(shrunk, self.network.weight))
-        elif self.penalty == "magnitude" and self.iteration % _PRUNE_EVERY == 0:
+            threshold = numbers.learning_rate * weight
+        rates = (*corrections(self.iteration, numbers.learning_rate), threshold)
+        self._error = self._step(self.network, self._tracked, replay, self._streams, rates=rates)
+        if self.penalty == "magnitude" and self.iteration % _PRUNE_EVERY == 0:
             density = magnitude_density(self.iteration / numbers.iterations, self._final_density)
             self.network.prune(largest(self.network.weight, round(density * self.network.form.weights)))
 
@@ -74,18 +78,16 @@ class PlainTraining:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that `restore` needs."""
-        return {
-            "generator": self.generator.get_state(),
-            **{f"network.{name}": tensor for name, tensor in self.network.state().items()},
-            **optimiser_state(self._optimiser),
-        }
+        moments = {"first": self._tracked.first, "second": self._tracked.second}
+        return {**self._streams.state(), **self.network.state(), **moments}
 
     def restore(self, state: dict[str, torch.Tensor], iteration: int) -> None:
         """Go back to a `state()` taken after `iteration` iterations."""
         self.iteration = iteration
-        self.generator.set_state(state["generator"])
-        self.network.restore({name: state[f"network.{name}"] for name in self.network.state()})
-        restore_optimiser(self._optimiser, state)
+        self._streams.restore(state)
+        self.network.restore(state)
+        self._tracked.first.copy_(state["first"])
+        self._tracked.second.copy_(state["second"])
 
 
 def largest(weight: torch.Tensor, keep: int) -> torch.Tensor:

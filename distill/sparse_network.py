@@ -1,100 +1,93 @@
 """A plain perceptron under a mask, with hand-written gradients: what fine-tuning trains and what is shipped.
 
-All weights lie in one flat tensor and all biases in another, as in the Bayesian student: one optimiser call does all
-layers, and one sort ranks them.
+All numbers lie in one flat tensor, weights before biases, as in the Bayesian student: one call trains all layers, and
+one sort ranks all weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
+from .adam import Tracked, adam_step
+from .noise import normals
+from .relu import through_relu
 from .student import Form
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]  # (weight (outputs, inputs), bias (outputs,)) of each layer
 
 
+def forward(form: Form, values: torch.Tensor, observations: torch.Tensor) -> list[torch.Tensor]:
+    """What enters each layer, then the actions in [-1, 1]; `observations` (batch, inputs) are normalised."""
+    weight, bias = torch.split(values, [form.weights, form.units])
+    hidden = [observations]
+    for matrix, offset in zip(form.matrices(weight), form.rows(bias), strict=True):
+        output = torch.addmm(offset, hidden[-1], matrix.mT)
+        hidden.append(torch.tanh(output) if len(hidden) == len(form.shapes) else torch.relu(output))
+    return hidden
+
+
+def backward(
+    form: Form, values: torch.Tensor, hidden: list[torch.Tensor], upstream: torch.Tensor
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """From the last layer to the first: its index and dloss/d(its weighted sum), (batch, outputs).
+
+    `upstream` is dloss/daction (batch, actions).
+    """
+    weights = form.matrices(values[: form.weights])
+    for index in range(len(weights) - 1, -1, -1):
+        output = hidden[index + 1]
+        last = index == len(weights) - 1
+        inner = upstream * (1.0 - output * output) if last else through_relu(upstream, output)
+        yield index, inner
+        if index > 0:
+            upstream = torch.mm(inner, weights[index])
+
+
 class SparseNetwork:
     """ReLU hidden layers and a tanh at the end; inputs normalised, outputs in [-1, 1].
 
-    `weight` (weights,), `bias` (units,) are trained; `mask` (weights,) is 1 where a weight lives and 0 where it is
-    pruned, and `weight` is exactly 0 there at all times.
+    `values` (weights + units,) are trained, `weight` (weights,) and `bias` (units,) are views of them; `mask`
+    (weights,) is 1 where a weight lives and 0 where it is pruned, and `weight` is exactly 0 there at all times.
     """
 
     def __init__(self, form: Form, weight: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor) -> None:
         self.form = form
         self.mask = mask.clone()
-        self.weight, self.bias = weight * mask, bias.clone()
-        weight_gradient, bias_gradient = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
-        self.weight.grad, self.bias.grad = weight_gradient, bias_gradient
-        self._flat_weight_gradient = weight_gradient
-        self._weights, self._biases = form.matrices(self.weight), form.rows(self.bias)
-        self._weight_gradients, self._bias_gradients = form.matrices(weight_gradient), form.rows(bias_gradient)
-        self._tape: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.values = torch.cat((weight * mask, bias))
+        self.weight, self.bias = torch.split(self.values, [form.weights, form.units])
 
     @property
     def kept(self) -> int:
         """Weights that are not pruned; some may yet turn out to reach no output."""
         return int(self.mask.count_nonzero())
 
-    def parameters(self) -> list[torch.Tensor]:
-        """The trained tensors, each with its gradient in `.grad`."""
-        return [self.weight, self.bias]
-
     def layers(self) -> Layers:
         """Copies of every layer's weight and bias."""
-        return [(weight.clone(), bias.clone()) for weight, bias in zip(self._weights, self._biases, strict=True)]
+        pairs = zip(self.form.matrices(self.weight), self.form.rows(self.bias), strict=True)
+        return [(weight.clone(), bias.clone()) for weight, bias in pairs]
 
-    @torch.no_grad()
     def act(self, observations: torch.Tensor) -> torch.Tensor:
-        """Actions (batch, actions) for normalised observations (batch, inputs); remembers for `backward`."""
-        self._tape = []
-        hidden, last = observations, len(self._weights) - 1
-        for index, (weight, bias) in enumerate(zip(self._weights, self._biases, strict=True)):
-            output = torch.addmm(bias, hidden, weight.T)
-            output = output.tanh_() if index == last else output.relu_()
-            self._tape.append((hidden, output))
-            hidden = output
-        return hidden
+        """Actions (batch, actions) for normalised observations (batch, inputs)."""
+        return forward(self.form, self.values, observations)[-1]
 
-    @torch.no_grad()
-    def backward(self, action_gradient: torch.Tensor) -> None:
-        """Gradients of the last `act`'s loss, given dloss/daction (batch, actions); none where a weight is pruned."""
-        for index, inner in self._backwards(action_gradient):
-            torch.sum(inner, dim=0, out=self._bias_gradients[index])
-            torch.mm(inner.T, self._tape[index][0], out=self._weight_gradients[index])
-        self._flat_weight_gradient.mul_(self.mask)
-
-    def _backwards(self, upstream: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-        """From the last layer to the first: its index and dloss/d(its weighted sum), (batch, outputs)."""
-        last = len(self._tape) - 1
-        for index in range(last, -1, -1):
-            output = self._tape[index][1]
-            # through tanh: 1 - y^2; through ReLU: where the output is positive
-            inner = upstream * (1.0 - output * output) if index == last else upstream * (output > 0.0)
-            yield index, inner
-            if index > 0:
-                upstream = torch.mm(inner, self._weights[index])
-
-    @torch.no_grad()
     def curvature(self, observations: torch.Tensor) -> torch.Tensor:
         """Diagonal of the Gauss-Newton matrix of the mean squared error: (weights,), mean of (daction_k/dweight)^2.
 
         Observations (batch, inputs) normalised; the mean runs over the batch and the actions k.
         """
-        actions = self.act(observations)
+        hidden = forward(self.form, self.values, observations)
         squares = torch.zeros_like(self.weight)
         views = self.form.matrices(squares)
-        for action in range(actions.shape[1]):
-            one = torch.zeros_like(actions)
+        for action in range(hidden[-1].shape[1]):
+            one = torch.zeros_like(hidden[-1])
             one[:, action] = 1.0
-            for index, inner in self._backwards(one):
-                hidden = self._tape[index][0]
-                views[index].addmm_((inner * inner).T, hidden * hidden)
-        return squares / actions.numel()
+            for index, inner in backward(self.form, self.values, hidden, one):
+                views[index].addmm_((inner * inner).T, hidden[index] * hidden[index])
+        return squares / hidden[-1].numel()
 
-    @torch.no_grad()
     def prune(self, mask: torch.Tensor) -> None:
         """Set a new mask (weights,)."""
         self.mask.copy_(mask)
@@ -102,10 +95,46 @@ class SparseNetwork:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that `restore` needs."""
-        return {"weight": self.weight, "bias": self.bias, "mask": self.mask}
+        return {"values": self.values, "mask": self.mask}
 
-    @torch.no_grad()
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Go back to a `state()`."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
+
+
+@dataclass(frozen=True)
+class SparseUpdate:
+    """One training step of a sparse network as a function of tensors alone, which it changes in place."""
+
+    form: Form
+    observation_noise: float
+    """Standard deviation of noise on the normalised observations."""
+
+    def bits(self, batch: int) -> int:
+        """Random 32-bit integers for one step; even."""
+        count = batch * self.form.sizes[0] if self.observation_noise else 0
+        return count + count % 2
+
+    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """Values and moments, mask, observations, teacher's actions, bits, rates (3,): Adam's, and the L1 step.
+
+        The L1 step is the proximal one, w <- sign(w) max(|w| - step, 0). Returns the squared error ().
+        """
+        tracked, (mask, observations, teacher_actions, bits, rates) = Tracked(*tensors[:3]), tensors[3:]
+        form, values = self.form, tracked.values
+        if self.observation_noise:
+            blur = normals(bits)[: observations.numel()].view(observations.shape)
+            # input noise penalises the squared gain (Bishop 1995), which amplifies sensor noise and rounding alike
+            observations = observations + self.observation_noise * blur
+        hidden = forward(form, values, observations)
+        difference = hidden[-1] - teacher_actions
+        parts: list[torch.Tensor] = []
+        sums: list[torch.Tensor] = []
+        for index, inner in backward(form, values, hidden, difference * (2.0 / difference.numel())):
+            parts.insert(0, torch.mm(inner.mT, hidden[index]).flatten())
+            sums.insert(0, inner.sum(dim=0))
+        adam_step(tracked, torch.cat((torch.cat(parts) * mask, *sums)), rates[:2])
+        weight = values[: form.weights]
+        weight.copy_(torch.copysign((weight.abs() - rates[2]).clamp_min(0.0), weight))
+        return (difference * difference).mean()

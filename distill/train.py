@@ -204,15 +204,3 @@ class BayesianTraining:
         return Batch(
             *(self._stack([getattr(batch, field.name) for batch in batches]) for field in dataclasses.fields(Batch))
         )
-
-
-def blurred(batch: Batch, noise: float, generator: torch.Generator) -> Batch:
-    """The batch with Gaussian noise on its observations, for the student only: critics see the states as they were.
-
-    Training with input noise penalises the squared gain (Bishop 1995), and it is the gain that amplifies encoder noise
-    and float32 rounding.
-    """
-    if noise == 0.0:
-        return batch
-    observations = batch.observations + noise * torch.randn(batch.observations.shape, generator=generator)
-    return dataclasses.replace(batch, observations=observations)

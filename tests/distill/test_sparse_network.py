@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from distill.fine_tune import FineTuning
+from distill.adam import Tracked
+from distill.descent import Descent, Step, Streams
 from distill.plain_training import largest, magnitude_density
 from distill.replay import Normaliser, Replay
 from distill.rollout import Transitions
 from distill.shrink import Ranked, importance, shrink
-from distill.sparse_network import SparseNetwork
+from distill.sparse_network import SparseNetwork, SparseUpdate
 from distill.student import Form
 
 SIZES = (5, 7, 6, 2)
@@ -36,19 +37,35 @@ def formula(form: Form, weight: torch.Tensor, bias: torch.Tensor, observations: 
     return hidden
 
 
-def test_gradients_are_autograds_and_none_where_pruned(generator: torch.Generator) -> None:
+def test_a_step_is_autograds_gradient_through_adam_and_none_where_pruned(generator: torch.Generator) -> None:
     network = network_of(generator)
     observations = torch.randn(32, 5, generator=generator)
     target = torch.tanh(torch.randn(32, 2, generator=generator))
-    difference = network.act(observations) - target
-    network.backward(difference * (2.0 / difference.numel()))
     weight, bias = network.weight.clone().requires_grad_(), network.bias.clone().requires_grad_()
     loss = ((formula(network.form, weight, bias, observations) - target) ** 2).mean()
     by_weight, by_bias = torch.autograd.grad(loss, (weight, bias))
-    assert network.weight.grad is not None
-    assert torch.allclose(network.weight.grad, by_weight * network.mask, rtol=1e-4, atol=1e-7)
-    assert torch.allclose(network.bias.grad, by_bias, rtol=1e-4, atol=1e-7)
     assert torch.any(by_weight[network.mask == 0] != 0), "the mask must have something to stop"
+    tracked = Tracked.start(network.values)
+    none = torch.zeros(0, dtype=torch.int32)
+    rates = torch.tensor([0.0, 1.0, 0.0])  # no step: only the moments move
+    error = SparseUpdate(network.form, 0.0)(*tracked.tensors(), network.mask, observations, target, none, rates)
+    assert float(error) == pytest.approx(float(loss.detach()), rel=1e-5)
+    expected = torch.cat((by_weight * network.mask, by_bias))
+    assert torch.allclose(tracked.first, 0.1 * expected, rtol=1e-4, atol=1e-7)
+    assert torch.allclose(tracked.second, 0.001 * expected**2, rtol=1e-3, atol=1e-9)
+
+
+def test_the_l1_step_reaches_exactly_zero(generator: torch.Generator) -> None:
+    network = network_of(generator)
+    before, bias = network.weight.clone(), network.bias.clone()
+    zeros, none = torch.zeros(4, 5), torch.zeros(0, dtype=torch.int32)
+    rates = torch.tensor([0.0, 1.0, 0.3])
+    SparseUpdate(network.form, 0.0)(
+        *Tracked.start(network.values).tensors(), network.mask, zeros, torch.zeros(4, 2), none, rates
+    )
+    assert torch.allclose(network.weight, before.sign() * (before.abs() - 0.3).clamp_min(0.0))
+    assert torch.all(network.weight[before.abs() < 0.3] == 0.0)
+    assert torch.equal(network.bias, bias)
 
 
 def test_curvature_is_the_mean_squared_derivative(generator: torch.Generator) -> None:
@@ -107,16 +124,14 @@ def replay_of(rows: int, seed: int) -> Replay:
     return replay
 
 
-def descent_of(network: SparseNetwork, seed: int) -> FineTuning:
-    generator = torch.Generator().manual_seed(seed)
-    return FineTuning(
-        network, generator, iterations=300, batch=32, learning_rate=1e-2, observation_noise=0.0, newest=None
-    )
+def descent_of(network: SparseNetwork, streams: Streams) -> Descent:
+    step = Step(network.form, batch=32, observation_noise=0.01, compiled=False)
+    return Descent(network, step, streams, iterations=300, learning_rate=1e-2)
 
 
 def test_a_descent_learns_and_never_revives_a_pruned_weight(generator: torch.Generator) -> None:
     network, replay = network_of(generator), replay_of(500, 0)
-    descent = descent_of(network, 1)
+    descent = descent_of(network, Streams(1))
     batch = replay.sample(500, torch.Generator().manual_seed(2), transitions=False)
     before = ((network.act(batch.observations) - batch.teacher_actions) ** 2).mean()
     for _ in range(300):
@@ -130,16 +145,18 @@ def test_a_descent_goes_on_from_its_state(generator: torch.Generator) -> None:
     replay = replay_of(500, 0)
     start = network_of(generator)
     networks = [SparseNetwork(start.form, start.weight, start.bias, start.mask) for _ in range(2)]
-    whole = descent_of(networks[0], 1)
+    whole = descent_of(networks[0], Streams(1))
     for _ in range(120):
         whole.step(replay)
-    first = descent_of(networks[1], 1)
+    streams = Streams(1)
+    first = descent_of(networks[1], streams)
     for _ in range(50):
         first.step(replay)
     state = {name: tensor.clone() for name, tensor in first.state().items()}
-    resumed = descent_of(SparseNetwork(start.form, start.weight, start.bias, start.mask), 99)
+    other = Streams(99)
+    resumed = descent_of(SparseNetwork(start.form, start.weight, start.bias, start.mask), other)
     resumed.restore(state, first.iteration, first.error)
-    resumed._generator.set_state(first._generator.get_state())
+    other.restore(streams.state())
     for _ in range(70):
         resumed.step(replay)
     assert torch.equal(resumed.network.weight, networks[0].weight)
