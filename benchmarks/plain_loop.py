@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from distill.replay import Replay
-from distill.train import Hyperparameters
+from distill.datasets.replay import Replay
+from distill.training.bayesian_training import Hyperparameters
 
 
 class BayesianLinear(torch.nn.Module):

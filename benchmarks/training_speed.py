@@ -31,9 +31,9 @@ import torch
 from plain_loop import PlainTraining
 from provenance import provenance
 
-from distill.replay import Normaliser, Replay
-from distill.train import BayesianTraining, Hyperparameters
-from distill.transitions import Transitions
+from distill.datasets.replay import Normaliser, Replay
+from distill.datasets.transitions import Transitions
+from distill.training.bayesian_training import BayesianTraining, Hyperparameters
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS, EPISODE = 50_000, 500

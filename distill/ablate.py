@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from .ablate_config import AblateConfig
-from .collect import collect
 from .config import TrainConfig, in_range
-from .dataset import Dataset, write_dataset
+from .datasets.collect import collect
+from .datasets.dataset import Dataset, write_dataset
 from .evaluate import REPORT_SEED, TRAINING_SEED
 from .online import online_rows
 from .progress import TrainingProgress
 from .result_file import writable, write_json
 from .rollout import play
 from .source import read_source
-from .student import Form
 from .study import TEACHER_EPISODES, Arm, run_study
+from .training.student import Form
 
 DENSITIES = (0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05)
 _UNCUT = 8.0  # no log alpha is at or above it after clipping, so ranks alone decide

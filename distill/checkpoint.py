@@ -20,8 +20,8 @@ from export.errors import FileFormatError
 from export.replace_files import replace_files
 from export.tensor_file import TensorFile, encode_tensors
 
+from .datasets.transitions import FIELDS, Transitions
 from .errors import DistillError
-from .transitions import FIELDS, Transitions
 
 _FORMAT = "bpd-checkpoint"
 _STATE = "state.safetensors"

@@ -20,25 +20,25 @@ from export.compile import build_policy
 from export.student_file import Layer, Student, read_student, write_student
 
 from .checkpoint import Checkpoint
-from .collect import collect
 from .config import TrainConfig
-from .dataset import Dataset, read_dataset, write_dataset
-from .descent import Descent, Step, Streams
+from .datasets.collect import collect
+from .datasets.dataset import Dataset, read_dataset, write_dataset
+from .datasets.replay import Normaliser, Replay
 from .drive import Driver
 from .errors import DistillError
 from .evaluate import TRAINING_SEED, compare
-from .learner import compiled, make_learner
 from .plan import Plan, Rung
 from .progress import TrainingProgress
-from .replay import Normaliser, Replay
 from .result_file import writable, write_json
 from .scalars import Scalars
 from .select import Candidate, Selection
 from .shrink import Ranked, importance, shrink
 from .source import read_source
-from .sparse_network import SparseNetwork
-from .student import Form
 from .train_options import check_config, recorded_options
+from .training.descent import Descent, Step, Streams
+from .training.learner import compiled, make_learner
+from .training.sparse_network import SparseNetwork
+from .training.student import Form
 
 _SALIENCY_ROWS = 20_000  # observations on which a weight's saliency is taken
 _MORE_ROWS = 6_000_000  # rows that student-driven rounds may add; reserved, not used, until they come

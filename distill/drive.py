@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from export.student_file import Student
 
+from .datasets.replay import Replay
 from .environment import EnvironmentSpec
 from .network import network_policy
-from .replay import Replay
 from .rollout import Policy, Transitions, play
 
 _NOISE = 0.1  # of every second episode, as a share of half the action range: shows how to come back

@@ -9,9 +9,9 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from .datasets.transitions import FIELDS, Transitions, fill, join, reserve
 from .environment import Array, EnvironmentSpec
 from .errors import DistillError
-from .transitions import FIELDS, Transitions, fill, join, reserve
 
 __all__ = ["Array", "Episodes", "Policy", "Transitions", "longest_episode", "play"]
 

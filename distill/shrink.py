@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 
 from .priors import LOG_ALPHA_BOUND
-from .sparse_network import SparseNetwork
+from .training.sparse_network import SparseNetwork
 
 Ranking = Literal["saliency", "posterior", "magnitude"]
 

@@ -9,19 +9,19 @@ from typing import Any
 from export.compile import build_policy
 from export.student_file import read_student
 
-from .collect import Collection, checked
 from .config import CollectConfig, EvaluateConfig, SourceConfig, TeacherConfig, in_range
-from .dataset import flat_layout, flat_metadata, write_flat
+from .datasets.collect import Collection, checked
+from .datasets.dataset import flat_layout, flat_metadata, write_flat
+from .datasets.parallel_collect import play_shards
+from .datasets.shards import ShardFolder
+from .datasets.write_minari import Origin, replaceable, write_minari
 from .errors import DistillError
 from .evaluate import LARGEST_EPISODES, REPORT_SEED, TRAINING_SEED, compare, summarise
-from .parallel_collect import play_shards
 from .progress import TrainingProgress
 from .result_file import writable
 from .rollout import Policy, longest_episode, play
-from .shards import ShardFolder
 from .source import read_source
 from .teachers.responds import ActionRange
-from .write_minari import Origin, replaceable, write_minari
 
 LARGEST_COLLECTION = 900_000  # episodes; a seed moves the first by a million
 LARGEST_JOBS = 1_024

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.collect import SHARD_EPISODES, Collection, checked, collect, episode_noise
 from distill.config import CollectConfig
-from distill.dataset import read_dataset
+from distill.datasets.collect import SHARD_EPISODES, Collection, checked, collect, episode_noise
+from distill.datasets.dataset import read_dataset
+from distill.datasets.parallel_collect import play_shards
+from distill.datasets.shards import ShardFolder
+from distill.datasets.transitions import FIELDS, Transitions, join
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
-from distill.parallel_collect import play_shards
-from distill.shards import ShardFolder
-from distill.transitions import FIELDS, Transitions, join
 from distill.verbs import _policy, collect_verb
 from export.student_file import Layer, Student, write_student
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.dataset import (
+from distill.datasets.dataset import (
     Dataset,
     available_memory_bytes,
     flat_layout,
@@ -16,9 +16,9 @@ from distill.dataset import (
     write_dataset,
     write_flat,
 )
+from distill.datasets.transitions import FIELDS, Transitions
 from distill.environment import EnvironmentFacts
 from distill.errors import DistillError
-from distill.transitions import FIELDS, Transitions
 from export.tensor_file import TensorFile
 
 

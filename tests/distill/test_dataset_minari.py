@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 import pytest
 
-from distill.dataset import read_dataset
+from distill.datasets.dataset import read_dataset
+from distill.datasets.transitions import FIELDS, Transitions, join
+from distill.datasets.write_minari import Origin, dataset_id, replaceable, write_minari
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
-from distill.transitions import FIELDS, Transitions, join
-from distill.write_minari import Origin, dataset_id, replaceable, write_minari
 
 PENDULUM = EnvironmentSpec("Pendulum-v1", {"g": 9.0})
 BOX = {"type": "Box", "dtype": "float64", "low": [-1.0] * 3, "high": [1.0] * 3, "shape": [3]}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from distill.noise import RandomBits, normals
-from distill.objective import Batch, Objective, critic_gradient, student_gradient
-from distill.student import BayesianStudent, Form, forward
-from distill.train import BayesianTraining, Hyperparameters, objective_of
+from distill.training.bayesian_training import BayesianTraining, Hyperparameters, objective_of
+from distill.training.noise import RandomBits, normals
+from distill.training.objective import Batch, Objective, critic_gradient, student_gradient
+from distill.training.student import BayesianStudent, Form, forward
 
 SIZES = (4, 7, 6, 2)
 LOW, HIGH = np.array([-2.0, -1.0]), np.array([1.0, 3.0])  # lopsided, so that a forgotten middle shows

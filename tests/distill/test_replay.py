@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from distill.dataset import Dataset, read_dataset, write_dataset
+from distill.datasets.dataset import Dataset, read_dataset, write_dataset
+from distill.datasets.replay import Normaliser, Replay
+from distill.datasets.transitions import Transitions, join, reserve
 from distill.errors import DistillError
-from distill.replay import Normaliser, Replay
-from distill.transitions import Transitions, join, reserve
 
 MEAN, SCALE = np.float32([1, 2]), np.float32([2, 4])
 LOW, HIGH = np.float32([-1, 0]), np.float32([3, 8])
@@ -150,7 +150,7 @@ def test_damaged_state_is_refused(name: str, array: np.ndarray | None, message: 
 
 def test_statistics_are_those_of_the_newest_frame_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = (np.random.default_rng(0).standard_normal((1000, 6)) * 3 + 100).astype(np.float32)
-    monkeypatch.setattr("distill.replay._BLOCK", 128)
+    monkeypatch.setattr("distill.datasets.replay._BLOCK", 128)
     fitted = Normaliser.fit(rows, 3)
     newest = rows[:, 4:].astype(np.float64)
     assert np.allclose(fitted.mean, newest.mean(axis=0), rtol=1e-6)
@@ -158,7 +158,7 @@ def test_statistics_are_those_of_the_newest_frame_whatever_the_blocks(monkeypatc
 
 
 def test_a_dataset_in_memory_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.replay._BLOCK", 2**15)
+    monkeypatch.setattr("distill.datasets.replay._BLOCK", 2**15)
     tracemalloc.start()
     try:
         rows = numbered(0, *[1000] * 200)

@@ -4,12 +4,12 @@ import gymnasium
 import numpy as np
 import pytest
 
-from distill.collect import collect
+from distill.datasets.collect import collect
+from distill.datasets.transitions import FIELDS
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
 from distill.evaluate import interquartile_mean, return_bar, summarise
 from distill.rollout import Episodes, play
-from distill.transitions import FIELDS
 
 CART = EnvironmentSpec("hardware:CartRail-v0", {})
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from distill.adam import Tracked
-from distill.descent import Descent, Step, Streams
-from distill.plain_training import largest, magnitude_density
-from distill.replay import Normaliser, Replay
+from distill.datasets.replay import Normaliser, Replay
 from distill.rollout import Transitions
 from distill.shrink import Ranked, importance, shrink
-from distill.sparse_network import SparseNetwork, SparseUpdate
-from distill.student import Form
+from distill.training.adam import Tracked
+from distill.training.descent import Descent, Step, Streams
+from distill.training.plain_training import largest, magnitude_density
+from distill.training.sparse_network import SparseNetwork, SparseUpdate
+from distill.training.student import Form
 
 SIZES = (5, 7, 6, 2)
 

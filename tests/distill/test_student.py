@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from distill.noise import RandomBits, normals
-from distill.objective import Objective, student_gradient
 from distill.priors import prior
-from distill.student import BayesianStudent, Form, backward, forward, prior_gradient
+from distill.training.noise import RandomBits, normals
+from distill.training.objective import Objective, student_gradient
+from distill.training.student import BayesianStudent, Form, backward, forward, prior_gradient
 
 
 @pytest.fixture

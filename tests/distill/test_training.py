@@ -6,18 +6,18 @@ import shutil
 import pytest
 import torch
 
-from distill.accelerator import DeviceBits
-from distill.adam import Tracked, adam_step, corrections
-from distill.annealing import annealed
-from distill.compiled import Compiled
-from distill.critic import CriticForm, critic_backward, critic_forward, first_by_action
 from distill.errors import DistillError
-from distill.noise import RandomBits, normals
-from distill.objective import Batch, Objective, critic_gradient, student_gradient
 from distill.priors import prior
-from distill.student import BayesianStudent, Form, forward
-from distill.train import BayesianTraining, Hyperparameters
-from distill.update import CriticUpdate, StudentUpdate
+from distill.training.accelerator import DeviceBits
+from distill.training.adam import Tracked, adam_step, corrections
+from distill.training.annealing import annealed
+from distill.training.bayesian_training import BayesianTraining, Hyperparameters
+from distill.training.compiled import Compiled
+from distill.training.critic import CriticForm, critic_backward, critic_forward, first_by_action
+from distill.training.noise import RandomBits, normals
+from distill.training.objective import Batch, Objective, critic_gradient, student_gradient
+from distill.training.student import BayesianStudent, Form, forward
+from distill.training.update import CriticUpdate, StudentUpdate
 
 SIZES = (4, 7, 6, 2)
 NUMBERS = Hyperparameters(
@@ -213,12 +213,12 @@ def test_targets_follow_by_tau() -> None:
 
 
 def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(capfd, monkeypatch) -> None:
-    monkeypatch.setattr("distill.compiled._said", False)
+    monkeypatch.setattr("distill.training.compiled._said", False)
 
     def refuse(*_):
         raise RuntimeError("no compiler\nand much more")
 
-    monkeypatch.setattr("distill.compiled.compile_for", refuse)
+    monkeypatch.setattr("distill.training.compiled.compile_for", refuse)
     doubled, tripled = Compiled(lambda x: 2 * x), Compiled(lambda x: 3 * x)
     assert [int(doubled(torch.tensor(2))), int(doubled(torch.tensor(3))), int(tripled(torch.tensor(1)))] == [4, 6, 3]
     said = capfd.readouterr().err

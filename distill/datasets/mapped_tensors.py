@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DistillError
+from ..errors import DistillError
 
 Layout = dict[str, tuple[tuple[int, ...], str]]  # tensor -> shape, numpy's name of its kind of number
 _NAMES = {"float32": "F32", "uint32": "U32", "uint8": "U8"}

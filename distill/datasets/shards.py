@@ -12,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..errors import DistillError
+from ..result_file import write_json
 from .collect import SHARD_EPISODES, Collection
 from .dataset import Dataset, read_dataset, write_dataset
-from .errors import DistillError
-from .result_file import write_json
 from .transitions import Transitions
 
 _MANIFEST = "manifest.json"

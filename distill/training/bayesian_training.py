@@ -13,17 +13,17 @@ from typing import get_args
 
 import torch
 
+from ..datasets.replay import Replay
+from ..errors import DistillError
+from ..priors import PriorName, prior
 from .accelerator import Captured, DeviceBits
 from .adam import Tracked, corrections
 from .annealing import AnnealingName, annealed
 from .compiled import Compiled
 from .critic import CriticForm
-from .errors import DistillError
 from .noise import RandomBits
 from .objective import Batch, Objective
 from .precision import Precision
-from .priors import PriorName, prior
-from .replay import Replay
 from .student import BayesianStudent, Form, NoiseName
 from .update import CriticUpdate, StudentUpdate
 

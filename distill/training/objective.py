@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
+from ..priors import Prior
 from .critic import CriticForm, critic_backward, critic_forward, first_by_action
 from .noise import normals
-from .priors import Prior
 from .student import Form, backward, forward, prior_gradient
 
 

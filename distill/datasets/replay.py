@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .environment import Array
-from .errors import DistillError
-from .objective import Batch
+from ..environment import Array
+from ..errors import DistillError
+from ..training.objective import Batch
 from .transitions import EPISODE_FIELDS, FIELDS, Transitions, reserve
 
 _BLOCK = 2**19  # numbers: statistics never hold more of a dataset in float64

@@ -6,14 +6,14 @@ from typing import Protocol
 
 import torch
 
-from .config import TrainConfig
-from .environment import EnvironmentFacts
+from ..config import TrainConfig
+from ..datasets.replay import Replay
+from ..environment import EnvironmentFacts
+from ..shrink import Ranked
+from .bayesian_training import BayesianTraining, Hyperparameters
 from .plain_training import PlainTraining
-from .replay import Replay
-from .shrink import Ranked
 from .sparse_network import SparseNetwork
 from .student import Form
-from .train import BayesianTraining, Hyperparameters
 
 _WORTH_COMPILING = 15_000  # iterations
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .environment import Array, EnvironmentSpec
-from .errors import DistillError
+from ..environment import Array, EnvironmentSpec
+from ..errors import DistillError
 from .minari_dataset import OWN_METADATA
 from .minari_survey import DATA_FILE, METADATA_FILE, TEACHER_ACTION
 from .transitions import Transitions

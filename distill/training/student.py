@@ -15,8 +15,8 @@ from typing import Literal
 
 import torch
 
+from ..priors import Prior, log_alpha
 from .precision import Precision, affine, product
-from .priors import Prior, log_alpha
 from .relu import through_relu
 
 NoiseName = Literal["correct", "official"]

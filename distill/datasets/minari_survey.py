@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DistillError
+from ..errors import DistillError
 
 if TYPE_CHECKING:
     import h5py

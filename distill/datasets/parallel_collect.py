@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import DistillError
+from ..rollout import Policy
 from .collect import Collection
-from .errors import DistillError
-from .rollout import Policy
 from .shards import ShardFolder, write_shard
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import torch
 
+from ..datasets.replay import Replay
 from .adam import Tracked, corrections
 from .compiled import Compiled
 from .noise import RandomBits
-from .replay import Replay
 from .sparse_network import SparseNetwork, SparseUpdate
 from .student import Form
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import DistillError
 from .dataset import (
     UNLABELLED,
     Dataset,
@@ -27,7 +28,6 @@ from .dataset import (
     read_dataset,
     write_flat,
 )
-from .errors import DistillError
 from .minari_survey import DATA_FILE, METADATA_FILE, TEACHER_ACTION, StoredEpisode, survey
 from .transitions import Transitions, fill, reserve
 

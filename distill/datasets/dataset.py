@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .environment import EnvironmentFacts
-from .errors import DistillError
+from ..environment import EnvironmentFacts
+from ..errors import DistillError
 from .mapped_tensors import Layout, TensorWriter, map_tensors
 from .transitions import EPISODE_FIELDS, Transitions
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
-from .errors import DistillError
+from ..errors import DistillError
 
 AnnealingName = Literal["linear", "constant", "cosine", "late"]
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .environment import Array
+from ..environment import Array
 
 
 @dataclass(frozen=True)

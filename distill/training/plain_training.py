@@ -12,13 +12,13 @@ from typing import Literal
 
 import torch
 
+from ..datasets.replay import Replay
 from .adam import Tracked, corrections
 from .annealing import annealed
+from .bayesian_training import Hyperparameters
 from .descent import Step, Streams
-from .replay import Replay
 from .sparse_network import SparseNetwork
 from .student import Form
-from .train import Hyperparameters
 
 Penalty = Literal["l1", "magnitude", "dense"]
 _PRUNE_EVERY = 100  # iterations between two steps of the cubic schedule

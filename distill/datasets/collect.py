@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .environment import EnvironmentSpec
-from .errors import DistillError
-from .rollout import Policy, play
-from .teachers.responds import refuse_constant
+from ..environment import EnvironmentSpec
+from ..errors import DistillError
+from ..rollout import Policy, play
+from ..teachers.responds import refuse_constant
 from .transitions import Transitions, fill, join, reserve
 
 SHARD_EPISODES = 25  # played side by side; fixed, so that no byte depends on how many processes share the work

@@ -1,0 +1,1 @@
+"""Transitions of a teacher: played, stored, read, and drawn from."""
