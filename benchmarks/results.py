@@ -104,6 +104,25 @@ def swing_ups() -> str:
     )
 
 
+def training_speed() -> list[str]:
+    """What `make bench-speed` measured, or that it has not run."""
+    stored = distillation_tables.load(RESULTS / "training_speed.json")
+    if stored is None:
+        return ["## Training speed", "Not measured yet: `make bench-speed`."]
+    rows = [
+        f"| {row['setting']} | {row['variant']} | {row['iterations_per_cpu_second']:,.0f} | {row['times_plain']:.2f}x |"
+        if "iterations_per_cpu_second" in row
+        else f"| {row['setting']} | {row['variant']} | {row.get('note', 'not measured')} | |"
+        for row in stored["rows"]
+    ]
+    return [
+        "## Training speed",
+        f"`make bench-speed`, commit `{stored['commit'][:12]}`, {stored['machine']}, one core. Plain: modules, "
+        "autograd, torch.optim.Adam, in the shape of the published code; medians of variants that take turns in one run.",
+        "\n".join(["| setting | variant | iterations per CPU second | |", "|---|---|---|---|", *rows]),
+    ]
+
+
 def distillation() -> list[str]:
     """What `make bench-distill` found, with its figure; nothing where it has not run."""
     stored = distillation_tables.load(RESULTS / "distill.json")
@@ -169,6 +188,7 @@ def results_page(summary: dict[str, Any]) -> str:
             "\n".join(["| plant | held | mean return | worst |", "|---|---|---|---|", *rows]),
             "## Stages of the demo",
             stages(summary),
+            *training_speed(),
             *distillation(),
             *ablations(),
         ]

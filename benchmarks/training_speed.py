@@ -1,6 +1,6 @@
 """Training iterations per CPU second: this toolkit's step against a plain autograd loop, and against the arithmetic.
 
-    python benchmarks/training_speed.py
+    python -m benchmarks.training_speed
 
     plain      modules, autograd, torch.optim.Adam, targets updated in a loop over parameters (plain_loop.py)
     eager      the toolkit's step as it is
@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from plain_loop import PlainTraining
-from provenance import provenance
 
+from benchmarks.plain_loop import PlainTraining
+from benchmarks.provenance import provenance
 from distill.datasets.replay import Normaliser, Replay
 from distill.datasets.transitions import Transitions
 from distill.training.bayesian_training import BayesianTraining, Hyperparameters

@@ -28,7 +28,7 @@ Command = (
 def _run(command: Command) -> dict[str, Any]:
     # heavy imports (torch, gymnasium) only once the options are known to be good
     if isinstance(command, TrainConfig):
-        if command.seeds > 1:
+        if command.seeds > 1 or command.device == "cuda":
             from .several_seeds import distil_seeds
 
             return distil_seeds(command)

@@ -95,9 +95,28 @@ class Distillation:
     def run(self) -> dict[str, Any]:
         """All stages; returns what distill.json says."""
         saved = self.checkpoint.load() if self.config.resume else None
-        if saved is None:
+        self.prepare(collected=saved is not None)
+        if saved is not None:
+            tensors, figures, rounds = saved
+            for rows in rounds:
+                self.replay.extend(rows)
+            self._restore(tensors, figures)
+        self._train()
+        self.selection = Selection(
+            self.spec,
+            self.teacher.policy,
+            self.dataset.transitions.observations,
+            self.config.selection_episodes,
+        )
+        self._shrink()
+        self._mark("shrink")
+        return self._report()
+
+    def prepare(self, *, collected: bool = False) -> None:
+        """Dataset, normaliser and replay; what a run that is not resumed finds in its folder goes."""
+        if not collected:
             self.checkpoint.clear()
-        self.dataset = self._dataset(collected=saved is not None)
+        self.dataset = self._dataset(collected=collected)
         observations = self.dataset.transitions.observations
         self.normaliser = Normaliser.fit(observations, self.facts.history)
         if not self.config.normalise:
@@ -111,16 +130,6 @@ class Distillation:
         )
         self.replay.extend(self.dataset.transitions)
         self._mark("collect")
-        if saved is not None:
-            tensors, figures, rounds = saved
-            for rows in rounds:
-                self.replay.extend(rows)
-            self._restore(tensors, figures)
-        self._train()
-        self.selection = Selection(self.spec, self.teacher.policy, observations, self.config.selection_episodes)
-        self._shrink()
-        self._mark("shrink")
-        return self._report()
 
     def _dataset(self, *, collected: bool) -> Dataset:
         """Read --dataset, or roll the teacher out; a resumed run has done so already."""
@@ -153,12 +162,16 @@ class Distillation:
             learner.step(self.replay)
             self.progress.advance(1)
             if learner.iteration % config.round_iterations == 0:
-                self._finite(learner.error, learner.iteration)
-                network, _ = learner.pruned(config.threshold)
-                row: dict[str, float] = {"iteration": learner.iteration, "loss": learner.error}
-                self._round(network, row)
-                self._save()
+                self.between_rounds()
         self._mark("train")
+
+    def between_rounds(self) -> None:
+        """Look at the loss, let the student drive, and save: what a run does between two stretches of training."""
+        learner = self.learner
+        self._finite(learner.error, learner.iteration)
+        network, _ = learner.pruned(self.config.threshold)
+        self._round(network, {"iteration": learner.iteration, "loss": learner.error})
+        self._save()
 
     def _shrink(self) -> None:
         """Prune a little, fine-tune, judge, repeat, as the plan says."""
@@ -261,6 +274,7 @@ class Distillation:
         """Write the checkpoint: everything between two rounds."""
         figures: dict[str, Any] = {
             "iteration": self.learner.iteration,
+            "error": self.learner.error,
             "next_seed": self.driver.next_seed,
             "curve": self.curve,
             "cpu_seconds": self._cpu(),
@@ -299,7 +313,7 @@ class Distillation:
         }
         state = figures.get("shrinking")
         if state is None:
-            self.learner.restore(part["learner"], figures["iteration"])
+            self.learner.restore(part["learner"], figures["iteration"], figures["error"])
             return
         self.learner.skip(figures["iteration"])
         self._streams.restore(part["streams"])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .config import TrainConfig
+from .errors import DistillError
 from .result_file import writable, write_json
 from .train_options import check_config
 
@@ -28,6 +29,9 @@ def distil_seeds(config: TrainConfig) -> dict[str, Any]:
     """
     check_config(config)
     writable(config.out)
+    if config.device == "cuda":
+        train_together(config, config.device)
+        config = dataclasses.replace(config, resume=True)  # each goes on from the end of training
     runs = [
         dataclasses.replace(config, seed=seed, seeds=1, jobs=1, out=config.out / f"seed{seed}")
         for seed in range(config.seed, config.seed + config.seeds)
@@ -65,6 +69,40 @@ def distil_seeds(config: TrainConfig) -> dict[str, Any]:
         result["dataset"] = str(config.out / "dataset.safetensors")
     write_json(config.out / "distill.json", result)
     return result
+
+
+def train_together(config: TrainConfig, device: str) -> None:
+    """Bayesian training of all seeds as one stack; leaves each one's checkpoint in its folder, as if trained alone.
+
+    Raises:
+        DistillError: no such device, or as `distil`.
+    """
+    import torch
+
+    from .distillation import Distillation
+    from .progress import TrainingProgress
+    from .training.bayesian_training import BayesianTraining
+    from .training.learner import hyperparameters
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DistillError("--device cuda: found no accelerator, expected one that torch can use; leave --device out")
+    seeds = range(config.seed, config.seed + config.seeds)
+    with TrainingProgress() as progress:
+        runs = []
+        for seed in seeds:
+            options = dataclasses.replace(config, seed=seed, seeds=1, jobs=1, out=config.out / f"seed{seed}")
+            runs.append(Distillation(options, progress))
+            runs[-1].prepare()
+        sizes = (runs[0].facts.observation_size, *config.hidden, len(runs[0].facts.action_low))
+        training = BayesianTraining(sizes, hyperparameters(config, runs[0].facts), list(seeds), device)
+        progress.stage(f"train {config.seeds}", config.iterations)
+        while training.iteration < config.iterations:
+            training.step(*(run.replay for run in runs))
+            progress.advance(1)
+            if training.iteration % config.round_iterations == 0 or training.iteration == config.iterations:
+                for index, run in enumerate(runs):
+                    run.learner.restore(training.alone(index), training.iteration, float(training.errors[index]))
+                    run.between_rounds()
 
 
 def _distil(config: TrainConfig) -> dict[str, Any]:

@@ -58,6 +58,11 @@ def check_config(config: TrainConfig) -> None:
             "--kept-weights: got sizes to visit and --fine-tune-iterations 0, expected steps to shrink with; "
             "leave one of the two out"
         )
+    if config.device == "cuda" and (config.resume or config.method != "bayesian"):
+        raise DistillError(
+            "--device cuda: got --resume or another --method than bayesian, expected neither; it trains Bayesian "
+            "students from the start, leave --device out for the others"
+        )
     if config.method != "bayesian":
         if config.ranking == "posterior":
             raise DistillError(

@@ -142,10 +142,10 @@ class BayesianTraining:
         return self._errors
 
     @torch.no_grad()
-    def step(self, replay: Replay) -> None:
-        """One iteration on one minibatch."""
+    def step(self, *replays: Replay) -> None:
+        """One iteration on one minibatch a student; stacked ones draw from a replay each, or all from one."""
         numbers, objective = self.numbers, self.objective
-        batch = self._sample(replay)
+        batch = self._sample(replays)
         self.iteration += 1
         steps = self.iteration
         critics: tuple[torch.Tensor, ...] = ()
@@ -171,14 +171,24 @@ class BayesianTraining:
         return state | self._tensors()
 
     @torch.no_grad()
-    def restore(self, state: dict[str, torch.Tensor], iteration: int) -> None:
-        """Go back to a `state()` taken after `iteration` iterations of a run with the same numbers."""
-        self.iteration = iteration
+    def restore(self, state: dict[str, torch.Tensor], iteration: int, error: float = 0.0) -> None:
+        """Go back to a `state()` taken after `iteration` iterations of a run with the same numbers and this `error`."""
+        self.iteration, self._errors = iteration, torch.tensor(error)
         for index, (generator, stream) in enumerate(zip(self._generators, self._bits, strict=True)):
             generator.set_state(state[f"generator.{index}"])
             stream.restore(state[f"bits.{index}"])
         for name, tensor in self._tensors().items():
             tensor.copy_(state[name])
+
+    def alone(self, index: int) -> dict[str, torch.Tensor]:
+        """What `restore` of a run with one student takes to go on, on the host, as stacked student `index`.
+
+        The device's own noise is not carried over: on the host it starts anew.
+        """
+        stream = self._bits[index]
+        bits = stream.state() if isinstance(stream, RandomBits) else RandomBits(index).state()
+        state = {"generator.0": self._generators[index].get_state(), "bits.0": bits}
+        return state | {name: tensor[index].cpu().clone() for name, tensor in self._tensors().items()}
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         tensors = {f"student.{name}": tensor for name, tensor in vars(self._tracked_student).items()}
@@ -196,9 +206,13 @@ class BayesianTraining:
     def _draw(self, count: int) -> torch.Tensor:
         return self._stack([stream.draw(count) for stream in self._bits])
 
-    def _sample(self, replay: Replay) -> Batch:
+    def _sample(self, replays: tuple[Replay, ...]) -> Batch:
         transitions = self.critic is not None
-        batches = [replay.sample(self.numbers.batch, each, transitions=transitions) for each in self._generators]
+        sources = replays if len(replays) > 1 else replays * len(self._generators)
+        batches = [
+            source.sample(self.numbers.batch, each, transitions=transitions)
+            for source, each in zip(sources, self._generators, strict=True)
+        ]
         if not self._stacked and self._device.type == "cpu":
             return batches[0]
         return Batch(

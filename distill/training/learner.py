@@ -38,8 +38,8 @@ class Learner(Protocol):
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that `restore` needs."""
 
-    def restore(self, state: dict[str, torch.Tensor], iteration: int) -> None:
-        """Go back to a `state()` taken after `iteration` iterations."""
+    def restore(self, state: dict[str, torch.Tensor], iteration: int, error: float) -> None:
+        """Go back to a `state()` taken after `iteration` iterations, the newest with this `error`."""
 
     def skip(self, iteration: int) -> None:
         """Count as having done `iteration` steps: a resumed run is past them and needs their weights no more."""
@@ -76,9 +76,9 @@ class BayesianLearner:
         """Student, critics, targets, optimisers and random streams."""
         return self._training.state()
 
-    def restore(self, state: dict[str, torch.Tensor], iteration: int) -> None:
+    def restore(self, state: dict[str, torch.Tensor], iteration: int, error: float) -> None:
         """Go back to a `state()`."""
-        self._training.restore(state, iteration)
+        self._training.restore(state, iteration, error)
 
     def skip(self, iteration: int) -> None:
         """Count as having done `iteration` steps."""
@@ -114,9 +114,9 @@ class PlainLearner:
         """Network, optimiser and the generator."""
         return self._training.state()
 
-    def restore(self, state: dict[str, torch.Tensor], iteration: int) -> None:
+    def restore(self, state: dict[str, torch.Tensor], iteration: int, error: float) -> None:
         """Go back to a `state()`."""
-        self._training.restore(state, iteration)
+        self._training.restore(state, iteration, error)
 
     def skip(self, iteration: int) -> None:
         """Count as having done `iteration` steps."""
@@ -128,13 +128,12 @@ def compiled(config: TrainConfig) -> bool:
     return config.iterations >= _WORTH_COMPILING if config.compiled is None else config.compiled
 
 
-def make_learner(config: TrainConfig, facts: EnvironmentFacts) -> Learner:
-    """The learner that the options ask for, with fresh weights."""
-    sizes = (facts.observation_size, *config.hidden, len(facts.action_low))
+def hyperparameters(config: TrainConfig, facts: EnvironmentFacts) -> Hyperparameters:
+    """The numbers of the method that the options ask for."""
     value_weight = config.value_weight
     if value_weight is None:
-        value_weight = 0.5 if config.states == "dataset" else 0.0
-    numbers = Hyperparameters(
+        value_weight = 0.5 if config.states == "dataset" and config.critic is not False else 0.0
+    return Hyperparameters(
         hidden=config.hidden,
         iterations=config.iterations,
         batch=config.batch,
@@ -153,10 +152,15 @@ def make_learner(config: TrainConfig, facts: EnvironmentFacts) -> Learner:
         compiled=compiled(config),
         action_range=(tuple(facts.action_low.tolist()), tuple(facts.action_high.tolist())),
     )
+
+
+def make_learner(config: TrainConfig, facts: EnvironmentFacts) -> Learner:
+    """The learner that the options ask for, with fresh weights."""
+    sizes = (facts.observation_size, *config.hidden, len(facts.action_low))
+    numbers = hyperparameters(config, facts)
     if config.method == "bayesian":
         return BayesianLearner(sizes, numbers, config.seed)
     weights = Form(sizes).weights
     final_density = min(config.kept_weights) / weights if config.kept_weights else 0.3
-    return PlainLearner(
-        PlainTraining(sizes, numbers, config.seed, penalty=config.method, final_density=min(final_density, 1.0))
-    )
+    training = PlainTraining(sizes, numbers, config.seed, penalty=config.method, final_density=min(final_density, 1.0))
+    return PlainLearner(training)

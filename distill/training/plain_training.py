@@ -81,9 +81,9 @@ class PlainTraining:
         moments = {"first": self._tracked.first, "second": self._tracked.second}
         return {**self._streams.state(), **self.network.state(), **moments}
 
-    def restore(self, state: dict[str, torch.Tensor], iteration: int) -> None:
-        """Go back to a `state()` taken after `iteration` iterations."""
-        self.iteration = iteration
+    def restore(self, state: dict[str, torch.Tensor], iteration: int, error: float) -> None:
+        """Go back to a `state()` taken after `iteration` iterations, the newest with this `error`."""
+        self.iteration, self._error = iteration, torch.tensor(error)
         self._streams.restore(state)
         self.network.restore(state)
         self._tracked.first.copy_(state["first"])

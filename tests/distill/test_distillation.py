@@ -15,7 +15,7 @@ from distill.distillation import distil
 from distill.errors import DistillError
 from distill.network import network_policy
 from distill.select import Candidate, Selection
-from distill.several_seeds import distil_seeds
+from distill.several_seeds import distil_seeds, train_together
 from distill.train_options import check_config
 from export.compile import build_policy
 from export.student_file import Layer, Student, read_student, write_student
@@ -182,6 +182,32 @@ def test_seeds_do_not_depend_on_jobs(tmp_path: Path) -> None:
         assert (out / "student.safetensors").read_bytes() == best.read_bytes()
     assert files[0] == files[1]
     assert files[0][0] != files[0][1]
+
+
+def test_students_trained_together_are_those_trained_alone(tmp_path: Path) -> None:
+    teacher = little_teacher(tmp_path)
+    config = small(tmp_path, teacher=teacher, out=tmp_path / "together", states="dataset", iterations=60, seeds=2)
+    config = dataclasses.replace(config, round_iterations=50, critic=False, fine_tune_iterations=0)
+    train_together(config, "cpu")
+    for seed in (0, 1):
+        options = dataclasses.replace(config, seed=seed, seeds=1)
+        alone = read_student(Path(distil(dataclasses.replace(options, out=tmp_path / f"alone{seed}"))["student"]))
+        continued = dataclasses.replace(options, out=config.out / f"seed{seed}", resume=True)
+        together = read_student(Path(distil(continued)["student"]))
+        for one, other in zip(alone.layers, together.layers, strict=True):
+            assert np.allclose(one.mean, other.mean, atol=1e-4)
+            assert np.allclose(one.log_alpha, other.log_alpha, atol=1e-2)
+
+
+def test_an_accelerator_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has an accelerator")
+    with pytest.raises(DistillError, match=r"--device cuda: found no accelerator"):
+        distil_seeds(small(tmp_path, device="cuda"))
+    with pytest.raises(DistillError, match=r"--device cuda: got --resume"):
+        distil_seeds(small(tmp_path, device="cuda", resume=True))
 
 
 def test_scalars_for_tensorboard(tmp_path: Path) -> None:
