@@ -1,7 +1,7 @@
 # Thin wrappers around `python -m distill | export | hardware | firmware_bridge`; every stage also runs by itself.
 .DEFAULT_GOAL := help
 .PHONY: help install tools distill export-c firmware bridge demo swing-ups results bench-distill bench-distill-quick
-.PHONY: ablations test check format generate clean
+.PHONY: bench-speed ablations test check format generate clean
 .DELETE_ON_ERROR:
 
 PYTHON  ?= python3
@@ -81,6 +81,9 @@ bench-distill: install ## Distil every benchmark teacher, 5 seeds, offline and s
 
 bench-distill-quick: install ## Two teachers, one seed, one size (under 10 minutes)
 	$(RUN) benchmarks.distillation --quick --jobs $(JOBS)
+
+bench-speed: install ## Training iterations per CPU second against a plain autograd loop (about 5 minutes)
+	$(RUN) benchmarks.training_speed
 
 ablations: install ## Every ablation on Hopper and on the cart, 5 seeds (resumable, CPU-hours)
 	$(RUN) benchmarks.ablations --jobs $(JOBS)

@@ -234,7 +234,9 @@ class Distillation:
         student = self._student(run.network, run.ranked)
         error = run.descent.error if run.descent is not None else self.learner.error
         name = f"{len(run.candidates):02d}.safetensors"
-        candidate = self.selection.score(student, name, error=error, fine_tuned=fine_tuned, cpu_seconds=self._cpu())
+        candidate = self.selection.score(
+            student, name, size=run.network.kept, error=error, fine_tuned=fine_tuned, cpu_seconds=self._cpu()
+        )
         write_student(self._sizes / candidate.name, student)
         run.candidates.append(candidate)
         self.scalars.add(
@@ -415,6 +417,7 @@ class Distillation:
             "iterations": config.iterations,
             "rows": len(self.replay),
             "candidates": [candidate.row() for candidate in run.candidates],
+            "sizes": [{"asked": size, **self._best_at(size).row()} for size in config.kept_weights],
             "curve": self.curve,
             "stage_seconds": self.seconds,
             "cpu_seconds": self._cpu(),
@@ -433,10 +436,17 @@ class Distillation:
         return result
 
     def _choose(self, candidates: list[Candidate]) -> Candidate:
-        """The last size asked for, or the smallest that holds the target."""
-        return (
-            candidates[-1] if self.config.kept_weights else self.selection.choose(candidates, self.config.target_return)
-        )
+        """The best at the smallest size asked for, or the smallest that holds the target."""
+        if not self.config.kept_weights:
+            return self.selection.choose(candidates, self.config.target_return)
+        return self._best_at(min(self.config.kept_weights))
+
+    def _best_at(self, size: int) -> Candidate:
+        """The best student at a size asked for, or at the largest below it where Bayesian training left fewer."""
+        assert self.shrinking is not None
+        tuned = [each for each in self.shrinking.candidates if each.fine_tuned and each.size <= size]
+        largest = max(each.size for each in tuned)
+        return self.selection.best_of([each for each in tuned if each.size == largest], self.config.target_return)
 
     def _cpu(self) -> float:
         return self.cpu_seconds + time.process_time() - self._cpu_started

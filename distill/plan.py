@@ -17,9 +17,9 @@ class Rung:
 class Plan:
     """Prune a little, fine-tune, judge, repeat.
 
-    Searching: a size that holds the target is followed by one `factor` as large; one that does not is trained on,
-    twice as long each time, `doublings` times; then the search ends. Visiting: sizes on the way are only trained, those
-    asked for are trained `2 ** doublings` times as long and judged.
+    A size that does not hold the target is trained on, twice as long each time, `doublings` times. Searching: a size
+    that holds is followed by one `factor` as large, and the search ends at one that never does. Visiting: sizes on the
+    way are only trained, those asked for are judged, and the next one follows whether they hold or not.
     """
 
     def __init__(self, *, sizes: tuple[int, ...], factor: float, iterations: int, doublings: int) -> None:
@@ -28,7 +28,7 @@ class Plan:
         self._iterations = iterations
         self._doublings = doublings
         self.attempt = 0  # doublings spent on the current size
-        self.visited = 0  # sizes asked for and judged
+        self.visited = 0  # sizes asked for and done with
 
     def first(self, alive: int) -> Rung | None:
         """The first descent of a student with `alive` weights; None without fine-tuning."""
@@ -38,17 +38,15 @@ class Plan:
 
     def following(self, rung: Rung, *, holds: bool) -> Rung | None:
         """What to do after `rung`, given whether its student holds the target; None: nothing more."""
+        if rung.judged and not holds and self.attempt < self._doublings:
+            self.attempt += 1
+            return Rung(rung.keep, self._iterations << self.attempt, True)
+        self.attempt = 0
         if self._sizes:
             self.visited += rung.judged
             return self._towards(rung.keep)
-        if holds:
-            self.attempt = 0
-            keep = int(rung.keep * self._factor)
-            return Rung(keep, self._iterations, True) if keep > 0 else None
-        if self.attempt == self._doublings:
-            return None
-        self.attempt += 1
-        return Rung(rung.keep, self._iterations << self.attempt, True)
+        keep = int(rung.keep * self._factor)
+        return Rung(keep, self._iterations, True) if holds and keep > 0 else None
 
     def _towards(self, alive: int) -> Rung | None:
         if self.visited == len(self._sizes):
@@ -57,4 +55,4 @@ class Plan:
         keep = int(alive * self._factor)
         if keep > target:
             return Rung(keep, self._iterations, False)
-        return Rung(min(alive, target), self._iterations << self._doublings, True)
+        return Rung(min(alive, target), self._iterations, True)

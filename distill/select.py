@@ -25,6 +25,7 @@ class Candidate:
     """One student that could be shipped, and how it did on the selection episodes."""
 
     name: str  # of its file
+    size: int  # weights it was pruned to; some of them may reach no output
     kept_weights: int
     kept_parameters: int
     bytes: int  # values, indices, row pointers, biases; no code
@@ -38,6 +39,7 @@ class Candidate:
         """What the result file says about it, and what `from_row` needs."""
         return {
             "name": self.name,
+            "size": self.size,
             "kept_weights": self.kept_weights,
             "kept_parameters": self.kept_parameters,
             "bytes": self.bytes,
@@ -71,11 +73,14 @@ class Selection:
         self._observations = np.asarray(observations[-_ROUNDING_ROWS:])
         self.teacher = summarise(play(spec, teacher, self._seeds))
 
-    def score(self, student: Student, name: str, *, error: float, fine_tuned: bool, cpu_seconds: float) -> Candidate:
+    def score(
+        self, student: Student, name: str, *, size: int, error: float, fine_tuned: bool, cpu_seconds: float
+    ) -> Candidate:
         """Play the selection episodes with one candidate; sizes are those of what export will store."""
         policy = build_policy(student)
         return Candidate(
             name=name,
+            size=size,
             kept_weights=policy.kept_weights,
             kept_parameters=policy.kept_parameters,
             bytes=policy.byte_count.total,
@@ -113,6 +118,10 @@ class Selection:
                 f"{LARGEST_ROUNDING_ERROR:.0e} (raise --observation-noise)"
             )
         return found
+
+    def best_of(self, candidates: list[Candidate], target_return: float) -> Candidate:
+        """Among students of one size: one that holds the target, then the best mean, in which falls show."""
+        return max(candidates, key=lambda each: (not self.shortcomings(each, target_return), each.summary["mean"]))
 
     def choose(self, candidates: list[Candidate], target_return: float) -> Candidate:
         """Smallest candidate that holds the target; where none does, the best return among those that round well."""

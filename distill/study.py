@@ -123,9 +123,7 @@ def _run(arm: Arm) -> list[dict[str, Any]]:
     spec, _, teacher = read_source(config, say_notes=False)
     reference = _teacher_returns(arm)
     rows = []
-    candidates = [row for row in result["candidates"] if row["fine_tuned"] or config.fine_tune_iterations == 0]
-    sizes = config.kept_weights or (None,) * len(candidates)
-    for size, candidate in zip(sorted(sizes, key=lambda value: -(value or 0)), candidates, strict=True):
+    for candidate in result["sizes"] or [{"asked": None, **result["chosen"]}]:
         policy = build_policy(read_student(config.out / "sizes" / candidate["name"]))
         first = REPORT_SEED + arm.episodes * config.seed
         returns = play(spec, policy.evaluate_float32, range(first, first + arm.episodes)).returns
@@ -134,7 +132,7 @@ def _run(arm: Arm) -> list[dict[str, Any]]:
                 "environment": arm.environment,
                 "teacher": config.teacher.name,
                 "method": arm.method,
-                "size": size,
+                "size": candidate["asked"],
                 "seed": config.seed,
                 "kept_weights": candidate["kept_weights"],
                 "kept_parameters": candidate["kept_parameters"],

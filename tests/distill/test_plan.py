@@ -32,12 +32,21 @@ def test_visiting_passes_through_sizes_on_the_way_and_judges_those_asked_for() -
     rung, seen = visit.first(100), []
     while rung is not None:
         seen.append(rung)
+        rung = visit.following(rung, holds=rung.keep > 20 or rung.iterations == 20)
+    assert seen == [Rung(60, 10, True), Rung(30, 10, False), Rung(20, 10, True), Rung(20, 20, True)]
+
+
+def test_visiting_goes_on_after_a_size_that_never_holds() -> None:
+    visit = plan(sizes=(60, 40), doublings=1)
+    rung, seen = visit.first(100), []
+    while rung is not None:
+        seen.append(rung)
         rung = visit.following(rung, holds=False)
-    assert seen == [Rung(60, 40, True), Rung(30, 10, False), Rung(20, 40, True)]
+    assert seen == [Rung(60, 10, True), Rung(60, 20, True), Rung(40, 10, True), Rung(40, 20, True)]
 
 
 def test_a_size_larger_than_the_student_is_judged_as_it_is() -> None:
-    assert plan(sizes=(200,)).first(100) == Rung(100, 40, True)
+    assert plan(sizes=(200,)).first(100) == Rung(100, 10, True)
 
 
 def test_no_fine_tuning_no_rungs() -> None:
