@@ -296,6 +296,7 @@ class Distillation:
             "rung": None if run.rung is None else dataclasses.asdict(run.rung),
             "descent": None if run.descent is None else [run.descent.iteration, run.descent.error],
             "attempt": run.plan.attempt,
+            "missed": run.plan.missed,
             "visited": run.plan.visited,
             "candidates": [candidate.row() for candidate in run.candidates],
         }
@@ -322,7 +323,7 @@ class Distillation:
         network = self.learner.pruned(self.config.threshold)[0]
         network.restore(part["network"])
         plan = self._plan()
-        plan.attempt, plan.visited = state["attempt"], state["visited"]
+        plan.attempt, plan.missed, plan.visited = state["attempt"], state["missed"], state["visited"]
         rung = None if state["rung"] is None else Rung(**state["rung"])
         self.shrinking = Shrinking(
             network=network,

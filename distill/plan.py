@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_PATIENCE = 2  # sizes
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -18,8 +20,8 @@ class Plan:
     """Prune a little, fine-tune, judge, repeat.
 
     A size that does not hold the target is trained on, twice as long each time, `doublings` times. Searching: a size
-    that holds is followed by one `factor` as large, and the search ends at one that never does. Visiting: sizes on the
-    way are only trained, those asked for are judged, and the next one follows whether they hold or not.
+    is followed by one `factor` as large, and the search ends after two in a row that never held (one alone may have had
+    bad luck). Visiting: sizes on the way are only trained, those asked for are judged, all of them.
     """
 
     def __init__(self, *, sizes: tuple[int, ...], factor: float, iterations: int, doublings: int) -> None:
@@ -28,6 +30,7 @@ class Plan:
         self._iterations = iterations
         self._doublings = doublings
         self.attempt = 0  # doublings spent on the current size
+        self.missed = 0  # sizes in a row that never held
         self.visited = 0  # sizes asked for and done with
 
     def first(self, alive: int) -> Rung | None:
@@ -42,11 +45,12 @@ class Plan:
             self.attempt += 1
             return Rung(rung.keep, self._iterations << self.attempt, True)
         self.attempt = 0
+        self.missed = 0 if holds else self.missed + 1
         if self._sizes:
             self.visited += rung.judged
             return self._towards(rung.keep)
         keep = int(rung.keep * self._factor)
-        return Rung(keep, self._iterations, True) if holds and keep > 0 else None
+        return Rung(keep, self._iterations, True) if self.missed < _PATIENCE and keep > 0 else None
 
     def _towards(self, alive: int) -> Rung | None:
         if self.visited == len(self._sizes):

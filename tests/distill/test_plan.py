@@ -7,7 +7,7 @@ def plan(sizes: tuple[int, ...] = (), doublings: int = 2, iterations: int = 10) 
     return Plan(sizes=sizes, factor=0.5, iterations=iterations, doublings=doublings)
 
 
-def test_searching_shrinks_while_it_holds_and_then_tries_longer() -> None:
+def test_searching_shrinks_while_it_holds_tries_longer_and_ends() -> None:
     search = plan()
     rung = search.first(100)
     assert rung == Rung(100, 10, True)
@@ -17,9 +17,20 @@ def test_searching_shrinks_while_it_holds_and_then_tries_longer() -> None:
     assert rung == Rung(50, 20, True)
     rung = search.following(rung, holds=True)
     assert rung == Rung(25, 10, True)
-    for iterations in (20, 40):
+    for keep in (25, 12):
+        for iterations in (20, 40):
+            rung = search.following(rung, holds=False)
+            assert rung == Rung(keep, iterations, True)
         rung = search.following(rung, holds=False)
-        assert rung == Rung(25, iterations, True)
+        assert rung == (Rung(12, 10, True) if keep == 25 else None), "it ends after two sizes that never held"
+
+
+def test_a_size_that_holds_after_one_that_did_not_forgives_it() -> None:
+    search = plan(doublings=0)
+    rung = search.following(Rung(100, 10, True), holds=False)
+    rung = search.following(rung, holds=True)
+    rung = search.following(rung, holds=False)
+    assert rung == Rung(12, 10, True)
     assert search.following(rung, holds=False) is None
 
 
