@@ -112,7 +112,7 @@ def perturbed_known_observations(policy: SparsePolicy, count: int) -> Float32:
 
 def dataset_observations(path: Path, policy: SparsePolicy, count: int) -> Float32:
     """Return `count` evenly spaced rows of the tensor `observations` (n, history*base) of a safetensors file."""
-    file = TensorFile(path, None, "write it with `python -m distill collect`", only=("observations",))
+    file = TensorFile(path, None, "write it with `python -m distill collect --flat`", only=("observations",))
     observations = file.array("observations", (None, policy.observation_size))
     rows = np.unique(np.linspace(0, len(observations) - 1, min(count, len(observations))).astype(np.int64))
     return np.asarray(observations[rows], dtype=np.float32)
