@@ -25,7 +25,7 @@ from distill.result_file import write_json
 from distill.study import Arm, dense_width, run_study
 
 ROOT = Path(__file__).resolve().parent.parent
-STUDENT, OFFLINE, LINEAR, DENSE = "student-driven", "offline", "linear", "dense, equal bytes"
+METHODS = STUDENT, LINEAR, OFFLINE, DENSE = "student-driven", "linear", "offline", "dense, equal bytes"
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,9 @@ def main() -> None:
             name: replace(config, iterations=20_000, fine_tune_iterations=4_000) for name, config in configs.items()
         }
     try:
-        rows = run_study([arm for case in cases for arm in arms_of(case, configs[case.name], seeds)], arguments.jobs)
+        arms = [arm for case in cases for arm in arms_of(case, configs[case.name], seeds)]
+        arms.sort(key=lambda arm: METHODS.index(arm.method))  # what matters most comes first, should the run be cut off
+        rows = run_study(arms, arguments.jobs)
         dense = [
             arm
             for case in cases
