@@ -162,7 +162,7 @@ def main() -> None:
         }
     try:
         arms = [arm for case in cases for arm in arms_of(case, configs[case.name], seeds)]
-        arms.sort(key=lambda arm: METHODS.index(arm.method))  # what matters most comes first, should the run be cut off
+        arms.sort(key=lambda arm: METHODS.index(arm.method))  # what matters most first
         rows = run_study(arms, arguments.jobs)
         dense = [
             arm
