@@ -118,7 +118,8 @@ def training_speed() -> list[str]:
     return [
         "## Training speed",
         f"`make bench-speed`, commit `{stored['commit'][:12]}`, {stored['machine']}, one core. Plain: modules, "
-        "autograd, torch.optim.Adam, in the shape of the published code; medians of variants that take turns in one run.",
+        "autograd, torch.optim.Adam, in the shape of the published code; medians of variants that take turns in one "
+        "run.",
         "\n".join(["| setting | variant | iterations per CPU second | |", "|---|---|---|---|", *rows]),
     ]
 

@@ -44,8 +44,10 @@ def variants(base: TrainConfig) -> Iterator[tuple[str, str, TrainConfig]]:
     yield "a", "uniform, truncated normal", replace(bayesian, prior="uniform-truncated", prior_scale=1.0)
     yield "a", "uniform, flat", replace(bayesian, prior="uniform-flat")
     yield "b", "no critic", bayesian
-    yield "b", "critic, value weight 0", replace(bayesian, value_weight=0.0, critic=True)
-    yield "c", "value weight 0.5", replace(bayesian, value_weight=0.5, critic=True)
+    # with critics the student moves every second step: twice the iterations are as many steps of the student
+    with_critics = replace(bayesian, critic=True, iterations=2 * base.iterations)
+    yield "b", "critic, value weight 0", replace(with_critics, value_weight=0.0)
+    yield "c", "value weight 0.5", replace(with_critics, value_weight=0.5)
     yield "d", "saliency instead of the posterior's ranks", replace(base, ranking="saliency")
     for weight in (1e3, 1e4, 1e5):
         yield "d", f"L1, |D| {weight:.0e}", replace(base, method="l1", ranking="magnitude", data_weight=weight)

@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from .result_file import writable, write_json
 from .scalars import Scalars
 from .select import Candidate, Selection
 from .shrink import Ranked, importance, shrink
-from .source import read_source
+from .source import load_policy, read_source
 from .train_options import check_config, recorded_options
 from .training.descent import Descent, Step, Streams
 from .training.learner import compiled, make_learner
@@ -149,6 +150,8 @@ class Distillation:
             first_seed=TRAINING_SEED * (1 + config.seed),
             exploration_noise=config.exploration_noise,
             on_step=self.progress.advance,
+            jobs=config.jobs,
+            load=partial(load_policy, config, self.teacher.sha256),
         )
         dataset = Dataset(rows, config.env, self.teacher.sha256, config.seed)
         write_dataset(own, dataset)

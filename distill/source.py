@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from .config import SourceConfig, environment_spec
 from .environment import EnvironmentFacts, EnvironmentSpec
+from .errors import DistillError
 from .teachers import Teacher, read_teacher
+
+if TYPE_CHECKING:
+    from .rollout import Policy
 
 
 def read_source(config: SourceConfig, *, say_notes: bool = True) -> tuple[EnvironmentSpec, EnvironmentFacts, Teacher]:
@@ -22,3 +27,18 @@ def read_source(config: SourceConfig, *, say_notes: bool = True) -> tuple[Enviro
         for note in teacher.notes:
             print(f"teacher {config.teacher.name}: {note}", file=sys.stderr)
     return spec, facts, teacher
+
+
+def load_policy(config: SourceConfig, sha256: str) -> Policy:
+    """The teacher's policy, read again in a worker.
+
+    Raises:
+        DistillError: the file is no longer the one that the collection began with.
+    """
+    teacher = read_source(config, say_notes=False)[2]
+    if teacher.sha256 != sha256:
+        raise DistillError(
+            f"teacher {config.teacher}: the file changed while episodes were played, expected sha256 {sha256[:12]}; "
+            "collect again"
+        )
+    return teacher.policy

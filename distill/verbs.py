@@ -9,7 +9,7 @@ from typing import Any
 from export.compile import build_policy
 from export.student_file import read_student
 
-from .config import CollectConfig, EvaluateConfig, SourceConfig, TeacherConfig, in_range
+from .config import CollectConfig, EvaluateConfig, TeacherConfig, in_range
 from .datasets.collect import Collection, checked
 from .datasets.dataset import flat_layout, flat_metadata, write_flat
 from .datasets.parallel_collect import play_shards
@@ -19,8 +19,8 @@ from .errors import DistillError
 from .evaluate import LARGEST_EPISODES, REPORT_SEED, TRAINING_SEED, compare, summarise
 from .progress import TrainingProgress
 from .result_file import writable
-from .rollout import Policy, longest_episode, play
-from .source import read_source
+from .rollout import longest_episode, play
+from .source import load_policy, read_source
 from .teachers.responds import ActionRange
 
 LARGEST_COLLECTION = 900_000  # episodes; a seed moves the first by a million
@@ -45,7 +45,7 @@ def collect_verb(config: CollectConfig) -> dict[str, Any]:
     with ShardFolder(config.out / ".partial", collection, asked | {"teacher": teacher.sha256}) as folder:
         with TrainingProgress() as progress:
             progress.stage("collect", config.episodes * longest_episode(spec))
-            play_shards(folder, partial(_policy, config, teacher.sha256), config.jobs, progress.advance)
+            play_shards(folder, partial(load_policy, config, teacher.sha256), config.jobs, progress.advance)
             progress.stage("write", collection.shards)
             rows = 0
             try:
@@ -66,21 +66,6 @@ def collect_verb(config: CollectConfig) -> dict[str, Any]:
             result["flat"] = str(flat)
         folder.remove()
     return result
-
-
-def _policy(config: SourceConfig, sha256: str) -> Policy:
-    """The teacher's policy, read again in a worker.
-
-    Raises:
-        DistillError: the file is no longer the one that the collection began with.
-    """
-    teacher = read_source(config, say_notes=False)[2]
-    if teacher.sha256 != sha256:
-        raise DistillError(
-            f"teacher {config.teacher}: the file changed while episodes were played, expected sha256 {sha256[:12]}; "
-            "collect again"
-        )
-    return teacher.policy
 
 
 def evaluate_verb(config: EvaluateConfig) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from distill.datasets.shards import ShardFolder
 from distill.datasets.transitions import FIELDS, Transitions, join
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
-from distill.verbs import _policy, collect_verb
+from distill.source import collect_verb, load_policy
 from export.student_file import Layer, Student, write_student
 
 PENDULUM = EnvironmentSpec("Pendulum-v1", {})
@@ -212,7 +212,7 @@ def test_what_a_worker_refuses_is_said_here(tmp_path: Path) -> None:
         ShardFolder(tmp_path / "p", collection, {}) as shards,
         pytest.raises(DistillError, match=r"the file changed while episodes were played"),
     ):
-        play_shards(shards, partial(_policy, bad, "0" * 64), 2)
+        play_shards(shards, partial(load_policy, bad, "0" * 64), 2)
 
 
 @pytest.mark.parametrize(
