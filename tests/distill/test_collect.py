@@ -20,7 +20,8 @@ from distill.datasets.shards import ShardFolder
 from distill.datasets.transitions import FIELDS, Transitions, join
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
-from distill.source import collect_verb, load_policy
+from distill.source import load_policy
+from distill.verbs import collect_verb
 from export.student_file import Layer, Student, write_student
 
 PENDULUM = EnvironmentSpec("Pendulum-v1", {})
