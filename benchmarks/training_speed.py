@@ -83,7 +83,7 @@ def replay(inputs: int, actions: int) -> Replay:
         lengths=np.full(episodes, EPISODE, np.uint32),
     )
     bound = np.ones(actions, np.float32)
-    answer = Replay(Normaliser(np.zeros(inputs, np.float32), np.ones(inputs, np.float32)), 1, -bound, bound, ROWS)
+    answer = Replay(Normaliser(np.zeros(inputs, np.float32), np.ones(inputs, np.float32)), 1, -bound, bound)
     answer.extend(rows)
     return answer
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from export.errors import FileFormatError
 from export.replace_files import replace_files
 from export.tensor_file import TensorFile, encode_tensors
 
-from .datasets.transitions import FIELDS, Transitions
+from .datasets.transitions import FIELDS, Transitions, from_arrays
 from .errors import DistillError
 
 _FORMAT = "bpd-checkpoint"
@@ -35,6 +36,10 @@ class Checkpoint:
         self.folder = folder
         self._configuration = json.dumps(configuration, sort_keys=True)
         self._rounds = 0
+
+    def exists(self) -> bool:
+        """Whether a run was cut off here."""
+        return (self.folder / _STATE).is_file()
 
     def clear(self) -> None:
         """Remove the folder: at the start of a run that does not resume, and after the results are written."""
@@ -60,8 +65,8 @@ class Checkpoint:
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         replace_files(self.folder, {_STATE: encode_tensors(arrays, metadata)})
 
-    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any], list[Transitions]] | None:
-        """Tensors, figures and every round's rows; None where nothing was saved.
+    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """Tensors and figures; None where nothing was saved.
 
         Raises:
             DistillError: damaged files, or a run with other options.
@@ -81,14 +86,20 @@ class Checkpoint:
                 )
             figures: dict[str, Any] = file.json("figures", dict)
             self._rounds = int(figures["rounds"])
-            rows = [self._read_rows(index) for index in range(self._rounds)]
         except FileFormatError as error:
             raise DistillError(f"--resume: {error}") from error
-        return {name: torch.from_numpy(np.array(array)) for name, array in file.tensors.items()}, figures, rows
+        return {name: torch.from_numpy(np.array(array)) for name, array in file.tensors.items()}, figures
 
-    def _read_rows(self, index: int) -> Transitions:
-        file = TensorFile(self.folder / f"rows_{index:05d}.safetensors", _FORMAT, _NEXT_STEP)
-        missing = [name for name in FIELDS if name not in file.tensors]
-        if missing:
-            raise file.complain(f"tensor {missing[0]!r} is missing")
-        return Transitions(**{name: file.tensors[name] for name in FIELDS})
+    def rounds(self, like: Transitions) -> Iterator[Transitions]:
+        """Every round's rows, in order, after `load`; of the widths of `like`.
+
+        Raises:
+            DistillError: damaged files, or those of another run.
+        """
+        for index in range(self._rounds):
+            path = self.folder / f"rows_{index:05d}.safetensors"
+            try:
+                file = TensorFile(path, _FORMAT, _NEXT_STEP)
+            except FileFormatError as error:
+                raise DistillError(f"--resume: {error}") from error
+            yield from_arrays(file.tensors, like)

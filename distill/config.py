@@ -138,7 +138,7 @@ class TrainConfig(SourceConfig):
     target_return: float = 0.99
     """Share of the teacher's return that the student must hold on the selection episodes while it shrinks."""
     kept_weights: tuple[int, ...] = ()
-    """Visit these sizes instead of looking for the smallest that holds the target; the last one is the result."""
+    """Visit these sizes instead of looking for the smallest that holds the target; the smallest is the result."""
     ranking: Literal["saliency", "posterior", "magnitude"] = "saliency"
     """Which weights go while the student shrinks."""
     shrink: float = 0.85
@@ -154,7 +154,7 @@ class TrainConfig(SourceConfig):
     round_iterations: int = 2_000
     """Iterations between two student-driven rounds, and between two checkpoints."""
     round_steps: int = 6_000
-    """Environment steps of a student-driven round, rounded up to whole episodes."""
+    """Environment steps of a student-driven round, at least; whole episodes."""
     recent_rows: int = 150_000
     """Fine-tuning draws from this many of the newest rows when the student drives: small students have none to spare
     for states that they have left behind."""

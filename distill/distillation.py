@@ -6,8 +6,9 @@ A run is a sequence of rounds; between any two it can be cut off and go on to th
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-import shutil
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ from .errors import DistillError
 from .evaluate import TRAINING_SEED, compare
 from .plan import Plan, Rung
 from .progress import TrainingProgress
-from .result_file import writable, write_json
+from .result_file import replace_with_copy, writable, write_json
+from .rollout import longest_episode
 from .scalars import Scalars
 from .select import Candidate, Selection
 from .shrink import Ranked, importance, shrink
@@ -41,8 +43,8 @@ from .training.learner import compiled, make_learner
 from .training.sparse_network import SparseNetwork
 from .training.student import Form
 
+_FINE_TUNING = 1_000_000  # its random streams are none of any training seed
 _SALIENCY_ROWS = 20_000  # observations on which a weight's saliency is taken
-_MORE_ROWS = 6_000_000  # rows that student-driven rounds may add; reserved, not used, until they come
 
 
 @dataclass
@@ -70,10 +72,12 @@ class Distillation:
         self.seconds: dict[str, float] = {}
         self.cpu_seconds = 0.0  # of the parts of the run before it was resumed
         self.spec, self.facts, self.teacher = read_source(config)
-        episode_steps = int(self.spec.make().spec.max_episode_steps or 1_000)  # type: ignore[union-attr]  # made by id
-        first_seed = TRAINING_SEED * (1 + config.seed)
         self.driver = Driver(
-            self.spec, self.teacher.policy, first_seed + config.episodes, math.ceil(config.round_steps / episode_steps)
+            self.spec,
+            self.teacher.policy,
+            TRAINING_SEED * (1 + config.seed) + config.episodes,
+            steps=config.round_steps,
+            episode_steps=longest_episode(self.spec),
         )
         self.driven = config.states == "student"
         self.learner = make_learner(config, self.facts)
@@ -85,23 +89,39 @@ class Distillation:
             compiled=compiled(config),
         )
         self.scalars = Scalars(config.out / "tensorboard" if config.tensorboard else None)
-        self.checkpoint = Checkpoint(
-            config.out / "checkpoint", recorded_options(config) | {"teacher": self.teacher.sha256}
-        )
-        self._cpu_started = time.process_time()
+        self.options = recorded_options(config) | {"teacher": self.teacher.sha256}
+        self.checkpoint = Checkpoint(config.out / "checkpoint", self.options)
+        self.steps = 0  # of training and fine-tuning
+        self._cpu_started = cpu_seconds()
         self._stage_started = time.perf_counter()
-        self._streams = Streams(config.seed + 1)  # of fine-tuning
+        self._streams = Streams(_FINE_TUNING + config.seed)
         self.shrinking: Shrinking | None = None
+
+    def finished(self) -> dict[str, Any] | None:
+        """The results of this very run, if it is over; None if it is not, or never began.
+
+        Raises:
+            DistillError: the run that is over had other options.
+        """
+        path = self.config.out / "distill.json"
+        if self.checkpoint.exists() or not path.is_file():
+            return None
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if stored.get("options") != json.loads(json.dumps(self.options)):
+            raise DistillError(
+                f"--resume: {path} is the result of other options, expected an unfinished run or these ones; "
+                "start over without --resume"
+            )
+        return stored
 
     def run(self) -> dict[str, Any]:
         """All stages; returns what distill.json says."""
         saved = self.checkpoint.load() if self.config.resume else None
         self.prepare(collected=saved is not None)
         if saved is not None:
-            tensors, figures, rounds = saved
-            for rows in rounds:
+            for rows in self.checkpoint.rounds(self.dataset.transitions):
                 self.replay.extend(rows)
-            self._restore(tensors, figures)
+            self._restore(*saved)
         self._train()
         self.selection = Selection(
             self.spec,
@@ -127,19 +147,26 @@ class Distillation:
             self.facts.history,
             self.facts.action_low,
             self.facts.action_high,
-            len(observations) + (_MORE_ROWS if self.driven else 0),
         )
         self.replay.extend(self.dataset.transitions)
         self._mark("collect")
 
     def _dataset(self, *, collected: bool) -> Dataset:
         """Read --dataset, or roll the teacher out; a resumed run has done so already."""
-        config = self.config
         own = self.checkpoint.folder / "dataset.safetensors"
+        dataset = self._read_or_collect(own, collected=collected)
+        self.dataset_sha256 = dataset.digest()
+        return dataset
+
+    def _read_or_collect(self, own: Path, *, collected: bool) -> Dataset:
+        config = self.config
         if config.dataset is not None or collected:
             dataset = read_dataset(config.dataset or own, cache=config.out)
             dataset.check_environment(config.dataset or own, config.env, self.facts)
-            for note in dataset.notes:
+            notes = list(dataset.notes)
+            if dataset.teacher_sha256 not in ("", self.teacher.sha256):
+                notes.append("its labels are those of another teacher")
+            for note in notes:
                 print(f"dataset {config.dataset}: {note}", file=sys.stderr)
             return dataset
         self.progress.stage("collect", None)
@@ -163,18 +190,19 @@ class Distillation:
         self.progress.stage("train", config.iterations, done=learner.iteration)
         while learner.iteration < config.iterations:
             learner.step(self.replay)
+            self.steps = learner.iteration
             self.progress.advance(1)
             if learner.iteration % config.round_iterations == 0:
                 self.between_rounds()
+        self._finite(learner.error, learner.iteration)
         self._mark("train")
 
     def between_rounds(self) -> None:
         """Look at the loss, let the student drive, and save: what a run does between two stretches of training."""
         learner = self.learner
         self._finite(learner.error, learner.iteration)
-        network, _ = learner.pruned(self.config.threshold)
-        self._round(network, {"iteration": learner.iteration, "loss": learner.error})
-        self._save()
+        self._round(learner.pruned(self.config.threshold)[0], learner.error)
+        self.save()
 
     def _shrink(self) -> None:
         """Prune a little, fine-tune, judge, repeat, as the plan says."""
@@ -193,10 +221,11 @@ class Distillation:
             while run.descent.iteration < run.rung.iterations:
                 if run.descent.iteration % config.round_iterations == 0:
                     if run.descent.iteration > 0:
-                        self._save()
-                    row = {"iteration": config.iterations + run.descent.iteration, "loss": run.descent.error}
-                    self._round(run.network, row)
+                        self._finite(run.descent.error, run.descent.iteration)
+                        self.save()
+                    self._round(run.network, run.descent.error)
                 run.descent.step(self.replay)
+                self.steps += 1
                 self.progress.advance(1)
             self._finite(run.descent.error, run.descent.iteration)
             holds = False
@@ -205,7 +234,7 @@ class Distillation:
                 holds = not self.selection.loses(candidate, config.target_return)
             run.rung = run.plan.following(run.rung, holds=holds)
             run.descent = None
-            self._save()
+            self.save()
 
     def _cut(self, run: Shrinking, keep: int) -> None:
         if keep >= run.network.kept:
@@ -238,31 +267,29 @@ class Distillation:
         error = run.descent.error if run.descent is not None else self.learner.error
         name = f"{len(run.candidates):02d}.safetensors"
         candidate = self.selection.score(
-            student, name, size=run.network.kept, error=error, fine_tuned=fine_tuned, cpu_seconds=self._cpu()
+            student,
+            name,
+            size=run.network.kept,
+            error=error,
+            fine_tuned=fine_tuned,
+            steps=self.steps,
+            cpu_seconds=self._cpu(),
         )
         write_student(self._sizes / candidate.name, student)
         run.candidates.append(candidate)
-        self.scalars.add(
-            self._total_iterations(), kept_weights=candidate.kept_weights, selection_iqm=candidate.summary["iqm"]
-        )
+        self.scalars.add(self.steps, selection_iqm=candidate.summary["iqm"])
         return candidate
 
-    def _round(self, network: SparseNetwork, row: dict[str, float]) -> None:
+    def _round(self, network: SparseNetwork, loss: float) -> None:
         """One student-driven round, where there are any, and a row of the curve."""
-        row |= {"kept_weights": network.kept}
+        row: dict[str, float] = {"iteration": self.steps, "loss": loss, "kept_weights": network.kept}
         if self.driven:
             row["return_mean"], rows = self.driver.round(self._student(network, None), self.replay)
             self.checkpoint.add_rows(rows)
         self.curve.append(row)
-        self.scalars.add(self._total_iterations(), **row)
+        self.scalars.add(self.steps, **row)
         density = network.kept / network.form.weights
-        self.progress.show(loss=row["loss"], density=density, mean_return=row.get("return_mean"))
-
-    def _total_iterations(self) -> int:
-        """Steps of training and fine-tuning so far, for plots."""
-        return self.learner.iteration + sum(
-            int(self.config.round_iterations) for row in self.curve if row["iteration"] > self.config.iterations
-        )
+        self.progress.show(loss=loss, density=density, mean_return=row.get("return_mean"))
 
     def _finite(self, loss: float, iteration: int) -> None:
         if not math.isfinite(loss):
@@ -275,11 +302,13 @@ class Distillation:
     def _sizes(self) -> Path:
         return self.checkpoint.folder / "sizes"
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Write the checkpoint: everything between two rounds."""
         figures: dict[str, Any] = {
             "iteration": self.learner.iteration,
             "error": self.learner.error,
+            "steps": self.steps,
+            "dataset": self.dataset_sha256,
             "next_seed": self.driver.next_seed,
             "curve": self.curve,
             "cpu_seconds": self._cpu(),
@@ -307,7 +336,12 @@ class Distillation:
 
     def _restore(self, tensors: dict[str, torch.Tensor], figures: dict[str, Any]) -> None:
         """Go back to what `_save` wrote."""
-        self.driver.next_seed = figures["next_seed"]
+        if figures["dataset"] != self.dataset_sha256:
+            raise DistillError(
+                f"--resume: the run in {self.config.out} trained on other rows than {self.config.dataset} holds, "
+                "expected the same dataset; name that one, or start over without --resume"
+            )
+        self.driver.next_seed, self.steps = figures["next_seed"], figures["steps"]
         self.curve, self.cpu_seconds, self.seconds = figures["curve"], figures["cpu_seconds"], figures["seconds"]
         part = {
             stage: {
@@ -380,7 +414,7 @@ class Distillation:
             action_names=facts.action_names,
             threshold=self.config.threshold if ranked else None,
             config=recorded_options(self.config) | {"teacher_parameters": self.teacher.chain.parameters},
-            parents={"teacher": self.teacher.sha256},
+            parents={"teacher": self.teacher.sha256, "dataset": self.dataset_sha256},
             seed=self.config.seed,
         )
 
@@ -418,7 +452,8 @@ class Distillation:
             "teacher_return_iqm": teacher_return["iqm"],
             "teacher_return": teacher_return,
             "student_return": student_return,
-            "iterations": config.iterations,
+            "iterations": self.steps,
+            "options": self.options,
             "rows": len(self.replay),
             "candidates": [candidate.row() for candidate in run.candidates],
             "sizes": [{"asked": size, **self._best_at(size).row()} for size in config.kept_weights],
@@ -428,10 +463,10 @@ class Distillation:
             "seconds": sum(self.seconds.values()),
         }
         write_student(path, dataclasses.replace(student, evaluation=evaluation))
+        # copies: until the last file is written the checkpoint stays whole, and --resume comes back to this point
         if config.dataset is None:
-            (self.checkpoint.folder / "dataset.safetensors").replace(config.out / "dataset.safetensors")
-        shutil.rmtree(config.out / "sizes", ignore_errors=True)
-        self._sizes.rename(config.out / "sizes")
+            replace_with_copy(self.checkpoint.folder / "dataset.safetensors", config.out / "dataset.safetensors")
+        replace_with_copy(self._sizes, config.out / "sizes")
         write_json(config.out / "distill.json", result)
         self.checkpoint.clear()
         self.scalars.close()
@@ -452,8 +487,12 @@ class Distillation:
         largest = max(each.size for each in tuned)
         return self.selection.best_of([each for each in tuned if each.size == largest], self.config.target_return)
 
+    def charge(self, seconds: float) -> None:
+        """Count so much CPU time for everything so far: runs that trained together share what it took."""
+        self.cpu_seconds, self._cpu_started = seconds, cpu_seconds()
+
     def _cpu(self) -> float:
-        return self.cpu_seconds + time.process_time() - self._cpu_started
+        return self.cpu_seconds + cpu_seconds() - self._cpu_started
 
     def _mark(self, stage: str) -> None:
         """Add the wall time since the last mark to a stage."""
@@ -462,20 +501,21 @@ class Distillation:
         self._stage_started = now
 
 
+def cpu_seconds() -> float:
+    """CPU time of this process and of the ones it has waited for (compiling, rolling out)."""
+    return sum(os.times()[:4])
+
+
 def distil(config: TrainConfig) -> dict[str, Any]:
     """Run everything and write student.safetensors, distill.json and sizes/ into `config.out`; returns the result.
 
     Raises:
         DistillError: bad options or inputs; earlier results stay in place until new ones are whole.
     """
-    finished = config.out / "distill.json"
-    if config.resume and finished.is_file() and not (config.out / "checkpoint").is_dir():
-        raise DistillError(
-            f"--resume: the run in {config.out} is finished, expected one that was cut off; look at {finished}, "
-            "or start over without --resume"
-        )
     with TrainingProgress() as progress:
         run = Distillation(config, progress)
+        if config.resume and (finished := run.finished()) is not None:
+            return finished
         try:
             return run.run()
         except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +24,17 @@ def writable(folder: Path) -> None:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write beside the target, then rename; creates the folder."""
     replace_files(path.parent, {path.name: (json.dumps(value, indent=1) + "\n").encode()})
+
+
+def replace_with_copy(source: Path, target: Path) -> None:
+    """Put a copy of a file or a folder in the place of `target`, which is gone only when the copy is whole."""
+    partial = target.with_name(f".{target.name}.part")
+    if partial.is_dir():
+        shutil.rmtree(partial)
+    if source.is_dir():
+        shutil.copytree(source, partial)
+        if target.is_dir():
+            shutil.rmtree(target)
+    else:
+        shutil.copyfile(source, partial)
+    partial.replace(target)

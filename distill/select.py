@@ -32,7 +32,8 @@ class Candidate:
     rounding_error: float  # largest |float32 - float64| action on the dataset, as a share of the action range
     error: float  # mean squared error of its last minibatches, shares of half the action range
     fine_tuned: bool
-    cpu_seconds: float  # spent on the run until it was judged
+    steps: int  # of training and fine-tuning until it was judged
+    cpu_seconds: float  # spent on the run until then
     summary: dict[str, Any]
 
     def row(self) -> dict[str, Any]:
@@ -46,6 +47,7 @@ class Candidate:
             "rounding_error": self.rounding_error,
             "error": self.error,
             "fine_tuned": self.fine_tuned,
+            "steps": self.steps,
             "cpu_seconds": self.cpu_seconds,
             "selection": self.summary,
         }
@@ -74,7 +76,7 @@ class Selection:
         self.teacher = summarise(play(spec, teacher, self._seeds))
 
     def score(
-        self, student: Student, name: str, *, size: int, error: float, fine_tuned: bool, cpu_seconds: float
+        self, student: Student, name: str, *, size: int, error: float, fine_tuned: bool, steps: int, cpu_seconds: float
     ) -> Candidate:
         """Play the selection episodes with one candidate; sizes are those of what export will store."""
         policy = build_policy(student)
@@ -88,6 +90,7 @@ class Selection:
             rounding_error=rounding_error(policy, np.concatenate((self._observations, policy.known_observations))),
             error=error,
             fine_tuned=fine_tuned,
+            steps=steps,
             cpu_seconds=cpu_seconds,
             summary=summarise(play(self._spec, policy.evaluate_float32, self._seeds), self.teacher["median"]),
         )

@@ -31,7 +31,7 @@ def distil_seeds(config: TrainConfig) -> dict[str, Any]:
     writable(config.out)
     if config.device == "cuda":
         train_together(config, config.device)
-        config = dataclasses.replace(config, resume=True)  # each goes on from the end of training
+        config = dataclasses.replace(config, resume=True, device="cpu")  # each goes on from the end of training
     runs = [
         dataclasses.replace(config, seed=seed, seeds=1, jobs=1, out=config.out / f"seed{seed}")
         for seed in range(config.seed, config.seed + config.seeds)
@@ -79,7 +79,7 @@ def train_together(config: TrainConfig, device: str) -> None:
     """
     import torch
 
-    from .distillation import Distillation
+    from .distillation import Distillation, cpu_seconds
     from .progress import TrainingProgress
     from .training.bayesian_training import BayesianTraining
     from .training.learner import hyperparameters
@@ -87,6 +87,7 @@ def train_together(config: TrainConfig, device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise DistillError("--device cuda: found no accelerator, expected one that torch can use; leave --device out")
     seeds = range(config.seed, config.seed + config.seeds)
+    started = cpu_seconds()
     with TrainingProgress() as progress:
         runs = []
         for seed in seeds:
@@ -99,10 +100,18 @@ def train_together(config: TrainConfig, device: str) -> None:
         while training.iteration < config.iterations:
             training.step(*(run.replay for run in runs))
             progress.advance(1)
-            if training.iteration % config.round_iterations == 0 or training.iteration == config.iterations:
-                for index, run in enumerate(runs):
-                    run.learner.restore(training.alone(index), training.iteration, float(training.errors[index]))
+            boundary = training.iteration % config.round_iterations == 0
+            if not boundary and training.iteration < config.iterations:
+                continue
+            for index, run in enumerate(runs):
+                run.learner.restore(training.alone(index), training.iteration, float(training.errors[index]))
+                run.steps = training.iteration
+                if boundary:
                     run.between_rounds()
+        spent = (cpu_seconds() - started) / len(runs)
+        for run in runs:
+            run.charge(spent)
+            run.save()
 
 
 def _distil(config: TrainConfig) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Literal
 
 import torch
 
-from .priors import LOG_ALPHA_BOUND
 from .training.sparse_network import SparseNetwork
 
 Ranking = Literal["saliency", "posterior", "magnitude"]
@@ -47,7 +46,7 @@ def shrink(network: SparseNetwork, ranked: Ranked, score: torch.Tensor, *, keep:
     """Keep the `keep` living weights of the largest score; returns the new record, in which they lie below `threshold`.
 
     The scale of a Laplace approximation's noise is free: here it is the one that puts the cut at `threshold`.
-    log alpha stays within +-8 and on its side of the threshold. Ties go to the lower index.
+    log alpha stays on its side of the threshold. Ties go to the lower index.
     """
     alive = network.mask > 0
     order = torch.argsort(torch.where(alive, score, -torch.inf), descending=True, stable=True)
@@ -56,7 +55,7 @@ def shrink(network: SparseNetwork, ranked: Ranked, score: torch.Tensor, *, keep:
     mask.mul_(alive)
     kept = mask > 0
     cut = score[order[keep]] if keep < len(order) and bool(alive[order[keep]]) else score[order[keep - 1]]
-    estimate = (threshold - (score - cut)).clamp(-LOG_ALPHA_BOUND, LOG_ALPHA_BOUND)
+    estimate = threshold - (score - cut)
     below = float(torch.nextafter(torch.tensor(threshold), torch.tensor(-torch.inf)))
     estimate = torch.where(kept, estimate.clamp_max(below), estimate.clamp_min(threshold))
     record = Ranked(torch.where(alive, network.weight, ranked.mean), torch.where(alive, estimate, ranked.log_alpha))

@@ -10,9 +10,12 @@ from .config import TrainConfig, in_range
 from .errors import DistillError
 from .evaluate import LARGEST_EPISODES
 
-_LOG_ALPHA_BOUND = 8.0
+_LARGEST_THRESHOLD = 20.0  # of log alpha: keeps everything
 # where files lie, and how a run is carried out, must change neither the bytes nor the right to resume
-_NOT_RECORDED = ("out", "json", "teacher", "dataset", "resume", "jobs", "seeds", "tensorboard", "vecnormalize")
+_NOT_RECORDED = (
+    *("out", "teacher", "vecnormalize", "dataset", "json", "tensorboard"),
+    *("resume", "jobs", "seeds", "device"),
+)
 
 
 def check_config(config: TrainConfig) -> None:
@@ -40,7 +43,7 @@ def check_config(config: TrainConfig) -> None:
         "exploration_noise": (0.0, 10.0),
         "observation_noise": (0.0, 10.0),
         "value_weight": (0.0, 1e6),
-        "threshold": (-_LOG_ALPHA_BOUND, _LOG_ALPHA_BOUND),
+        "threshold": (-_LARGEST_THRESHOLD, _LARGEST_THRESHOLD),
         "target_return": (0.01, 2.0),
         "gamma": (0.0, 0.999999),
         "seed": (0, 10_000),  # a seed moves the training episodes by a million

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ..environment import EnvironmentFacts
 from ..errors import DistillError
 from .mapped_tensors import Layout, TensorWriter, map_tensors
-from .transitions import EPISODE_FIELDS, Transitions
+from .transitions import EPISODE_FIELDS, FIELDS, Transitions
 
 FORMAT, FORMAT_VERSION = "bpd-dataset", "2"
 UNLABELLED = "no clean action of a teacher for every transition, so the executed ones are cloned, noise included"
@@ -35,6 +36,15 @@ class Dataset:
     teacher_sha256: str
     seed: int
     notes: tuple[str, ...] = ()  # what a person must know of it, one line each
+
+    def digest(self) -> str:
+        """sha256 of all rows: the same for the same transitions, whatever file they come from."""
+        digest = hashlib.sha256()
+        for name in FIELDS:
+            array = getattr(self.transitions, name)
+            for start in range(0, len(array), _BLOCK):
+                digest.update(array[start : start + _BLOCK].tobytes())
+        return digest.hexdigest()
 
     def check_environment(self, path: Path, environment: str, facts: EnvironmentFacts) -> None:
         """Refuse a dataset that belongs to another environment; ids are compared without their module.

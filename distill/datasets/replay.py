@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from ..environment import Array
-from ..errors import DistillError
 from ..training.objective import Batch
 from .transitions import EPISODE_FIELDS, FIELDS, Transitions, reserve
 
@@ -49,13 +47,12 @@ class Replay:
     arrays of its own that double when they are full.
     """
 
-    def __init__(self, normaliser: Normaliser, history: int, low: Array, high: Array, capacity: int) -> None:
-        """`low` and `high` (action,) bound the actions; `capacity` is the largest number of transitions."""
+    def __init__(self, normaliser: Normaliser, history: int, low: Array, high: Array) -> None:
+        """`low` and `high` (action,) bound the actions."""
         mean, scale = np.tile(normaliser.mean, history), np.tile(normaliser.scale, history)
         middle, half = ((low + high) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
         self._statistics: tuple[Array, Array, Array, Array] = mean, scale, middle, half
         self._tile: _Tile | None = None
-        self._capacity = capacity
         self._base: _Rows | None = None
         self._grown: _Rows | None = None
 
@@ -67,13 +64,7 @@ class Replay:
         return 0 if self._base is None else self._base.count
 
     def extend(self, rows: Transitions) -> None:
-        """Append whole episodes.
-
-        Raises:
-            ValueError: more rows than were reserved.
-        """
-        if len(self) + len(rows) > self._capacity:
-            raise ValueError(f"replay: got {len(self) + len(rows)} rows, reserved {self._capacity}")
+        """Append whole episodes."""
         if self._base is None:
             self._base = _Rows(rows, len(rows), len(rows.lengths))
             return
@@ -81,42 +72,6 @@ class Replay:
             sizes = rows.observations.shape[1], rows.executed_actions.shape[1]
             self._grown = _Rows(reserve(0, 0, *sizes), 0, 0)
         self._grown.append(rows)
-
-    def rewind(self, count: int) -> None:
-        """Forget everything after the first `count` rows.
-
-        Raises:
-            ValueError: an episode would be cut.
-        """
-        if count >= len(self):
-            return
-        if self._base is not None and count < self._base_rows:
-            kept = self._base.kept().first(count)
-            self._base, self._grown = _Rows(kept, len(kept), len(kept.lengths)), None
-        elif self._grown is not None:
-            self._grown.rewind(count - self._base_rows)
-
-    def appended(self) -> Transitions | None:
-        """What came after the first `extend`, as views; None where nothing did."""
-        return None if self._grown is None or self._grown.count == 0 else self._grown.kept()
-
-    def state_arrays(self) -> dict[str, NDArray[Any]]:
-        """The appended transitions as named arrays for a checkpoint; empty where there are none."""
-        rows = self.appended()
-        return {} if rows is None else {name: getattr(rows, name) for name in FIELDS}
-
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Bring back `state_arrays()`, after the same first `extend`.
-
-        Raises:
-            DistillError: arrays are missing, their shapes disagree or their numbers are not finite.
-            ValueError: more rows than were reserved.
-        """
-        if self._base is None:
-            raise ValueError("replay: got no first transitions, expected extend() before restore()")
-        self.rewind(self._base_rows)
-        if arrays:
-            self.extend(_checked(arrays, self._base.kept()))
 
     def sample(self, size: int, generator: torch.Generator, *, transitions: bool, newest: int | None = None) -> Batch:
         """Draw `size` rows with replacement, from the `newest` ones only where that is given.
@@ -192,16 +147,6 @@ class _Rows:
         self._ends = np.concatenate((self._ends[: self._episodes], self.count + rows.ends))
         self.count, self._episodes = count, episodes
 
-    def rewind(self, count: int) -> None:
-        """Forget everything after the first `count` rows."""
-        kept = self.kept().first(count)
-        self.count, self._episodes = count, len(kept.lengths)
-
-    def kept(self) -> Transitions:
-        """The valid rows, as views."""
-        counts = {name: self._episodes if name in EPISODE_FIELDS else self.count for name in FIELDS}
-        return Transitions(**{name: array[: counts[name]] for name, array in self._arrays.items()})
-
     def take(self, index: NDArray[np.int64], drawn: dict[str, Array], place: slice) -> None:
         """Copy the rows `index` (k,), sorted, into `place` of the arrays `drawn`."""
         arrays = self._arrays
@@ -221,24 +166,3 @@ class _Rows:
 def _gather(source: Array, index: NDArray[np.int64], target: Array) -> None:
     # every index is valid; without "clip" numpy would gather into a buffer first
     source.take(index, axis=0, out=target, mode="clip")
-
-
-def _checked(arrays: Mapping[str, NDArray[Any]], like: Transitions) -> Transitions:
-    """Transitions out of named arrays, with the widths and kinds of `like`."""
-    count, episodes = len(arrays.get("observations", ())), len(arrays.get("lengths", ()))
-    for name in FIELDS:
-        model = getattr(like, name)
-        expected = (episodes if name in EPISODE_FIELDS else count, *model.shape[1:])
-        array = arrays.get(name)
-        if array is None or array.shape != expected or array.dtype != model.dtype or not np.isfinite(array).all():
-            got = "nothing" if array is None else f"{array.dtype} {array.shape}"
-            raise DistillError(
-                f"replay: got {got} as {name!r}, expected finite {model.dtype} {expected}; the checkpoint belongs to "
-                "another run, start without it"
-            )
-    if int(arrays["lengths"].sum(dtype=np.int64)) != count or not np.all(arrays["lengths"]):
-        raise DistillError(
-            f"replay: got episodes of {int(arrays['lengths'].sum(dtype=np.int64))} rows in all, expected {count}; the "
-            "checkpoint is damaged, start without it"
-        )
-    return Transitions(**{name: arrays[name] for name in FIELDS})

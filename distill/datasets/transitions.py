@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..environment import Array
+from ..errors import DistillError
 
 
 @dataclass(frozen=True)
@@ -123,3 +125,28 @@ def join(parts: list[Transitions]) -> Transitions:
         fill(joined, rows, episodes, part)
         rows, episodes = rows + len(part), episodes + len(part.lengths)
     return joined
+
+
+def from_arrays(arrays: Mapping[str, NDArray[Any]], like: Transitions) -> Transitions:
+    """Transitions out of a checkpoint's named arrays, with the widths and kinds of `like`.
+
+    Raises:
+        DistillError: arrays are missing, their shapes disagree or their numbers are not finite.
+    """
+    count, episodes = len(arrays.get("observations", ())), len(arrays.get("lengths", ()))
+    for name in FIELDS:
+        model = getattr(like, name)
+        expected = (episodes if name in EPISODE_FIELDS else count, *model.shape[1:])
+        array = arrays.get(name)
+        if array is None or array.shape != expected or array.dtype != model.dtype or not np.isfinite(array).all():
+            got = "nothing" if array is None else f"{array.dtype} {array.shape}"
+            raise DistillError(
+                f"checkpoint: got {got} as {name!r}, expected finite {model.dtype} {expected}; it belongs to another "
+                "run, start over without --resume"
+            )
+    if int(arrays["lengths"].sum(dtype=np.int64)) != count or not np.all(arrays["lengths"]):
+        raise DistillError(
+            f"checkpoint: got episodes of {int(arrays['lengths'].sum(dtype=np.int64))} rows in all, expected {count}; "
+            "it is damaged, start over without --resume"
+        )
+    return Transitions(**{name: arrays[name] for name in FIELDS})

@@ -46,8 +46,10 @@ class Prior:
     """The last axis holds the weights into one unit; otherwise any shape will do."""
 
 
-def prior(name: PriorName, scale: float | None = None) -> Prior:
+def prior(name: PriorName, scale: float | None = None, *, clipped: bool = False) -> Prior:
     """The prior called `name`; `scale` is t of gaussian, b of laplace (scale-free without), a of uniform-truncated.
+
+    `clipped`: scale-free priors leave weights below log alpha = -8 alone, as the published code does.
 
     Raises:
         DistillError: unknown name, or a scale that is missing, superfluous, or no positive number.
@@ -66,7 +68,7 @@ def prior(name: PriorName, scale: float | None = None) -> Prior:
         raise DistillError(f"prior {name}: got scale {scale}, but it has none; only {', '.join(_SCALED)} have one")
     if name in _SCALE_FREE:
         kl, slope = _SCALE_FREE[name]
-        return Prior(partial(scale_free.value, kl), partial(scale_free.gradient, slope))
+        return Prior(partial(scale_free.value, kl, clipped), partial(scale_free.gradient, slope, clipped))
     if name == "group-ard":
         return Prior(scaled.group_ard, scaled.group_ard_gradient, grouped=True)
     return Prior(scaled.flat, scaled.flat_gradient)

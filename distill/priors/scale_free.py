@@ -1,7 +1,8 @@
 """Priors whose KL depends on log alpha = log(sigma^2 / mean^2) alone: each is kl(log alpha) and its slope.
 
-Log alpha is clipped to +-8, as the method was published: beyond, a weight is as good as gone or as good as free of
-noise, and no prior pushes it further. Without the clip Adam, blind to a gradient's size, would raise sigma forever.
+Above log alpha = 8 a weight is as good as gone and no prior pushes it further: without that clip Adam, blind to a
+gradient's size, would raise sigma forever. Below -8 the published code clips too, which keeps the prior away from every
+weight that starts out large; here the KL goes on as the straight line that it is there (slope -1/2).
 """
 
 from __future__ import annotations
@@ -20,21 +21,28 @@ Curve = Callable[[torch.Tensor], torch.Tensor]
 
 
 def log_alpha(mean: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
-    """log(sigma^2 / mean^2), elementwise, clipped to +-8 (no gradient beyond)."""
-    return (2.0 * log_sigma - torch.log(mean * mean + _MEAN_SQUARE_FLOOR)).clamp(-LOG_ALPHA_BOUND, LOG_ALPHA_BOUND)
+    """log(sigma^2 / mean^2), elementwise, finite."""
+    return 2.0 * log_sigma - torch.log(mean * mean + _MEAN_SQUARE_FLOOR)
 
 
-def value(kl: Curve, mean: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
-    """Sum over weights of kl(log alpha); scalar."""
-    return kl(log_alpha(mean, log_sigma)).sum()
+def value(kl: Curve, clipped: bool, mean: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
+    """Sum over weights of kl(log alpha); scalar. `clipped`: constant below -8 as well."""
+    free = log_alpha(mean, log_sigma)
+    total = kl(free.clamp(-LOG_ALPHA_BOUND, LOG_ALPHA_BOUND)).sum()
+    return total if clipped else total - 0.5 * (free + LOG_ALPHA_BOUND).clamp_max(0.0).sum()
 
 
-def gradient(slope: Curve, mean: torch.Tensor, log_sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def gradient(
+    slope: Curve, clipped: bool, mean: torch.Tensor, log_sigma: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(dKL/dmean, dKL/dlog_sigma), elementwise: slope is dkl/dlog alpha; zero where log alpha is clipped."""
     square = mean * mean + _MEAN_SQUARE_FLOOR
     free = 2.0 * log_sigma - torch.log(square)
-    clipped = free.clamp(-LOG_ALPHA_BOUND, LOG_ALPHA_BOUND)
-    by_log_sigma = slope(clipped) * (clipped == free) * 2.0
+    within = free.clamp(-LOG_ALPHA_BOUND, LOG_ALPHA_BOUND)
+    by_log_alpha = slope(within) * (within == free)
+    if not clipped:
+        by_log_alpha = by_log_alpha - 0.5 * (free < -LOG_ALPHA_BOUND)
+    by_log_sigma = by_log_alpha * 2.0
     return -by_log_sigma * mean / square, by_log_sigma
 
 

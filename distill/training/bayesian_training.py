@@ -84,7 +84,7 @@ def objective_of(sizes: tuple[int, ...], numbers: Hyperparameters) -> Objective:
     critic_sizes = (sizes[0] + sizes[-1], *_CRITIC_WIDTHS, 1)
     return Objective(
         student=Form(sizes, numbers.noise, numbers.precision),
-        prior=prior(numbers.prior, numbers.prior_scale),
+        prior=prior(numbers.prior, numbers.prior_scale, clipped=numbers.noise == "official"),
         critic=CriticForm(critic_sizes, numbers.precision) if with_critic else None,
         value_weight=numbers.value_weight,
         gamma=numbers.gamma,
@@ -111,6 +111,7 @@ class BayesianTraining:
         self._device = torch.device(device)
         self._stacked = not isinstance(seed, int)
         seeds = [seed] if isinstance(seed, int) else list(seed)
+        self._seeds = seeds
         self._generators = [torch.Generator().manual_seed(each) for each in seeds]
         on_cpu = self._device.type == "cpu"
         self._bits = [RandomBits(each) if on_cpu else DeviceBits(each, self._device) for each in seeds]
@@ -186,7 +187,7 @@ class BayesianTraining:
         The device's own noise is not carried over: on the host it starts anew.
         """
         stream = self._bits[index]
-        bits = stream.state() if isinstance(stream, RandomBits) else RandomBits(index).state()
+        bits = stream.state() if isinstance(stream, RandomBits) else RandomBits(self._seeds[index]).state()
         state = {"generator.0": self._generators[index].get_state(), "bits.0": bits}
         return state | {name: tensor[index].cpu().clone() for name, tensor in self._tensors().items()}
 

@@ -161,6 +161,6 @@ def make_learner(config: TrainConfig, facts: EnvironmentFacts) -> Learner:
     if config.method == "bayesian":
         return BayesianLearner(sizes, numbers, config.seed)
     weights = Form(sizes).weights
-    final_density = min(config.kept_weights) / weights if config.kept_weights else 0.3
+    final_density = max(config.kept_weights) / weights if config.kept_weights else 0.3
     training = PlainTraining(sizes, numbers, config.seed, penalty=config.method, final_density=min(final_density, 1.0))
     return PlainLearner(training)

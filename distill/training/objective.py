@@ -75,10 +75,11 @@ def student_gradient(
     form = objective.student
     noise = normals(bits)
     for_weights = observations.shape[-2] * form.units
+    seen = observations
     if objective.observation_noise:
         blur = noise[..., for_weights : for_weights + observations.shape[-2] * form.sizes[0]]
-        observations = observations + objective.observation_noise * blur.view(observations.shape)
-    steps = forward(form, values, observations, noise[..., :for_weights])
+        seen = observations + objective.observation_noise * blur.view(observations.shape)
+    steps = forward(form, values, seen, noise[..., :for_weights])
     actions = steps[-1].output
     difference = actions - teacher_actions
     half = _row(objective.half, actions)

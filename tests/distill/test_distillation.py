@@ -96,6 +96,25 @@ def test_result_agrees_with_the_files(tmp_path: Path) -> None:
         assert np.array_equal(layer.weight != 0.0, layer.log_alpha < 2.5)
 
 
+def test_the_posterior_ranks_weights_far_below_the_priors_clip_by_their_alpha(tmp_path: Path) -> None:
+    """Log alpha of important weights goes far below -8; were it clipped, they would tie and rank by their place."""
+    import torch
+
+    from distill.environment import EnvironmentSpec
+    from distill.shrink import importance
+    from distill.training.learner import BayesianLearner, make_learner
+
+    learner = make_learner(small(tmp_path), EnvironmentSpec(PENDULUM, {}).facts())
+    assert isinstance(learner, BayesianLearner)
+    student = learner._training.student
+    student.log_sigma[:] = -20.0
+    network, ranked = learner.pruned(20.0)
+    assert ranked is not None
+    assert network.kept == network.form.weights
+    order = torch.argsort(importance(network, ranked, "posterior", torch.zeros(1, 3)))
+    assert torch.equal(order, torch.argsort(student.mean.abs()))
+
+
 def test_every_size_tried_is_kept_as_a_student(tmp_path: Path) -> None:
     result = distil(small(tmp_path, kept_weights=(20, 8), hidden=(8, 8)))
     sizes = [row["kept_weights"] for row in result["candidates"]]
@@ -151,8 +170,38 @@ def test_a_resumed_run_gives_the_same_bytes(
     assert not (config.out / "student.safetensors").exists()
     result = distil(dataclasses.replace(config, resume=True))
     assert Path(result["student"]).read_bytes() == whole
-    with pytest.raises(DistillError, match=r"--resume: the run in .* is finished"):
-        distil(dataclasses.replace(config, resume=True))
+    again = distil(dataclasses.replace(config, resume=True))
+    assert again == json.loads(json.dumps(result)), "a run that is over is not made again"
+    with pytest.raises(DistillError, match=r"--resume: .*distill\.json is the result of other options"):
+        distil(dataclasses.replace(config, resume=True, batch=16))
+
+
+def test_a_cut_while_results_are_written_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Path(distil(small(tmp_path, out=tmp_path / "whole"))["student"]).read_bytes()
+    config = small(tmp_path, out=tmp_path / "cut")
+    with monkeypatch.context() as patch:
+        patch.setattr("distill.distillation.write_json", lambda *_: (_ for _ in ()).throw(CutError()))
+        with pytest.raises(CutError):
+            distil(config)
+    result = distil(dataclasses.replace(config, resume=True))
+    assert Path(result["student"]).read_bytes() == whole
+    assert (config.out / "dataset.safetensors").is_file()
+    assert (config.out / "sizes" / result["chosen"]["name"]).is_file()
+
+
+def test_resuming_on_other_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = []
+    for seed in (0, 1):
+        out = tmp_path / f"rows{seed}"
+        distil(small(tmp_path, out=out, seed=seed, iterations=10, fine_tune_iterations=0))
+        datasets.append(out / "dataset.safetensors")
+    config = small(tmp_path, dataset=datasets[0], states="dataset")
+    with monkeypatch.context() as patch:
+        patch.setattr("distill.distillation.Distillation._shrink", lambda self: (_ for _ in ()).throw(CutError()))
+        with pytest.raises(CutError):
+            distil(config)
+    with pytest.raises(DistillError, match=r"--resume: .* trained on other rows"):
+        distil(dataclasses.replace(config, dataset=datasets[1], resume=True))
 
 
 def test_resuming_with_other_options_or_damaged_files_is_refused(
@@ -198,6 +247,27 @@ def test_students_trained_together_are_those_trained_alone(tmp_path: Path) -> No
         for one, other in zip(alone.layers, together.layers, strict=True):
             assert np.allclose(one.mean, other.mean, atol=1e-4)
             assert np.allclose(one.log_alpha, other.log_alpha, atol=1e-2)
+
+
+def test_seeds_on_an_accelerator_go_on_from_the_end_of_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device is played by the processor: everything but the device's own arithmetic."""
+    together = train_together
+    monkeypatch.setattr("distill.several_seeds.train_together", lambda config, device: together(config, "cpu"))
+    config = small(tmp_path, device="cuda", seeds=2, iterations=250)  # no multiple of the rounds
+    result = distil_seeds(config)
+    assert [row["seed"] for row in result["seeds"]] == [0, 1]
+    assert all(row["cpu_seconds"] > 0.0 for row in result["seeds"])
+
+
+def test_seeds_that_were_finished_are_not_made_again(tmp_path: Path) -> None:
+    config = small(tmp_path, seeds=1, iterations=50, fine_tune_iterations=0)
+    distil_seeds(config)
+    first = (config.out / "seed0" / "student.safetensors").stat().st_mtime_ns
+    result = distil_seeds(dataclasses.replace(config, seeds=2, resume=True))
+    assert [row["seed"] for row in result["seeds"]] == [0, 1]
+    assert (config.out / "seed0" / "student.safetensors").stat().st_mtime_ns == first
 
 
 def test_an_accelerator_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -261,7 +331,7 @@ def test_impossible_numbers_are_refused(change: dict, message: str) -> None:
 
 def candidate(parameters: int, iqm: float, falls: float = 0.0, rounding: float = 1e-7) -> Candidate:
     summary = {"iqm": iqm, "share_below_90_percent": falls}
-    return Candidate("x", parameters, parameters, parameters, 6 * parameters, rounding, 0.0, False, 1.0, summary)
+    return Candidate("x", parameters, parameters, parameters, 6 * parameters, rounding, 0.0, False, 1, 1.0, summary)
 
 
 def test_smallest_that_holds_is_chosen_and_falls_disqualify() -> None:

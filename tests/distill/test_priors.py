@@ -11,7 +11,7 @@ from scipy.special import dawsn
 from scipy.stats import norm, truncnorm
 
 from distill.errors import DistillError
-from distill.priors import LOG_ALPHA_BOUND, log_alpha, prior
+from distill.priors import log_alpha, prior
 from distill.priors.scale_free import _dawson_ratio
 
 SCALES = {"gaussian": 0.3, "uniform-truncated": 0.7}
@@ -157,15 +157,31 @@ def test_extremes_stay_finite(name: str, scale: float | None, dtype: torch.dtype
 
 @pytest.mark.parametrize("name", ["log-uniform", "log-uniform-exact", "ard", "laplace"])
 def test_scale_free_priors_push_no_weight_beyond_the_clip(name: str) -> None:
-    by_mean, by_log_sigma = prior(name).gradient(torch.tensor([0.0, 1.0]), torch.tensor([0.0, -9.0]))
+    by_mean, by_log_sigma = prior(name, clipped=True).gradient(torch.tensor([0.0, 1.0]), torch.tensor([0.0, -9.0]))
     assert by_mean.abs().tolist() == [0.0, 0.0]
     assert by_log_sigma.abs().tolist() == [0.0, 0.0]
 
 
-def test_log_alpha_is_clipped_and_survives_zero_means() -> None:
+@pytest.mark.parametrize("name", ["log-uniform", "log-uniform-exact", "ard", "laplace"])
+def test_large_weights_with_little_noise_still_feel_the_prior(name: str) -> None:
+    """He's initial weights start beyond log alpha = -8; a prior without a slope there could never prune them."""
+    kl = prior(name)
+    mean = torch.tensor([0.4, 1.0], dtype=torch.float64, requires_grad=True)
+    log_sigma = torch.tensor([-6.0, -9.0], dtype=torch.float64, requires_grad=True)
+    written = kl.gradient(mean.detach(), log_sigma.detach())
+    assert torch.allclose(written[1], torch.tensor([-1.0, -1.0], dtype=torch.float64))
+    expected = torch.autograd.grad(kl.value(mean, log_sigma), (mean, log_sigma))
+    for ours, theirs in zip(written, expected, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-6)
+    beyond = prior(name).gradient(torch.tensor([0.0]), torch.tensor([0.0]))
+    assert [float(part.abs()) for part in beyond] == [0.0, 0.0], "a weight that is as good as gone is left alone"
+
+
+def test_log_alpha_survives_zero_means() -> None:
     mean = torch.tensor([0.0, 1e-20, 1.0, 1.0])
     log_sigma = torch.tensor([0.0, 0.0, -50.0, 0.0])
-    assert log_alpha(mean, log_sigma).tolist() == [LOG_ALPHA_BOUND, LOG_ALPHA_BOUND, -LOG_ALPHA_BOUND, 0.0]
+    assert torch.isfinite(log_alpha(mean, log_sigma)).all()
+    assert log_alpha(mean, log_sigma)[2:].tolist() == [-100.0, 0.0]
 
 
 def test_log_uniform_falls_as_noise_grows() -> None:

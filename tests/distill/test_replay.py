@@ -10,7 +10,6 @@ import torch
 from distill.datasets.dataset import Dataset, read_dataset, write_dataset
 from distill.datasets.replay import Normaliser, Replay
 from distill.datasets.transitions import Transitions, join, reserve
-from distill.errors import DistillError
 
 MEAN, SCALE = np.float32([1, 2]), np.float32([2, 4])
 LOW, HIGH = np.float32([-1, 0]), np.float32([3, 8])
@@ -32,8 +31,8 @@ def numbered(first: int, *lengths: int) -> Transitions:
     return rows
 
 
-def replay(capacity: int = 1000) -> Replay:
-    return Replay(Normaliser(MEAN, SCALE), 1, LOW, HIGH, capacity)
+def replay() -> Replay:
+    return Replay(Normaliser(MEAN, SCALE), 1, LOW, HIGH)
 
 
 def check(drawn: Replay, allowed: set[int], ends: set[int]) -> None:
@@ -82,21 +81,6 @@ def test_many_rounds_grow_the_store_and_lose_nothing() -> None:
     check(drawn, set(range(62)), {1} | set(range(2, 62, 3)) | set(range(4, 62, 3)))
 
 
-def test_rewinding_forgets_and_makes_room() -> None:
-    drawn = replay(capacity=12)
-    drawn.extend(numbered(0, 3, 2))
-    drawn.extend(numbered(5, 4, 3))
-    with pytest.raises(ValueError, match="reserved 12"):
-        drawn.extend(numbered(12, 1))
-    with pytest.raises(ValueError, match="inside an episode"):
-        drawn.rewind(7)
-    drawn.rewind(9)
-    drawn.extend(numbered(9, 2))
-    check(drawn, set(range(11)), {2, 4, 8, 10})
-    drawn.rewind(3)
-    check(drawn, set(range(3)), {2})
-
-
 def test_mapped_rows_are_drawn_like_those_in_memory(tmp_path: Path) -> None:
     rows = numbered(0, 5, 7)
     write_dataset(tmp_path / "d.safetensors", Dataset(rows, "E", "", 0))
@@ -108,44 +92,6 @@ def test_mapped_rows_are_drawn_like_those_in_memory(tmp_path: Path) -> None:
     check(mapped, set(range(15)), {4, 11, 14})
     pair = [each.sample(64, torch.Generator().manual_seed(3), transitions=True) for each in (drawn, mapped)]
     assert all(torch.equal(getattr(pair[0], name), getattr(pair[1], name)) for name in vars(pair[0]))
-
-
-def test_state_brings_back_the_appended_rows() -> None:
-    drawn = replay()
-    drawn.extend(numbered(0, 3))
-    assert drawn.state_arrays() == {}
-    drawn.extend(numbered(3, 2))
-    drawn.extend(numbered(5, 4, 1))
-    saved = {name: array.copy() for name, array in drawn.state_arrays().items()}
-    again = replay()
-    again.extend(numbered(0, 3))
-    again.extend(numbered(99, 1))
-    again.restore(saved)
-    check(again, set(range(10)), {2, 4, 8, 9})
-    again.restore({})
-    assert len(again) == 3
-
-
-@pytest.mark.parametrize(
-    ("name", "array", "message"),
-    [
-        ("rewards", None, "got nothing as 'rewards'"),
-        ("rewards", np.zeros(3, np.float32), "got float32"),
-        ("rewards", np.full(2, np.nan, np.float32), "expected finite"),
-        ("rewards", np.zeros(2), "got float64"),
-        ("lengths", np.uint32([3]), "episodes of 3 rows in all, expected 2"),
-    ],
-)
-def test_damaged_state_is_refused(name: str, array: np.ndarray | None, message: str) -> None:
-    drawn = replay()
-    drawn.extend(numbered(0, 3))
-    drawn.extend(numbered(3, 2))
-    state = {key: value.copy() for key, value in drawn.state_arrays().items()}
-    state.pop(name)
-    if array is not None:
-        state[name] = array
-    with pytest.raises(DistillError, match=message):
-        drawn.restore(state)
 
 
 def test_statistics_are_those_of_the_newest_frame_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +111,7 @@ def test_a_dataset_in_memory_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> N
         held = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
         normaliser = Normaliser.fit(rows.observations, 1)
-        drawn = Replay(normaliser, 1, LOW, HIGH, 2 * len(rows))
+        drawn = Replay(normaliser, 1, LOW, HIGH)
         drawn.extend(rows)
         generator = torch.Generator().manual_seed(0)
         for _ in range(20):
