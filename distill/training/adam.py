@@ -33,10 +33,15 @@ def corrections(step: int, learning_rate: float) -> tuple[float, float]:
     return learning_rate / (1.0 - _FIRST**step), (1.0 - _SECOND**step) ** -0.5
 
 
+def step_divisor(second: torch.Tensor, root: torch.Tensor) -> torch.Tensor:
+    """sqrt(v_hat) + eps, what a step is divided by: the diagonal metric of Adam; `root` is the second correction."""
+    return second.sqrt().mul_(root).add_(_FLOOR)
+
+
 def adam_step(tracked: Tracked, gradient: torch.Tensor, rates: torch.Tensor) -> None:
     """Change values and moments in place; `rates` (2,) are the step's `corrections`."""
     values, first, second = tracked.tensors()
     rate, root = rates.unbind()
     first.lerp_(gradient, 1.0 - _FIRST)
     second.mul_(_SECOND).addcmul_(gradient, gradient, value=1.0 - _SECOND)
-    values.sub_(first / (second.sqrt().mul_(root).add_(_FLOOR)) * rate)
+    values.sub_(first / step_divisor(second, root) * rate)

@@ -1,7 +1,7 @@
 """The rivals of Bayesian pruning: the same student, deterministic, trained by the same labels.
 
-l1         Adam, then the proximal step of an L1 penalty: w <- sign(w) max(|w| - step size * weight, 0), which,
-           unlike a penalty in the loss, reaches exactly zero (Parikh and Boyd 2014, section 6.5.2)
+l1         Adam, then the proximal step of an L1 penalty eta / |D| * sum |w| in Adam's own metric (`SparseUpdate`),
+           which, unlike a penalty in the loss, reaches exactly zero (Parikh and Boyd 2014, section 6.5.2)
 magnitude  gradual magnitude pruning along a cubic schedule (Zhu and Gupta 2017)
 dense      nothing is pruned: a small dense student, or a linear one
 """
@@ -68,13 +68,14 @@ class PlainTraining:
             threshold = numbers.learning_rate * weight
         rates = (*corrections(self.iteration, numbers.learning_rate), threshold)
         self._error = self._step(self.network, self._tracked, replay, self._streams, rates=rates)
-        if self.penalty == "magnitude" and self.iteration % _PRUNE_EVERY == 0:
+        due = self.iteration % _PRUNE_EVERY == 0 or self.iteration == numbers.iterations
+        if self.penalty == "magnitude" and due:
             density = magnitude_density(self.iteration / numbers.iterations, self._final_density)
             self.network.prune(largest(self.network.weight, round(density * self.network.form.weights)))
 
     def mask(self) -> torch.Tensor:
-        """What has survived so far (weights,)."""
-        return (self.network.weight != 0.0).float()
+        """What has survived so far (weights,): for l1 what is not zero, which may yet come back; else the mask."""
+        return (self.network.weight != 0.0).float() if self.penalty == "l1" else self.network.mask
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that `restore` needs."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .adam import Tracked, adam_step
+from .adam import Tracked, adam_step, step_divisor
 from .noise import normals
 from .relu import through_relu
 from .student import Form
@@ -119,7 +119,9 @@ class SparseUpdate:
     def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
         """Values and moments, mask, observations, teacher's actions, bits, rates (3,): Adam's, and the L1 step.
 
-        The L1 step is the proximal one, w <- sign(w) max(|w| - step, 0). Returns the squared error ().
+        The L1 step is the proximal one in the metric of the optimiser, w <- sign(w) max(|w| - step / (sqrt(v_hat) +
+        eps), 0): Adam divides the gradient of the loss by that root, so the penalty's must be, too, or it weighs next
+        to nothing (proximal gradient descent with adaptive steps, Yun, Lozano, Yang 2021). Returns the squared error ().
         """
         tracked, (mask, observations, teacher_actions, bits, rates) = Tracked(*tensors[:3]), tensors[3:]
         form, values = self.form, tracked.values
@@ -136,5 +138,7 @@ class SparseUpdate:
             sums.insert(0, inner.sum(dim=0))
         adam_step(tracked, torch.cat((torch.cat(parts) * mask, *sums)), rates[:2])
         weight = values[: form.weights]
-        weight.copy_(torch.copysign((weight.abs() - rates[2]).clamp_min(0.0), weight))
+        threshold = rates[2] / step_divisor(tracked.second[: form.weights], rates[1])
+        # the mask: moments from before a weight was pruned would move it away from 0 again
+        weight.copy_(torch.copysign((weight.abs() - threshold).clamp_min(0.0), weight).mul_(mask))
         return (difference * difference).mean()
