@@ -1,12 +1,15 @@
 """The ablations that the literature asks of the method: whole curves of return against density, not single points.
 
-Every arm of (a) to (d), (f) and (g) trains on one shared dataset, is never cut by its own threshold, and is then pruned
-by rank, with short fine-tuning, to the same densities; only what the arm's letter names differs. Ranks are the method's
-own (posterior for Bayesian arms, magnitude for the others), but for the arm that ranks by saliency.
+Every arm but (e) and (h) trains on one shared dataset, is not cut by a threshold, and is then pruned by rank, with
+short fine-tuning, to the same densities; only what the arm's letter names differs. Ranks are the method's own
+(posterior for Bayesian arms, magnitude for the others), but for the arm that ranks by saliency. (e) cuts the posterior
+of the log-uniform arm at thresholds, without fine-tuning, and (b)'s arm without a critic *is* that arm. An arm of (d)
+that has fewer weights left than a density asks for stands for that density with what it has (`pruned_to` in its rows).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,23 +19,30 @@ from .ablate_config import AblateConfig
 from .config import TrainConfig, in_range
 from .datasets.collect import collect
 from .datasets.dataset import Dataset, write_dataset
-from .evaluate import REPORT_SEED, TRAINING_SEED
+from .errors import DistillError
+from .evaluate import REPORT_SEED, SELECTION_SEED, TRAINING_SEED, interquartile_mean
+from .identity import Identities, as_json
 from .online import online_rows
 from .progress import TrainingProgress
 from .result_file import writable, write_json
-from .rollout import play
 from .source import read_source
-from .study import TEACHER_EPISODES, Arm, run_study
+from .study import EPISODES, Arm, run_study, teacher_returns, teacher_returns_path
 from .training.student import Form
 
+LETTERS = "abcdefgh"
 DENSITIES = (0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05)
-_UNCUT = 8.0  # no log alpha is at or above it after clipping, so ranks alone decide
-_SCALES = {"gaussian": (0.03, 0.1, 0.3), "laplace": (0.03, 0.1, 0.3)}  # times half a normalised input's worth
-_DATASET_SEED = 9_999  # of the shared dataset: no training seed comes near its episodes
+THRESHOLDS = (1.0, 2.0, 3.0, 4.0)
+_UNCUT = 20.0  # no log alpha comes near it, so ranks alone decide
+_SCALES = {"gaussian": (0.03, 0.1, 0.3), "laplace": (0.03, 0.1, 0.3)}  # of weights on standardised inputs
+_L1_DATA_WEIGHTS = (5e3, 3e4, 2e5)  # leave about 6 %, 25 % and 60 % of the weights of a 64-64 student of Hopper
+_DATASET_SEED = 9_999  # of the shared dataset: beyond the seeds that arms may have
 
 
-def variants(base: TrainConfig) -> Iterator[tuple[str, str, TrainConfig]]:
-    """(letter, name, options) of every arm that trains a student from the dataset."""
+def variants(base: TrainConfig, half_square: float) -> Iterator[tuple[str, str, TrainConfig]]:
+    """(letter, name, options) of every arm that trains a student from the dataset; equal options are one training.
+
+    `half_square`: mean over the actions of the square of half their range, in the environment's units.
+    """
     bayesian = replace(base, ranking="posterior")
     yield "a", "log-uniform", bayesian
     yield "a", "log-uniform, exact", replace(bayesian, prior="log-uniform-exact")
@@ -49,13 +59,12 @@ def variants(base: TrainConfig) -> Iterator[tuple[str, str, TrainConfig]]:
     yield "b", "critic, value weight 0", replace(with_critics, value_weight=0.0)
     yield "c", "value weight 0.5", replace(with_critics, value_weight=0.5)
     yield "d", "saliency instead of the posterior's ranks", replace(base, ranking="saliency")
-    for weight in (1e3, 1e4, 1e5):
+    for weight in _L1_DATA_WEIGHTS:
         yield "d", f"L1, |D| {weight:.0e}", replace(base, method="l1", ranking="magnitude", data_weight=weight)
     yield "d", "gradual magnitude pruning", replace(base, method="magnitude", ranking="magnitude")
-    for threshold in (1.0, 2.0, 3.0, 4.0):
-        cut = replace(bayesian, threshold=threshold, kept_weights=(), fine_tune_iterations=0)
-        yield "e", f"threshold {threshold:g}, not fine-tuned", cut
-    yield "f", "official noise", replace(bayesian, noise="official")
+    # raw actions make the data term half_square times as large; |D| takes that back, so that the noise is compared
+    official = replace(bayesian, noise="official", data_weight=base.data_weight / half_square)
+    yield "f", "official: noise, initial means N(0, 0.02^2), raw actions", official
     yield "g", "annealing: constant", replace(bayesian, annealing="constant")
     yield "g", "annealing: cosine", replace(bayesian, annealing="cosine")
     yield "g", "annealing: late", replace(bayesian, annealing="late")
@@ -67,11 +76,18 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     Raises:
         DistillError: bad options, or the first arm that fails; what was finished stays.
     """
-    in_range("--seeds", config.seeds, 1, 100)
+    unknown = sorted(set(config.letters) - set(LETTERS))
+    if unknown or not config.letters:
+        raise DistillError(
+            f"--letters: got {config.letters!r}, expected some of {', '.join(LETTERS)}; "
+            "`python -m distill ablate --help` says what each compares"
+        )
+    in_range("--seeds", config.seeds, 1, (SELECTION_SEED - REPORT_SEED) // EPISODES)
     in_range("--jobs", config.jobs, 1, 1_024)
     in_range("--online-steps", config.online_steps, 0, 1e9)
     writable(config.out)
-    dataset = _shared_dataset(config)
+    identities = Identities()
+    dataset = _shared_dataset(config, identities)
     spec, facts, teacher = read_source(config)
     weights = Form((facts.observation_size, *config.hidden, len(facts.action_low))).weights
     base = TrainConfig(
@@ -92,41 +108,84 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
         threshold=_UNCUT,
         kept_weights=tuple(round(density * weights) for density in DENSITIES),
         shrink=0.7,
-        fine_tune_iterations=2_000,
+        fine_tune_iterations=config.fine_tune_iterations,
         fine_tune_doublings=0,
         selection_episodes=1,  # nothing is selected
         evaluation_episodes=1,
     )
-    arms, letters = [], {}
-    for letter, name, options in variants(base):
-        if letter not in config.letters:
-            continue
-        letters[name] = letter
-        for seed in range(config.seeds):
-            folder = config.out / "arms" / name.replace(" ", "-").replace(",", "").replace("|", "") / f"seed{seed}"
-            arms.append(Arm(config.env, name, replace(options, seed=seed, out=folder)))
-    rows = [{**row, "ablation": letters[row["method"]]} for row in run_study(arms, config.jobs)]
+    half = (facts.action_high.astype(float) - facts.action_low) / 2
+    found = list(variants(base, float((half * half).mean())))
+    rows = _rows(config, found)
+    returns = teacher_returns(config, teacher_returns_path(config.out / "arms", identities.source(config)))
     if "h" in config.letters and config.online_steps:
-        rows += online_rows(config, spec, teacher)
-    seeds = range(REPORT_SEED, REPORT_SEED + TEACHER_EPISODES)
+        rows += online_rows(config, spec, teacher, interquartile_mean(returns))
     result = {
         "environment": config.env,
         "teacher": config.teacher.name,
+        **as_json({"source": identities.source(config)}),
         "dense_weights": weights,
         "seeds": config.seeds,
         "iterations": config.iterations,
-        "teacher_returns": play(spec, teacher.policy, seeds).returns.tolist(),
+        "fine_tune_iterations": config.fine_tune_iterations,
+        "data_weight": config.data_weight,
+        "episodes": config.episodes,
+        "exploration_noise": config.exploration_noise,
+        "sources": sorted({row["sources"] for row in rows}),
+        "teacher_returns": returns.tolist(),
         "rows": rows,
     }
     write_json(config.out / "ablations.json", result)
     return {**result, "file": str(config.out / "ablations.json")}
 
 
-def _shared_dataset(config: AblateConfig) -> Path:
-    """The dataset of all arms; collected once."""
-    path = config.out / "dataset.safetensors"
-    if path.is_file():
+def _rows(config: AblateConfig, found: list[tuple[str, str, TrainConfig]]) -> list[dict[str, Any]]:
+    """Rows of (a) to (g): every different set of options is trained once and stands in all letters that have it."""
+    names: dict[TrainConfig, str] = {}  # of an arm's first letter, which is its folder's
+    for _, name, options in found:
+        names.setdefault(options, name)
+    cut = found[0][2]  # (e)'s students
+    wanted = {options for letter, _, options in found if letter in config.letters}
+    wanted |= {cut} if "e" in config.letters else set()
+    arms = [
+        Arm(
+            config.env,
+            name,
+            replace(options, seed=seed, out=config.out / "arms" / _folder(name) / f"seed{seed}"),
+            thresholds=THRESHOLDS if options == cut else (),
+        )
+        for options, name in names.items()
+        if options in wanted
+        for seed in range(config.seeds)
+    ]
+    rows = run_study(arms, config.jobs)
+    shown = [
+        {**row, "method": name, "ablation": letter}
+        for letter, name, options in found
+        if letter in config.letters
+        for row in rows
+        if row["method"] == names[options] and row["threshold"] is None
+    ]
+    if "e" in config.letters:
+        shown += [
+            {**row, "method": f"threshold {row['threshold']:g}, not fine-tuned", "ablation": "e"}
+            for row in sorted(rows, key=lambda row: (row["threshold"] or 0.0, row["seed"]))
+            if row["threshold"] is not None
+        ]
+    return shown
+
+
+def _folder(name: str) -> str:
+    return "-".join("".join(letter if letter.isalnum() or letter in ".+" else " " for letter in name).split())
+
+
+def _shared_dataset(config: AblateConfig, identities: Identities) -> Path:
+    """The dataset of all arms; collected once, and again for another teacher, environment or number of episodes."""
+    path, beside = config.out / "dataset.safetensors", config.out / "dataset.json"
+    numbers = {"episodes": config.episodes, "exploration_noise": config.exploration_noise, "seed": _DATASET_SEED}
+    wanted = as_json({**identities.source(config), **numbers})
+    if path.is_file() and beside.is_file() and json.loads(beside.read_text(encoding="utf-8")) == wanted:
         return path
+    beside.unlink(missing_ok=True)
     spec, _, teacher = read_source(config, say_notes=False)
     with TrainingProgress() as progress:
         progress.stage("collect", None)
@@ -139,4 +198,5 @@ def _shared_dataset(config: AblateConfig) -> Path:
             on_step=progress.advance,
         )
     write_dataset(path, Dataset(rows, config.env, teacher.sha256, _DATASET_SEED))
+    write_json(beside, wanted)
     return path

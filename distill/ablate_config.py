@@ -15,12 +15,14 @@ class AblateConfig(SourceConfig):
     out: Path = Path("runs/ablations")
     """Folder for the arms (finished ones are not run again), the shared dataset and ablations.json."""
     letters: str = "abcdefgh"
-    """Which: a prior, b value function, c Q term, d deterministic rivals, e threshold, f noise, g annealing,
-    h a small network trained online by SAC."""
+    """Which: a prior, b value function, c Q term, d deterministic rivals, e threshold, f the published code's noise,
+    g annealing, h a small actor trained online by SAC."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers of every student."""
     iterations: int = 30_000
     """Steps of training of every arm."""
+    fine_tune_iterations: int = 2_000
+    """Steps of fine-tuning after each shrinking."""
     data_weight: float = 1e5
     """|D| of every Bayesian arm."""
     episodes: int = 200

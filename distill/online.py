@@ -1,78 +1,121 @@
-"""A small network trained online by SAC instead of distilled: what a student's size reaches without a teacher."""
+"""A small actor trained online by SAC instead of distilled: what a student's size reaches without a teacher."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .ablate_config import AblateConfig
 from .environment import EnvironmentSpec
-from .evaluate import REPORT_SEED, interquartile_mean
+from .evaluate import interquartile_mean
+from .identity import as_json, sources
+from .processes import run_all
 from .result_file import write_json
 from .rollout import play
-from .study import TEACHER_EPISODES
+from .study import EPISODES, dense_bytes, held_out
 from .teachers import Teacher, read_teacher
 
-_EPISODES = 20
+_CRITIC_WIDTHS = (256, 256)  # as in the published algorithm: only the actor is deployed, so only it is small
 
 
-def online_rows(config: AblateConfig, spec: EnvironmentSpec, teacher: Teacher) -> list[dict[str, Any]]:
-    """Rows of every seed, trained where they are missing; fields as in `study.run_study`."""
-    seeds = range(REPORT_SEED, REPORT_SEED + TEACHER_EPISODES)
-    reference = interquartile_mean(play(spec, teacher.policy, seeds).returns)
-    work = [
-        (spec, config.hidden, config.online_steps, seed, config.out / "arms" / "sac") for seed in range(config.seeds)
-    ]
-    with ProcessPoolExecutor(min(config.jobs, len(work)), mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(_train, work))
+@dataclass(frozen=True)
+class _Work:
+    """One seed's training; `identity` says what must agree for its stored row to be taken."""
+
+    spec: EnvironmentSpec
+    hidden: tuple[int, ...]
+    steps: int
+    seed: int
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        """Its row, beside the zip of the same name."""
+        return self.folder / f"{self.steps}-{'-'.join(map(str, self.hidden))}-seed{self.seed}.json"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As JSON values."""
+        numbers = {"hidden": self.hidden, "critics": _CRITIC_WIDTHS, "steps": self.steps, "seed": self.seed}
+        return as_json({"environment": self.spec.record(), **numbers, "episodes": EPISODES})
+
+    def stored(self) -> dict[str, Any] | None:
+        """Its row; None where it has not been trained."""
+        if not self.path.is_file():
+            return None
+        stored: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
+        row: dict[str, Any] | None = stored.get("row")
+        return row if stored.get("identity") == self.identity else None
+
+
+def online_rows(
+    config: AblateConfig, spec: EnvironmentSpec, teacher: Teacher, teacher_return_iqm: float
+) -> list[dict[str, Any]]:
+    """Rows of every seed, trained where they are missing; fields as in `study.run_study`.
+
+    Raises:
+        DistillError: the first seed that fails; what was finished stays.
+    """
+    folder = config.out / "arms" / "sac"
+    work = [_Work(spec, config.hidden, config.online_steps, seed, folder) for seed in range(config.seeds)]
+
+    def say(each: _Work, row: dict[str, Any]) -> None:
+        print(f"online: seed {each.seed}: return {row['return_iqm']:.1f}", file=sys.stderr)
+
+    run_all(_train, [each for each in work if each.stored() is None], config.jobs, say)
     return [
         {
-            **row,
+            **(each.stored() or {}),
             "environment": config.env,
             "teacher": config.teacher.name,
             "method": f"SAC online, {config.online_steps:,} steps",
             "ablation": "h",
-            "teacher_return_iqm": reference,
+            "teacher_return_iqm": teacher_return_iqm,
             "teacher_parameters": teacher.chain.parameters,
         }
-        for row in found
+        for each in work
     ]
 
 
-def _train(work: tuple[EnvironmentSpec, tuple[int, ...], int, int, Path]) -> dict[str, Any]:
-    spec, hidden, steps, seed, folder = work
-    path = folder / f"{steps}-{'-'.join(map(str, hidden))}-seed{seed}.json"
-    if path.is_file():
-        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return stored
+def _train(work: _Work) -> dict[str, Any]:
     import torch
+    from scipy.sparse import csr_array
     from stable_baselines3 import SAC
 
+    from export.sparse_policy import csr_arrays
+
     torch.set_num_threads(1)
-    started = time.process_time()
-    model = SAC("MlpPolicy", spec.make(), policy_kwargs={"net_arch": list(hidden)}, seed=seed, device="cpu")
-    model.learn(steps)
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save(path.with_suffix(".zip"))
-    facts = spec.facts()
-    actor = read_teacher(path.with_suffix(".zip"), facts)
-    first = REPORT_SEED + _EPISODES * seed
-    returns = play(spec, actor.policy, range(first, first + _EPISODES)).returns
-    weights = sum(weight.size for weight, _ in actor.chain.layers)
+    code, started = sources(), time.process_time()
+    widths = {"pi": list(work.hidden), "qf": list(_CRITIC_WIDTHS)}
+    model = SAC("MlpPolicy", work.spec.make(), policy_kwargs={"net_arch": widths}, seed=work.seed, device="cpu")
+    model.learn(work.steps)
+    seconds = time.process_time() - started
+    work.folder.mkdir(parents=True, exist_ok=True)
+    model.save(work.path.with_suffix(".zip"))
+    actor = read_teacher(work.path.with_suffix(".zip"), work.spec.facts())
+    returns = play(work.spec, actor.policy, held_out(work.seed, EPISODES)).returns
+    layers = actor.chain.layers
+    weights = sum(weight.size for weight, _ in layers)
+    arrays = [array for weight, _ in layers for array in csr_arrays(csr_array(weight))]
     row = {
         "size": weights,
-        "seed": seed,
+        "threshold": None,
+        "seed": work.seed,
+        "pruned_to": weights,
         "kept_weights": weights,
         "kept_parameters": actor.parameters,
         "density": 1.0,
-        "bytes": 4 * actor.parameters,
+        "bytes": sum(array.nbytes for array in arrays) + 4 * sum(bias.size for _, bias in layers),
+        "dense_bytes": dense_bytes(actor.sizes),
+        "steps": work.steps,
         "return_iqm": interquartile_mean(returns),
-        "cpu_seconds": time.process_time() - started,
+        "cpu_seconds": seconds,
+        "sources": code,
         "returns": [round(float(value), 3) for value in returns],
     }
-    write_json(path, row)
+    write_json(work.path, {"identity": work.identity, "row": row})
     return row

@@ -7,26 +7,36 @@ it stopped; rows do not depend on how many arms run at a time.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import multiprocessing
+import shutil
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .config import TrainConfig
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import SourceConfig, TrainConfig
 from .errors import DistillError
-from .evaluate import REPORT_SEED, interquartile_mean, share_kept
+from .evaluate import REPORT_SEED, SELECTION_SEED, interquartile_mean, share_kept
+from .identity import Identities, as_json, digest, sources
+from .processes import run_all
 from .result_file import writable, write_json
-from .train_options import check_config, recorded_options
+from .train_options import check_config
+
+if TYPE_CHECKING:
+    from export.sparse_policy import SparsePolicy
+    from export.student_file import Student
+
+    from .environment import EnvironmentSpec
 
 TEACHER_EPISODES = 100
-_ROWS = "rows.json"
+EPISODES = 20  # held-out ones of a student, disjoint between the seeds of an arm
+_IDENTITY, _ROWS = "arm.json", "rows.json"
 
 
 @dataclass(frozen=True)
@@ -36,40 +46,51 @@ class Arm:
     environment: str  # what tables call it
     method: str
     config: TrainConfig
-    episodes: int = 20  # held-out ones, disjoint between the seeds of an arm
+    episodes: int = EPISODES
+    thresholds: tuple[float, ...] = ()  # also score the student before it shrinks, its means cut at these log alphas
+
+
+@dataclass(frozen=True)
+class _Work:
+    """An arm and what is known of it before it is trained."""
+
+    arm: Arm
+    run: dict[str, Any]  # identity of the training
+    rows: dict[str, Any]  # of the training and how its students are scored
+    teacher_returns: Path
 
 
 def run_study(arms: Sequence[Arm], jobs: int) -> list[dict[str, Any]]:
     """Train and score every arm that is not finished yet; returns the rows of all, in the order of `arms`.
 
-    A row is one student: environment, teacher, method, size (weights asked for), seed, kept_weights, kept_parameters,
-    bytes, returns (episodes,), return_iqm, teacher_return_iqm, teacher_returns' digest, cpu_seconds up to this size.
+    A row is one student: environment, teacher (its file's name), method, seed; size (weights asked for) or threshold
+    (log alpha at which it was cut, not fine-tuned), the other is None; pruned_to (weights left by pruning),
+    kept_weights and kept_parameters (those that reach an output), density, bytes (as `export` stores it: values,
+    indices, row pointers, biases), dense_bytes (the same layers stored whole), steps (of training and fine-tuning),
+    returns (episodes,), return_iqm, teacher_return_iqm, teacher_parameters, cpu_seconds up to this student, and
+    sources (version and digest of the code).
 
     Raises:
-        DistillError: the first arm that fails; what was finished stays.
+        DistillError: options of an arm, or the first arm that fails; what was finished stays.
     """
-    for arm in arms:
-        check_config(arm.config)
-    waiting = [arm for arm in arms if _finished(arm) is None]
+    identities = Identities()
+    work = [_work(arm, identities) for arm in arms]
+    waiting = [each for each in work if _finished(each) is None]
     print(f"study: {len(arms)} runs, {len(arms) - len(waiting)} of them finished earlier", file=sys.stderr)
-    started = time.perf_counter()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, min(jobs, len(waiting))), mp_context=context) as pool:
-        pending = {pool.submit(_run, arm): arm for arm in waiting}
-        try:
-            for count, future in enumerate(as_completed(pending), 1):
-                arm, rows = pending[future], future.result()
-                best = max(share_kept(row["return_iqm"], row["teacher_return_iqm"]) for row in rows)
-                print(
-                    f"study: {count} of {len(waiting)} done after {time.perf_counter() - started:.0f} s: "
-                    f"{arm.environment}, {arm.method}, seed {arm.config.seed}: best size {best:.1%}",
-                    file=sys.stderr,
-                )
-        except BaseException:
-            for future in pending:
-                future.cancel()
-            raise
-    return [row for arm in arms for row in (_finished(arm) or [])]
+    started, count = time.perf_counter(), 0
+
+    def say(each: _Work, rows: list[dict[str, Any]]) -> None:
+        nonlocal count
+        count += 1
+        best = max(share_kept(row["return_iqm"], row["teacher_return_iqm"]) for row in rows)
+        print(
+            f"study: {count} of {len(waiting)} done after {time.perf_counter() - started:.0f} s: "
+            f"{each.arm.environment}, {each.arm.method}, seed {each.arm.config.seed}: best size {best:.1%}",
+            file=sys.stderr,
+        )
+
+    run_all(_run, waiting, jobs, say)
+    return [row for each in work for row in (_finished(each) or [])]
 
 
 def dense_bytes(widths: Sequence[int]) -> int:
@@ -85,91 +106,127 @@ def dense_width(inputs: int, actions: int, budget_bytes: int) -> int:
     return width
 
 
-def _fingerprint(arm: Arm) -> str:
-    teacher = hashlib.sha256(arm.config.teacher.read_bytes()).hexdigest() if arm.config.teacher.is_file() else ""
-    facts = recorded_options(arm.config) | {"teacher": teacher, "episodes": arm.episodes}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+def teacher_returns_path(folder: Path, source: dict[str, Any]) -> Path:
+    """Where a study below `folder` keeps the returns of a teacher; `source` is its `Identities.source`."""
+    return folder / f"teacher-{digest(as_json(source))}.json"
 
 
-def _finished(arm: Arm) -> list[dict[str, Any]] | None:
-    path = arm.config.out / _ROWS
+def teacher_returns(config: SourceConfig, path: Path) -> NDArray[np.float64]:
+    """The teacher's returns on the report episodes (TEACHER_EPISODES,), played once and kept at `path`."""
     if not path.is_file():
-        return None
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    if stored["fingerprint"] != _fingerprint(arm):
+        from .rollout import play
+        from .source import read_source
+
+        spec, _, teacher = read_source(config, say_notes=False)
+        seeds = range(REPORT_SEED, REPORT_SEED + TEACHER_EPISODES)
+        write_json(path, {"returns": play(spec, teacher.policy, seeds).returns.tolist()})
+    return np.array(json.loads(path.read_text(encoding="utf-8"))["returns"])
+
+
+def held_out(seed: int, episodes: int) -> range:
+    """Seeds of the episodes on which the student of a training seed is scored.
+
+    Raises:
+        DistillError: they would reach into those that sizes are chosen on.
+    """
+    first = REPORT_SEED + episodes * seed
+    if first + episodes > SELECTION_SEED:
+        raise DistillError(
+            f"study: got training seed {seed} with {episodes} held-out episodes a seed, expected seeds below "
+            f"{(SELECTION_SEED - REPORT_SEED) // episodes}: beyond, students would be scored on the episodes that "
+            "sizes are chosen on; take smaller seeds or fewer episodes"
+        )
+    return range(first, first + episodes)
+
+
+def _work(arm: Arm, identities: Identities) -> _Work:
+    check_config(arm.config)
+    held_out(arm.config.seed, arm.episodes)
+    run = identities.run(arm.config)
+    rows = as_json({"run": run, "method": arm.method, "episodes": arm.episodes, "thresholds": arm.thresholds})
+    path = teacher_returns_path(arm.config.out.parent.parent, identities.source(arm.config))
+    return _Work(arm, run, rows, path)
+
+
+def _finished(work: _Work) -> list[dict[str, Any]] | None:
+    stored = _stored(work.arm.config.out / _ROWS)
+    if stored is None or stored.get("identity") != work.rows:
         return None  # other options: the run is made again
     rows: list[dict[str, Any]] = stored["rows"]
     return rows
 
 
-def _run(arm: Arm) -> list[dict[str, Any]]:
-    from export.compile import build_policy
+def _stored(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return stored
+
+
+def _run(work: _Work) -> list[dict[str, Any]]:
+    """In a worker: train or go on with an arm, score its students, keep the rows."""
+    from export.prune import prune
     from export.student_file import read_student
 
     from .distillation import distil
-    from .rollout import play
     from .source import read_source
 
-    config = arm.config
+    arm, config = work.arm, work.arm.config
+    code = sources()
     writable(config.out)
-    (config.out / "distill.json").unlink(missing_ok=True)
-    started = time.process_time()
-    try:
-        result = distil(dataclasses.replace(config, resume=True))
-    except DistillError as error:
-        if not str(error).startswith("--resume: "):
-            raise
-        result = distil(config)  # the checkpoint belongs to other options
+    if _stored(config.out / _IDENTITY) != work.run:  # what lies here is another run's
+        shutil.rmtree(config.out / "checkpoint", ignore_errors=True)
+        (config.out / "distill.json").unlink(missing_ok=True)
+        write_json(config.out / _IDENTITY, work.run)
+    result = distil(dataclasses.replace(config, resume=True))
     spec, _, teacher = read_source(config, say_notes=False)
-    reference = _teacher_returns(arm)
-    rows = []
+    reference = interquartile_mean(teacher_returns(config, work.teacher_returns))
+    students: list[tuple[dict[str, Any], Student, dict[str, Any]]] = []
     for candidate in result["sizes"] or [{"asked": None, **result["chosen"]}]:
-        policy = build_policy(read_student(config.out / "sizes" / candidate["name"]))
-        first = REPORT_SEED + arm.episodes * config.seed
-        returns = play(spec, policy.evaluate_float32, range(first, first + arm.episodes)).returns
+        student = read_student(config.out / "sizes" / candidate["name"])
+        students.append((candidate, student, {"size": candidate["asked"], "threshold": None}))
+    first = result["candidates"][0]
+    for threshold in arm.thresholds:
+        student = prune(read_student(config.out / "sizes" / first["name"]), threshold).student
+        students.append((first, student, {"size": None, "threshold": threshold}))
+    rows = []
+    for candidate, student, asked in students:
+        policy, returns = _scored(student, spec, held_out(config.seed, arm.episodes))
         rows.append(
             {
                 "environment": arm.environment,
                 "teacher": config.teacher.name,
                 "method": arm.method,
-                "size": candidate["asked"],
+                **asked,
                 "seed": config.seed,
-                "kept_weights": candidate["kept_weights"],
-                "kept_parameters": candidate["kept_parameters"],
+                "pruned_to": candidate["size"] if asked["threshold"] is None else _nonzero(student),
+                "kept_weights": policy.kept_weights,
+                "kept_parameters": policy.kept_parameters,
                 "density": policy.density,
-                "bytes": min(candidate["bytes"], dense_bytes(policy.widths)),
+                "bytes": policy.byte_count.total,
+                "dense_bytes": dense_bytes(policy.widths),
+                "steps": candidate.get("steps"),
                 "return_iqm": interquartile_mean(returns),
-                "teacher_return_iqm": interquartile_mean(reference),
+                "teacher_return_iqm": reference,
                 "teacher_parameters": teacher.chain.parameters,
                 "cpu_seconds": candidate["cpu_seconds"],
+                "sources": code,
                 "returns": [round(float(value), 3) for value in returns],
             }
         )
-    write_json(
-        config.out / _ROWS,
-        {"fingerprint": _fingerprint(arm), "rows": rows, "total_cpu_seconds": time.process_time() - started},
-    )
+    write_json(config.out / _ROWS, {"identity": work.rows, "sources": code, "rows": rows})
     return rows
 
 
-def teacher_returns_path(arm: Arm) -> Path:
-    """Where the teacher's returns on the report episodes are kept: beside the arms of one environment."""
-    digest = hashlib.sha256(
-        arm.config.teacher.read_bytes() + repr((arm.config.env, arm.config.env_kwargs)).encode()
-    ).hexdigest()
-    return arm.config.out.parent.parent / f"teacher-{digest[:12]}.json"
-
-
-def _teacher_returns(arm: Arm) -> Any:
-    """The teacher's returns on the report episodes, played once an environment: (episodes,)."""
-    import numpy as np
+def _scored(student: Student, spec: EnvironmentSpec, seeds: range) -> tuple[SparsePolicy, NDArray[np.float64]]:
+    """The policy as the device computes it, and its returns on these episodes."""
+    from export.compile import build_policy
 
     from .rollout import play
-    from .source import read_source
 
-    path = teacher_returns_path(arm)
-    if not path.is_file():
-        spec, _, teacher = read_source(arm.config, say_notes=False)
-        seeds = range(REPORT_SEED, REPORT_SEED + TEACHER_EPISODES)
-        write_json(path, {"returns": play(spec, teacher.policy, seeds).returns.tolist()})
-    return np.array(json.loads(path.read_text(encoding="utf-8"))["returns"])
+    policy = build_policy(student)
+    return policy, play(spec, policy.evaluate_float32, seeds).returns
+
+
+def _nonzero(student: Student) -> int:
+    return sum(int(np.count_nonzero(layer.weight)) for layer in student.layers)

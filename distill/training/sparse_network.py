@@ -121,7 +121,7 @@ class SparseUpdate:
 
         The L1 step is the proximal one in the metric of the optimiser, w <- sign(w) max(|w| - step / (sqrt(v_hat) +
         eps), 0): Adam divides the gradient of the loss by that root, so the penalty's must be, too, or it weighs next
-        to nothing (proximal gradient descent with adaptive steps, Yun, Lozano, Yang 2021). Returns the squared error ().
+        to nothing (Yun, Lozano, Yang 2021, adaptive proximal gradient methods). Returns the squared error ().
         """
         tracked, (mask, observations, teacher_actions, bits, rates) = Tracked(*tensors[:3]), tensors[3:]
         form, values = self.form, tracked.values

@@ -1,43 +1,85 @@
 """Studies: rows are repeatable, finished arms are not run again, shares and intervals are what they say."""
 
 import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from distill.ablate import variants
-from distill.config import TrainConfig
-from distill.evaluate import interquartile_mean, ratio_interval, share_kept
-from distill.study import Arm, dense_bytes, dense_width, run_study
-from distill.train_options import check_config
+from distill.errors import DistillError
+from distill.evaluate import SELECTION_SEED, interquartile_mean, ratio_interval, share_kept
+from distill.study import Arm, dense_bytes, dense_width, held_out, run_study
+from export.student_file import read_student, write_student
 from tests.distill.test_distillation import small
 
 
+def one_by_one(
+    function: Callable[[Any], Any], items: Sequence[Any], jobs: int, on_done: Callable[[Any, Any], None]
+) -> list[Any]:
+    """`run_all` in this process: no time is spent on starting workers."""
+    del jobs
+    results = []
+    for item in items:
+        results.append(function(item))
+        on_done(item, results[-1])
+    return results
+
+
 def test_rows_and_their_reuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", kept_weights=(20, 8))
-    arm = Arm("Pendulum", "method", config, episodes=2)
+    config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", kept_weights=(20, 8), threshold=20.0)
+    arm = Arm("Pendulum", "method", config, episodes=2, thresholds=(2.0,))
     rows = run_study([arm], jobs=1)
-    assert [row["size"] for row in rows] == [20, 8]
+    assert [(row["size"], row["threshold"]) for row in rows] == [(20, None), (8, None), (None, 2.0)]
     for row in rows:
-        assert row["kept_weights"] <= row["size"]
+        assert row["kept_weights"] <= row["pruned_to"]
         assert row["return_iqm"] == pytest.approx(interquartile_mean(np.array(row["returns"])), abs=1e-3)
         assert len(row["returns"]) == 2
-    assert rows[0]["cpu_seconds"] < rows[1]["cpu_seconds"]
+        assert row["dense_bytes"] == 4 * (3 * 8 + 8 + 8 + 1) or row["kept_weights"] < row["pruned_to"]
+    assert [row["pruned_to"] for row in rows[:2]] == [20, 8]
+    assert rows[0]["bytes"] > rows[1]["bytes"]
+    assert rows[2]["cpu_seconds"] < rows[0]["cpu_seconds"] < rows[1]["cpu_seconds"]
+    assert rows[0]["steps"] >= config.iterations + config.fine_tune_iterations
     monkeypatch.setattr("distill.study._run", None)  # a finished arm must not be run again
     assert run_study([arm], jobs=1) == rows
     monkeypatch.undo()
+    again = run_study([dataclasses.replace(arm, episodes=1)], jobs=1)  # trained already, only scored anew
+    assert again[0]["returns"] == rows[0]["returns"][:1]
+    assert again[0]["cpu_seconds"] == rows[0]["cpu_seconds"]
     changed = dataclasses.replace(arm, config=dataclasses.replace(config, batch=16))
     assert run_study([changed], jobs=1)[0]["returns"] != rows[0]["returns"]
 
 
-def test_every_ablation_is_a_valid_set_of_options() -> None:
-    base = TrainConfig(states="dataset", value_weight=0.0, critic=False, threshold=8.0, kept_weights=(100, 50))
-    found = list(variants(base))
-    assert {letter for letter, _, _ in found} == set("abcdefg")
-    assert len({name for _, name, _ in found}) == len(found)
-    for _, _, options in found:
-        check_config(options)
+def test_what_another_run_left_in_a_folder_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.study.run_all", one_by_one)
+    config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", kept_weights=(8,))
+    rows = run_study([Arm("Pendulum", "method", config, episodes=1)], jobs=1)
+    (config.out / "rows.json").unlink()
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = Path(shutil.copy(config.teacher, folder / config.teacher.name))  # the same file under another path
+    moved = dataclasses.replace(config, teacher=other)
+    assert run_study([Arm("Pendulum", "method", moved, episodes=1)], jobs=1) == rows, "the stored run is taken"
+    checkpoint = config.out / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "state.safetensors").write_bytes(b"of another run")
+    student = read_student(other)
+    layers = tuple(dataclasses.replace(layer, weight=-layer.weight) for layer in student.layers)
+    write_student(other, dataclasses.replace(student, layers=layers))
+    changed = run_study([Arm("Pendulum", "method", moved, episodes=1)], jobs=1)
+    assert changed[0]["returns"] != rows[0]["returns"]
+    assert changed[0]["teacher_return_iqm"] != rows[0]["teacher_return_iqm"]
+
+
+def test_report_episodes_stay_clear_of_those_that_choose(tmp_path: Path) -> None:
+    assert held_out(499, 20).stop == SELECTION_SEED
+    with pytest.raises(DistillError, match="seeds below 500"):
+        held_out(500, 20)
+    config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", seed=500)
+    with pytest.raises(DistillError, match="training seed 500"):
+        run_study([Arm("Pendulum", "method", config)], jobs=1)
 
 
 def test_dense_students_of_equal_bytes() -> None:

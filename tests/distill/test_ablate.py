@@ -1,0 +1,130 @@
+"""The ablations: what their arms are, that each reaches the densities asked for, and when the dataset is made anew."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill.ablate import _UNCUT, DENSITIES, LETTERS, _folder, ablate, variants
+from distill.ablate_config import AblateConfig
+from distill.config import TrainConfig
+from distill.errors import DistillError
+from distill.online import _CRITIC_WIDTHS, _train, _Work
+from distill.train_options import check_config
+from export.student_file import read_student, write_student
+from tests.distill.test_distillation import PENDULUM, little_teacher
+from tests.distill.test_study import one_by_one
+
+BASE = TrainConfig(states="dataset", value_weight=0.0, critic=False, threshold=_UNCUT, kept_weights=(100, 50))
+
+
+def tiny(folder: Path, **changes: object) -> AblateConfig:
+    config = AblateConfig(
+        teacher=little_teacher(folder),
+        env=PENDULUM,
+        out=folder / "ablations",
+        hidden=(8, 8),
+        iterations=100,
+        fine_tune_iterations=10,
+        episodes=2,
+        seeds=1,
+        online_steps=0,
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def test_every_arm_is_a_valid_set_of_options_in_a_folder_of_its_own() -> None:
+    found = list(variants(BASE, 4.0))
+    assert {letter for letter, _, _ in found} == set("abcdfg")
+    names = {options: name for _, name, options in found}
+    assert len({_folder(name) for name in names.values()}) == len(names) == len(found) - 1
+    for options in names:
+        check_config(options)
+    letters = {name: options for _, name, options in found}
+    assert letters["no critic"] == letters["log-uniform"], "one training for both"
+    (official,) = (options for letter, _, options in found if letter == "f")
+    assert official.data_weight == BASE.data_weight / 4.0
+
+
+def test_every_arm_reaches_the_densities_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.study.run_all", one_by_one)
+    monkeypatch.setattr("distill.study._scored", lambda student, *_: (build(student), np.zeros(20)))
+    from export.compile import build_policy as build
+
+    result = ablate(tiny(tmp_path))
+    weights = 3 * 8 + 8 * 8 + 8
+    assert result["dense_weights"] == weights
+    sizes = [round(density * weights) for density in DENSITIES]
+    arms: dict[str, list[int]] = {}
+    for row in result["rows"]:
+        if row["ablation"] != "e":
+            arms.setdefault(row["method"], []).append(row["pruned_to"])
+            assert row["steps"] >= 100
+    assert len(arms) == len(list(variants(BASE, 4.0)))
+    for method, found in arms.items():
+        assert found == sizes, method
+    cut = [row for row in result["rows"] if row["ablation"] == "e"]
+    assert [row["threshold"] for row in cut] == [1.0, 2.0, 3.0, 4.0]
+    kept = [row["pruned_to"] for row in cut]
+    assert kept == sorted(kept)
+    trained = sorted(path.parent.name for path in (tmp_path / "ablations" / "arms").glob("*/seed0"))
+    assert len(trained) == len(arms) - 1, "no critic and the thresholds need no training of their own"
+
+
+def test_the_dataset_is_collected_again_for_another_teacher_or_number_of_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.study.run_all", one_by_one)
+    config = tiny(tmp_path, letters="b", out=tmp_path / "out")
+    monkeypatch.setattr("distill.ablate.variants", lambda base, _: iter([("b", "no critic", base)]))
+
+    def dataset() -> bytes:
+        return (config.out / "dataset.safetensors").read_bytes()
+
+    first = ablate(config)
+    before = dataset()
+    monkeypatch.setattr("distill.ablate.collect", None)  # the same command collects and trains nothing
+    monkeypatch.setattr("distill.study._run", None)
+    assert ablate(config) == first
+    monkeypatch.undo()
+    monkeypatch.setattr("distill.study.run_all", one_by_one)
+    monkeypatch.setattr("distill.ablate.variants", lambda base, _: iter([("b", "no critic", base)]))
+    more = ablate(dataclasses.replace(config, episodes=3))
+    longer = dataset()
+    assert len(longer) > len(before)
+    assert more["rows"][0]["returns"] != first["rows"][0]["returns"]
+    student = read_student(config.teacher)
+    layers = tuple(dataclasses.replace(layer, weight=-layer.weight) for layer in student.layers)
+    write_student(config.teacher, dataclasses.replace(student, layers=layers))
+    other = ablate(dataclasses.replace(config, episodes=3))
+    assert dataset() != longer
+    assert other["teacher_returns"] != first["teacher_returns"]
+
+
+@pytest.mark.parametrize("letters", ["xa", "", "a z"])
+def test_unknown_letters_are_refused_with_the_valid_ones(tmp_path: Path, letters: str) -> None:
+    with pytest.raises(DistillError, match=", ".join(LETTERS)):
+        ablate(tiny(tmp_path, letters=letters))
+
+
+def test_only_the_actor_of_an_online_student_is_small(tmp_path: Path) -> None:
+    from distill.source import read_source
+
+    spec, _, teacher = read_source(tiny(tmp_path))
+    del teacher
+    work = _Work(spec, (8, 4), 120, 0, tmp_path)
+    row = _train(work)
+    assert row["dense_bytes"] == 4 * (3 * 8 + 8 + 8 * 4 + 4 + 4 + 1) == 4 * row["kept_parameters"]
+    assert row["kept_weights"] == 3 * 8 + 8 * 4 + 4
+    assert row["bytes"] > row["dense_bytes"], "indices cost more than they save where nothing is pruned"
+    from stable_baselines3 import SAC
+
+    critic = SAC.load(work.path.with_suffix(".zip")).critic.q_networks[0]
+    assert tuple(layer.out_features for layer in critic if hasattr(layer, "out_features")) == (*_CRITIC_WIDTHS, 1)
+    assert work.stored() == json.loads(json.dumps(row))
+    assert dataclasses.replace(work, seed=1).stored() is None
+    path = dataclasses.replace(work, seed=1).path
+    path.write_bytes(work.path.read_bytes())
+    assert dataclasses.replace(work, seed=1).stored() is None, "a row of another seed is not taken"
