@@ -15,10 +15,11 @@ LETTERS = {
     "c": "Q term in the policy loss",
     "d": "deterministic rivals of the Bayesian mechanism",
     "e": "threshold on log alpha, without fine-tuning",
-    "f": "official or correct noise",
+    "f": "the published code's noise, initial means and raw actions, or the correct noise",
     "g": "annealing of the prior's weight",
-    "h": "a small network trained online by SAC",
+    "h": "a small actor trained online by SAC",
 }
+_SMALLER = 0.97  # of the weights asked for: a student with fewer was not compared at that size
 _BASE = "log-uniform"  # the arm that every letter is compared with
 
 
@@ -31,8 +32,16 @@ def arms(result: dict[str, Any], letter: str) -> dict[str, list[dict[str, Any]]]
     }
 
 
+def reached(rows: list[dict[str, Any]]) -> bool:
+    """Whether all these students of one size have the weights that were asked for."""
+    return all(row["pruned_to"] >= _SMALLER * row["size"] for row in rows)
+
+
 def table(result: dict[str, Any], letter: str) -> str:
-    """One ablation: a line an arm, a column a size; share of the teacher's return and its 95 % interval."""
+    """One ablation: a line an arm, a column a size; share of the teacher's return, its 95 % interval, kept weights.
+
+    A cell stays empty where an arm had fewer weights left than asked for, beyond 3 %.
+    """
     teacher = result["teacher_returns"]
     found = arms(result, letter)
     if letter in "eh":
@@ -56,8 +65,12 @@ def table(result: dict[str, Any], letter: str) -> str:
         cells = []
         for size in sizes:
             same = [row for row in rows if row["size"] == size]
+            if not reached(same):
+                cells.append("")
+                continue
             figures = share(same, teacher)
-            cells.append(f"{figures['ratio']:.1%} ({figures['low']:.1%} to {figures['high']:.1%})")
+            kept = np.mean([row["kept_weights"] for row in same])
+            cells.append(f"{figures['ratio']:.1%} ({figures['low']:.1%} to {figures['high']:.1%}), {kept:,.0f} kept")
         seconds = np.mean([max(row["cpu_seconds"] for row in own) for own in groups(rows, "seed").values()])
         lines.append(f"| {method} | {' | '.join(cells)} | {seconds:,.0f} |")
     return "\n".join(lines)
@@ -70,11 +83,15 @@ def section(stored: dict[str, Any]) -> str:
         parts.append(
             f"### {name}\n\nTeacher `{result['teacher']}`, {result['environment']}, {result['iterations']:,} "
             f"iterations, {result['seeds']} seeds x 20 held-out episodes, one shared dataset, students of "
-            f"{result['dense_weights']:,} weights before pruning; CPU seconds are those of the whole curve."
+            f"{result['dense_weights']:,} weights before pruning; CPU seconds are those of the whole curve. Kept: "
+            "weights that reach an output, on average; cells are empty where an arm had more than 3 % fewer weights "
+            "left than asked for."
         )
         for letter, title in LETTERS.items():
             if any(row["ablation"] == letter for row in result["rows"]):
-                parts += [f"#### ({letter}) {title}", table(result, letter)]
+                origin = result["provenance"][letter]
+                code = f"Commit `{origin['commit'][:12]}`, {origin['machine']}, code {', '.join(origin['sources'])}."
+                parts += [f"#### ({letter}) {title}", code, table(result, letter)]
         parts.append(f"![Return against density, {name}](results/{figure_name(name)})")
     return "\n\n".join(parts)
 
@@ -99,10 +116,14 @@ def curves(result: dict[str, Any], path: Path) -> None:
     for axis, letter in zip(axes.flat, letters, strict=False):
         for method, rows in arms(result, letter).items():
             points = []
-            for same in groups(rows, "size").values():
+            for (size,), same in groups(rows, "size").items():
+                if size is not None and not reached(same):
+                    continue
                 figures = share(same, result["teacher_returns"])
                 density = float(np.mean([row["kept_weights"] for row in same])) / result["dense_weights"]
                 points.append((density, *(figures[key] for key in ("ratio", "low", "high"))))
+            if not points:
+                continue
             density, ratio, low, high = np.array(sorted(points)).T
             axis.plot(density * 100, ratio * 100, marker="o", markersize=3, label=method)
             axis.fill_between(density * 100, low * 100, high * 100, alpha=0.12)

@@ -2,24 +2,68 @@
 
     python -m benchmarks.ablations [--jobs 2] [--seeds 5] [--letters abcdefgh] [--only Hopper-BERKELEY ...]
 
-Runs `python -m distill ablate` for each; finished arms are kept under runs/ and not run again.
+Runs `python -m distill ablate` for each; finished arms are kept under runs/ and not run again. The rows of the
+environments and letters that were run take the place of their earlier ones in the file; the others stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from benchmarks.provenance import provenance
-from distill.ablate import ablate
+from benchmarks.distillation_tables import load
+from benchmarks.provenance import provenance, refuse_dirty
+from distill.ablate import LETTERS, ablate
 from distill.ablate_config import AblateConfig
 from distill.config import SHIPPED_TEACHER
 from distill.errors import DistillError
+from distill.identity import Identities, as_json
 from distill.result_file import write_json
+from export.errors import ExportError
 
 ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "docs" / "results" / "ablations.json"
 HOPPER, CART = "Hopper-BERKELEY", "CartRail"
+_SAME = ("iterations", "fine_tune_iterations", "data_weight", "hidden", "episodes", "exploration_noise", "seeds")
+
+
+def refuse_mixture(name: str, stored: dict[str, Any] | None, config: AblateConfig) -> None:
+    """End the program where some letters would be measured otherwise than the stored ones that stay beside them."""
+    if stored is None or {row["ablation"] for row in stored["rows"]} <= set(config.letters):
+        return
+    source = as_json(Identities().source(config))
+    if stored["source"] != source:
+        sys.exit(
+            f"error: {name}: {TARGET.name} has letters with the teacher and environment {stored['source']}, got "
+            f"{source} for --letters {config.letters} alone; run all letters"
+        )
+    options = {key: list(value) if isinstance(value := getattr(config, key), tuple) else value for key in _SAME}
+    for key in _SAME:
+        if stored["options"][key] != options[key]:
+            sys.exit(
+                f"error: {name}: {TARGET.name} has letters with {key} = {stored['options'][key]}, got {options[key]} "
+                f"for --letters {config.letters} alone; run all letters, or take the same numbers"
+            )
+
+
+def merged(
+    stored: dict[str, Any] | None, result: dict[str, Any], begun: dict[str, str], letters: str
+) -> dict[str, Any]:
+    """One environment's entry: new rows in place of the earlier ones of their letters, the others as they were."""
+    earlier: list[dict[str, Any]] = [] if stored is None else stored["rows"]
+    rows = [row for row in earlier if row["ablation"] not in letters] + result["rows"]
+    origin = {
+        letter: {**begun, "sources": sorted({row["sources"] for row in rows if row["ablation"] == letter})}
+        for letter in sorted({row["ablation"] for row in result["rows"]})
+    }
+    before: dict[str, Any] = {} if stored is None else stored["provenance"]
+    rows.sort(key=lambda row: LETTERS.index(row["ablation"]))
+    found = {row["ablation"] for row in rows}
+    origins = {letter: figures for letter, figures in sorted((before | origin).items()) if letter in found}
+    return {**result, "rows": rows, "sources": sorted({row["sources"] for row in rows}), "provenance": origins}
 
 
 def main() -> None:
@@ -31,7 +75,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--letters", default="abcdefgh")
     parser.add_argument("--only", nargs="+", choices=[HOPPER, CART], default=[HOPPER, CART])
+    parser.add_argument("--allow-dirty", action="store_true", help="measure uncommitted changes")
     arguments = parser.parse_args()
+    refuse_dirty(allowed=arguments.allow_dirty)
+    begun = provenance()
     hopper = arguments.teachers / "Hopper-BERKELEY.npz"
     if HOPPER in arguments.only and not hopper.is_file():
         sys.exit(f"error: {hopper}: no such file, expected a benchmark teacher; give its folder with --teachers")
@@ -39,21 +86,24 @@ def main() -> None:
         HOPPER: AblateConfig(teacher=hopper, env="Hopper-v5"),
         CART: AblateConfig(teacher=ROOT / SHIPPED_TEACHER, hidden=(32, 32), exploration_noise=0.6),
     }
-    results = {}
+    stored = load(TARGET)
+    entries: dict[str, Any] = {} if stored is None else dict(stored["environments"])
     for name in arguments.only:
-        options = vars(arguments)
-        config = AblateConfig(
-            **{
-                **sources[name].__dict__,
-                **{key: options[key] for key in ("jobs", "seeds", "letters")},
-                "out": arguments.out / name,
-            }
+        config = replace(
+            sources[name],
+            jobs=arguments.jobs,
+            seeds=arguments.seeds,
+            letters=arguments.letters,
+            out=arguments.out / name,
         )
+        refuse_mixture(name, entries.get(name), config)
         try:
-            results[name] = ablate(config)
-        except DistillError as error:
+            result = ablate(config)
+        except (DistillError, ExportError) as error:
             sys.exit(f"error: {name}: {error}")
-    write_json(ROOT / "docs" / "results" / "ablations.json", {**provenance(), "environments": results})
+        entries[name] = merged(entries.get(name), result, begun, arguments.letters)
+        # after each, so that an interrupt in the next loses nothing
+        write_json(TARGET, {**begun, "environments": entries})
     print("wrote docs/results/ablations.json; tables: make results", file=sys.stderr)
 
 

@@ -3,29 +3,36 @@
     python -m benchmarks.distillation [--quick] [--jobs 2] [--seeds 5] [--only Hopper-TQC ...]
 
 The teachers are policies that others trained; they are no part of this project (--teachers names their folder). Runs
-that finished are kept under runs/ and not made again; an interrupted one goes on where it stopped.
+that finished are kept under runs/ and not made again; an interrupted one goes on where it stopped. The rows of the
+environments that were run take the place of their earlier ones in the file; those of others stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.provenance import provenance
+from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, load
+from benchmarks.provenance import provenance, refuse_dirty
 from distill.config import SHIPPED_TEACHER, TrainConfig
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
+from distill.identity import Identities
+from distill.plan import Plan
 from distill.result_file import write_json
-from distill.study import Arm, dense_width, run_study
+from distill.study import Arm, dense_width, run_study, teacher_returns, teacher_returns_path
+from export.errors import ExportError
 
 ROOT = Path(__file__).resolve().parent.parent
-METHODS = STUDENT, LINEAR, OFFLINE, DENSE = "student-driven", "linear", "offline", "dense, equal bytes"
+METHODS = STUDENT, LINEAR, OFFLINE, DENSE
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,34 @@ def config_of(case: Case, teachers: Path, out: Path) -> TrainConfig:
     )
 
 
+def fine_tuning_steps(config: TrainConfig, weights: int) -> int:
+    """Most steps of fine-tuning that a student of `weights` weights may get: where no size ever holds the target."""
+    plan = Plan(
+        sizes=config.kept_weights,
+        factor=config.shrink,
+        iterations=config.fine_tune_iterations,
+        doublings=config.fine_tune_doublings,
+    )
+    steps, rung = 0, plan.first(weights)
+    while rung is not None:
+        steps, rung = steps + rung.iterations, plan.following(rung, holds=False)
+    return steps
+
+
+def control(config: TrainConfig, inputs: int, hidden: tuple[int, ...], actions: int) -> TrainConfig:
+    """A dense student that may be trained for about as long as the sparse ones: they take their steps in many sizes."""
+
+    def weights(widths: tuple[int, ...]) -> int:
+        return sum(a * b for a, b in pairwise((inputs, *widths, actions)))
+
+    most = fine_tuning_steps(config, weights(config.hidden))
+    variants = [
+        replace(config, method="dense", hidden=hidden, kept_weights=(weights(hidden),), fine_tune_doublings=doublings)
+        for doublings in range(config.fine_tune_doublings, 11)
+    ]
+    return min(variants, key=lambda variant: abs(math.log(fine_tuning_steps(variant, weights(hidden)) / most)))
+
+
 def arms_of(case: Case, config: TrainConfig, seeds: int) -> list[Arm]:
     """Student-driven and offline at all sizes, and the linear control."""
     spec = EnvironmentSpec(case.environment, json.loads(case.arguments))
@@ -104,7 +139,7 @@ def arms_of(case: Case, config: TrainConfig, seeds: int) -> list[Arm]:
     inputs, actions = facts.observation_size, len(facts.action_low)
     variants = [
         (STUDENT, config),
-        (LINEAR, replace(config, method="dense", hidden=(), kept_weights=(inputs * actions,))),
+        (LINEAR, control(config, inputs, (), actions)),
     ]
     if case.offline:
         variants.append((OFFLINE, replace(config, states="dataset", value_weight=0.0, episodes=200)))
@@ -123,14 +158,45 @@ def dense_arms(case: Case, config: TrainConfig, rows: list[dict[str, Any]], seed
     facts = EnvironmentSpec(case.environment, json.loads(case.arguments)).facts()
     inputs, actions = facts.observation_size, len(facts.action_low)
     width = dense_width(inputs, actions, round(float(np.mean(sizes))))
-    weights = inputs * width + width * width + width * actions
-    variant = replace(config, method="dense", hidden=(width, width), kept_weights=(weights,))
+    variant = control(config, inputs, (width, width), actions)
     return [arm(case, DENSE, variant, seed) for seed in range(seeds)]
 
 
 def quick(case: Case) -> Case:
     """One small size of a case, student-driven only."""
     return replace(case, sizes=case.sizes[-1:], offline=False, dense_size=case.sizes[-1])
+
+
+def measurement(
+    begun: dict[str, str], rows: list[dict[str, Any]], returns: dict[str, list[float]], case: Case
+) -> dict[str, Any]:
+    """What belongs to all rows of one environment: where they come from, the teacher's returns, the paper's figures."""
+    sources = sorted({row["sources"] for row in rows if row["environment"] == case.name})
+    return {
+        "provenance": {**begun, "sources": sources},
+        "teacher_returns": returns[case.name],
+        "paper": case.paper,
+    }
+
+
+def merged(
+    stored: dict[str, Any] | None, begun: dict[str, str], rows: list[dict[str, Any]], measured: dict[str, Any]
+) -> dict[str, Any]:
+    """The results file: new rows in place of the earlier ones of their environments, the others as they were.
+
+    Says on stderr where an environment's rows become fewer.
+    """
+    earlier: list[dict[str, Any]] = [] if stored is None else stored["rows"]
+    for name in measured:
+        before, after = (sum(row["environment"] == name for row in each) for each in (earlier, rows))
+        if before > after:
+            print(f"{name}: {after} rows take the place of {before}; the earlier file is in git", file=sys.stderr)
+    result: dict[str, Any] = {**begun, "rows": [row for row in earlier if row["environment"] not in measured] + rows}
+    for key in ("provenance", "teacher_returns", "paper"):
+        values = {} if stored is None else dict(stored.get(key, {}))
+        result[key] = values | {name: figures[key] for name, figures in measured.items()}
+    result["sources"] = sorted({row["sources"] for row in result["rows"]})
+    return result
 
 
 def main() -> None:
@@ -142,7 +208,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=None, help="training seeds (default 5; quick: 1)")
     parser.add_argument("--only", nargs="+", choices=[case.name for case in CASES], help="these teachers alone")
     parser.add_argument("--quick", action="store_true", help="two teachers, one seed, one size: under 10 minutes")
+    parser.add_argument("--allow-dirty", action="store_true", help="measure uncommitted changes")
     arguments = parser.parse_args()
+    refuse_dirty(allowed=arguments.allow_dirty)
+    begun = provenance()
     cases = [case for case in CASES if arguments.only is None or case.name in arguments.only]
     if arguments.quick:
         cases = [quick(case) for case in CASES if case.name in (arguments.only or ("Hopper-BERKELEY", "CartRail"))]
@@ -172,15 +241,15 @@ def main() -> None:
             )
         ]
         rows += run_study(dense, arguments.jobs)
-    except DistillError as error:
+        identities = Identities()
+        returns = {
+            name: teacher_returns(config, teacher_returns_path(out / name, identities.source(config))).tolist()
+            for name, config in configs.items()
+        }
+    except (DistillError, ExportError) as error:
         sys.exit(f"error: {error}")
-    teacher_returns = {
-        path.parent.name: json.loads(path.read_text(encoding="utf-8"))["returns"]
-        for case in cases
-        for path in sorted((out / case.name).glob("teacher-*.json"))
-    }
-    paper = {case.name: case.paper for case in cases if case.paper}
-    write_json(target, {**provenance(), "rows": rows, "teacher_returns": teacher_returns, "paper": paper})
+    measured = {case.name: measurement(begun, rows, returns, case) for case in cases}
+    write_json(target, merged(load(target), begun, rows, measured))
     print(f"wrote {target.relative_to(ROOT)}; tables: make results", file=sys.stderr)
 
 

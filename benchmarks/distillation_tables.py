@@ -12,10 +12,11 @@ import numpy as np
 from distill.evaluate import interquartile_mean, ratio_interval, share_kept
 
 Row = dict[str, Any]
+STUDENT, LINEAR, OFFLINE, DENSE = "student-driven", "linear", "offline", "dense, equal bytes"
 _HEAD = (
     "| student | weights asked for | kept weights | kept parameters | density | bytes | share of the teacher's return "
-    "(95 % interval) | mean share | worst seed | episodes below 90 % | seeds | CPU s |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "(95 % interval) | mean share | worst seed | episodes below 90 % | seeds | steps | CPU s |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -44,17 +45,24 @@ def share(rows: list[Row], teacher: list[float]) -> dict[str, float]:
     }
 
 
+def stored_bytes(row: Row) -> int:
+    """Bytes of a student: as export stores it, or for dense methods whole where that takes less."""
+    stored: int = row["bytes"]
+    return min(stored, row["dense_bytes"]) if row["method"] in (LINEAR, DENSE) else stored
+
+
 def environment_table(rows: list[Row], teacher: list[float]) -> str:
     """One environment: a line for each method and size, largest first."""
     lines = [_HEAD]
     for (method, size), same in groups(rows, "method", "size").items():
         figures = share(same, teacher)
-        mean = {key: float(np.mean([row[key] for row in same])) for key in ("kept_weights", "kept_parameters", "bytes")}
+        mean = {key: float(np.mean([row[key] for row in same])) for key in ("kept_weights", "kept_parameters")}
         lines.append(
             f"| {method} | {size:,} | {mean['kept_weights']:,.0f} | {mean['kept_parameters']:,.0f} | "
-            f"{np.mean([row['density'] for row in same]):.0%} | {mean['bytes']:,.0f} | "
+            f"{np.mean([row['density'] for row in same]):.0%} | {np.mean([stored_bytes(row) for row in same]):,.0f} | "
             f"**{figures['ratio']:.1%}** ({figures['low']:.1%} to {figures['high']:.1%}) | {figures['mean']:.1%} | "
             f"{figures['worst_seed']:.1%} | {figures['falls']:.0%} | {len(same)} | "
+            f"{np.mean([row['steps'] for row in same]):,.0f} | "
             f"{np.mean([row['cpu_seconds'] for row in same]):,.0f} |"
         )
     return "\n".join(lines)
@@ -71,6 +79,8 @@ def section(stored: dict[str, Any]) -> str:
             f"### {environment}\n\nTeacher `{rows[0]['teacher']}`: {parameters:,} parameters, return {iqm:,.0f} "
             f"(interquartile mean of {len(teacher)} held-out episodes, {falls:.0%} of them below 90 % of its median)."
         )
+        origin = stored["provenance"][environment]
+        text += f" Commit `{origin['commit'][:12]}`, {origin['machine']}, code {', '.join(origin['sources'])}."
         paper = stored["paper"].get(environment)
         if paper:
             text += (
@@ -103,7 +113,7 @@ def curves(stored: dict[str, Any], path: Path) -> None:
                 figures = share(size, teacher)
                 points.append(
                     (
-                        float(np.mean([row["bytes"] for row in size])),
+                        float(np.mean([stored_bytes(row) for row in size])),
                         *(figures[key] for key in ("ratio", "low", "high")),
                     )
                 )

@@ -120,7 +120,7 @@ class PlainTraining:
         weight = min(2.0, 4.0 * self.iteration / numbers.iterations) / numbers.data_weight
         loss = torch.nn.functional.mse_loss(actions, batch.teacher_actions) + weight * self.student.kl()
         if self.critics is not None:
-            value = self.critics(observations, actions)[0]
+            value = self.critics.one(torch.cat((observations, actions), dim=1))  # one critic, as published
             loss = loss - numbers.value_weight / value.abs().mean().detach() * value.mean()
         self.optimiser.zero_grad()
         loss.backward()

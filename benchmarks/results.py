@@ -19,6 +19,11 @@ from benchmarks.provenance import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
+INTERVAL = (
+    "The 95 % interval is a bootstrap in two stages: seeds are drawn with replacement, then episodes within each; the "
+    "teacher's episodes are drawn independently, although both start from the same seeds. A seed is a cluster, and "
+    "five of them are few: read the intervals as rough."
+)
 BEGIN, END = "<!-- begin measured -->", "<!-- end measured -->"
 
 
@@ -131,11 +136,11 @@ def distillation() -> list[str]:
         return ["## Distillation of foreign teachers", "Not measured yet: `make bench-distill`."]
     return [
         "## Distillation of foreign teachers",
-        f"`make bench-distill`, commit `{stored['commit'][:12]}`, {stored['machine']}. Share: interquartile mean of "
-        "20 held-out episodes a seed, mean over the seeds, as a share of the teacher's; the interval draws seeds, "
-        "episodes and the teacher's episodes anew (stratified bootstrap). Mean share and the episodes below 90 % of "
-        "the teacher's median show the falls that an interquartile mean hides. Bytes: values, indices, row pointers, "
-        "biases; dense students without indices. Offline: 200 teacher episodes with exploration noise, no critic, no "
+        f"`make bench-distill`. Share: interquartile mean of 20 held-out episodes a seed, mean over the seeds, as a "
+        f"share of the teacher's. {INTERVAL} Mean share and the episodes below 90 % of the teacher's median show the "
+        "falls that an interquartile mean hides. Bytes: values, indices, row pointers, biases; dense students without "
+        "indices where that is less. Steps: of training and fine-tuning; dense students may take about as many as "
+        "sparse ones do over all sizes. Offline: 200 teacher episodes with exploration noise, no critic, no "
         "student-driven round.",
         distillation_tables.section(stored),
         "![Return against bytes](results/distill.svg)",
@@ -147,8 +152,7 @@ def ablations() -> list[str]:
     stored = distillation_tables.load(RESULTS / "ablations.json")
     if stored is None:
         return ["## Ablations", "Not measured yet: `make ablations`."]
-    head = f"`make ablations`, commit `{stored['commit'][:12]}`, {stored['machine']}."
-    return ["## Ablations", head, ablation_tables.section(stored)]
+    return ["## Ablations", f"`make ablations`. {INTERVAL}", ablation_tables.section(stored)]
 
 
 def draw() -> None:

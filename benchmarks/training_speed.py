@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from benchmarks.plain_loop import PlainTraining
-from benchmarks.provenance import provenance
+from benchmarks.provenance import provenance, refuse_dirty
 from distill.datasets.replay import Normaliser, Replay
 from distill.datasets.transitions import Transitions
 from distill.training.bayesian_training import BayesianTraining, Hyperparameters
@@ -205,7 +205,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="CPU seconds a variant and round")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "training_speed.json")
+    parser.add_argument("--allow-dirty", action="store_true", help="measure uncommitted changes")
     arguments = parser.parse_args()
+    refuse_dirty(allowed=arguments.allow_dirty)
     torch.set_num_threads(1)
     rows = [row for name in SETTINGS for row in compare(name, arguments.rounds, arguments.seconds)]
     result = {

@@ -36,6 +36,7 @@ _UNCUT = 20.0  # no log alpha comes near it, so ranks alone decide
 _SCALES = {"gaussian": (0.03, 0.1, 0.3), "laplace": (0.03, 0.1, 0.3)}  # of weights on standardised inputs
 _L1_DATA_WEIGHTS = (5e3, 3e4, 2e5)  # leave about 6 %, 25 % and 60 % of the weights of a 64-64 student of Hopper
 _DATASET_SEED = 9_999  # of the shared dataset: beyond the seeds that arms may have
+_SHOWN = ("iterations", "fine_tune_iterations", "data_weight", "hidden", "episodes", "exploration_noise", "seeds")
 
 
 def variants(base: TrainConfig, half_square: float) -> Iterator[tuple[str, str, TrainConfig]]:
@@ -126,10 +127,7 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
         "dense_weights": weights,
         "seeds": config.seeds,
         "iterations": config.iterations,
-        "fine_tune_iterations": config.fine_tune_iterations,
-        "data_weight": config.data_weight,
-        "episodes": config.episodes,
-        "exploration_noise": config.exploration_noise,
+        "options": as_json({name: getattr(config, name) for name in _SHOWN}),
         "sources": sorted({row["sources"] for row in rows}),
         "teacher_returns": returns.tolist(),
         "rows": rows,

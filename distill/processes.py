@@ -54,11 +54,11 @@ def run_all(
                 index, item = waiting.pop()
                 receiver, process = _start(function, item)
                 running[receiver] = index, process
-            for receiver in multiprocessing.connection.wait(list(running)):
-                assert isinstance(receiver, Connection)
-                index, process = running[receiver]
-                results[index] = _received(receiver, process)
-                del running[receiver]
+            for ready in multiprocessing.connection.wait(list(running)):
+                assert isinstance(ready, Connection)
+                index, process = running[ready]
+                results[index] = _received(ready, process)
+                del running[ready]
                 if on_done is not None:
                     on_done(items[index], results[index])
     finally:

@@ -15,7 +15,7 @@ from distill.online import _CRITIC_WIDTHS, _train, _Work
 from distill.train_options import check_config
 from export.student_file import read_student, write_student
 from tests.distill.test_distillation import PENDULUM, little_teacher
-from tests.distill.test_study import one_by_one
+from tests.distill.test_study import SHORT, one_by_one
 
 BASE = TrainConfig(states="dataset", value_weight=0.0, critic=False, threshold=_UNCUT, kept_weights=(100, 50))
 
@@ -24,9 +24,10 @@ def tiny(folder: Path, **changes: object) -> AblateConfig:
     config = AblateConfig(
         teacher=little_teacher(folder),
         env=PENDULUM,
+        env_kwargs=SHORT,
         out=folder / "ablations",
         hidden=(8, 8),
-        iterations=100,
+        iterations=40,
         fine_tune_iterations=10,
         episodes=2,
         seeds=1,
@@ -61,7 +62,7 @@ def test_every_arm_reaches_the_densities_asked_for(tmp_path: Path, monkeypatch: 
     for row in result["rows"]:
         if row["ablation"] != "e":
             arms.setdefault(row["method"], []).append(row["pruned_to"])
-            assert row["steps"] >= 100
+            assert row["steps"] >= 40
     assert len(arms) == len(list(variants(BASE, 4.0)))
     for method, found in arms.items():
         assert found == sizes, method

@@ -15,6 +15,8 @@ from distill.study import Arm, dense_bytes, dense_width, held_out, run_study
 from export.student_file import read_student, write_student
 from tests.distill.test_distillation import small
 
+SHORT = '{"max_episode_steps": 20}'  # of Pendulum: playing is what takes time here
+
 
 def one_by_one(
     function: Callable[[Any], Any], items: Sequence[Any], jobs: int, on_done: Callable[[Any, Any], None]
@@ -29,7 +31,9 @@ def one_by_one(
 
 
 def test_rows_and_their_reuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", kept_weights=(20, 8), threshold=20.0)
+    config = small(
+        tmp_path, out=tmp_path / "case" / "method" / "seed0", env_kwargs=SHORT, kept_weights=(20, 8), threshold=20.0
+    )
     arm = Arm("Pendulum", "method", config, episodes=2, thresholds=(2.0,))
     rows = run_study([arm], jobs=1)
     assert [(row["size"], row["threshold"]) for row in rows] == [(20, None), (8, None), (None, 2.0)]
@@ -37,7 +41,7 @@ def test_rows_and_their_reuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert row["kept_weights"] <= row["pruned_to"]
         assert row["return_iqm"] == pytest.approx(interquartile_mean(np.array(row["returns"])), abs=1e-3)
         assert len(row["returns"]) == 2
-        assert row["dense_bytes"] == 4 * (3 * 8 + 8 + 8 + 1) or row["kept_weights"] < row["pruned_to"]
+        assert 4 * row["kept_parameters"] <= row["dense_bytes"] <= 4 * (3 * 8 + 8 + 8 + 1)
     assert [row["pruned_to"] for row in rows[:2]] == [20, 8]
     assert rows[0]["bytes"] > rows[1]["bytes"]
     assert rows[2]["cpu_seconds"] < rows[0]["cpu_seconds"] < rows[1]["cpu_seconds"]
@@ -54,7 +58,7 @@ def test_rows_and_their_reuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_another_run_left_in_a_folder_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distill.study.run_all", one_by_one)
-    config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", kept_weights=(8,))
+    config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", env_kwargs=SHORT, kept_weights=(8,))
     rows = run_study([Arm("Pendulum", "method", config, episodes=1)], jobs=1)
     (config.out / "rows.json").unlink()
     folder = tmp_path / "other"
