@@ -12,31 +12,29 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from export.compile import build_policy
-from export.student_file import Layer, Student, read_student, write_student
+from export.student_file import Student, write_student
 
 from .checkpoint import Checkpoint
 from .config import TrainConfig
-from .datasets.collect import collect
-from .datasets.dataset import Dataset, read_dataset, write_dataset
 from .datasets.replay import Normaliser, Replay
 from .drive import Driver
 from .errors import DistillError
-from .evaluate import TRAINING_SEED, compare
+from .evaluate import TRAINING_SEED
 from .plan import Plan, Rung
 from .progress import TrainingProgress
-from .result_file import replace_with_copy, writable, write_json
+from .report import write_results
+from .result_file import writable
 from .rollout import longest_episode
+from .rows import collect_rows, read_rows
 from .scalars import Scalars
 from .select import Candidate, Selection
-from .shrink import Ranked, importance, shrink
-from .source import load_policy, read_source
+from .shrink import Ranked, importance, layers_of, shrink
+from .source import read_source
 from .train_options import check_config, recorded_options
 from .training.descent import Descent, Step, Streams
 from .training.learner import compiled, make_learner
@@ -130,14 +128,18 @@ class Distillation:
             self.config.selection_episodes,
         )
         self._shrink()
-        self._mark("shrink")
-        return self._report()
+        self.mark("shrink")
+        return write_results(self)
 
     def prepare(self, *, collected: bool = False) -> None:
         """Dataset, normaliser and replay; what a run that is not resumed finds in its folder goes."""
         if not collected:
             self.checkpoint.clear()
-        self.dataset = self._dataset(collected=collected)
+        own = self.checkpoint.folder / "dataset.safetensors"
+        if self.config.dataset is None and not collected:
+            collect_rows(self.config, self.spec, self.teacher, own, self.progress)
+        self.dataset = read_rows(self.config, self.facts, self.teacher, own)
+        self.dataset_sha256 = self.dataset.digest()
         observations = self.dataset.transitions.observations
         self.normaliser = Normaliser.fit(observations, self.facts.history)
         if not self.config.normalise:
@@ -149,40 +151,7 @@ class Distillation:
             self.facts.action_high,
         )
         self.replay.extend(self.dataset.transitions)
-        self._mark("collect")
-
-    def _dataset(self, *, collected: bool) -> Dataset:
-        """Read --dataset, or roll the teacher out; a resumed run has done so already."""
-        own = self.checkpoint.folder / "dataset.safetensors"
-        dataset = self._read_or_collect(own, collected=collected)
-        self.dataset_sha256 = dataset.digest()
-        return dataset
-
-    def _read_or_collect(self, own: Path, *, collected: bool) -> Dataset:
-        config = self.config
-        if config.dataset is not None or collected:
-            dataset = read_dataset(config.dataset or own, cache=config.out)
-            dataset.check_environment(config.dataset or own, config.env, self.facts)
-            notes = list(dataset.notes)
-            if dataset.teacher_sha256 not in ("", self.teacher.sha256):
-                notes.append("its labels are those of another teacher")
-            for note in notes:
-                print(f"dataset {config.dataset}: {note}", file=sys.stderr)
-            return dataset
-        self.progress.stage("collect", None)
-        rows = collect(
-            self.spec,
-            self.teacher.policy,
-            episodes=config.episodes,
-            first_seed=TRAINING_SEED * (1 + config.seed),
-            exploration_noise=config.exploration_noise,
-            on_step=self.progress.advance,
-            jobs=config.jobs,
-            load=partial(load_policy, config, self.teacher.sha256),
-        )
-        dataset = Dataset(rows, config.env, self.teacher.sha256, config.seed)
-        write_dataset(own, dataset)
-        return dataset
+        self.mark("collect")
 
     def _train(self) -> None:
         """Train from scratch until the first cut; does nothing in a run that was resumed later."""
@@ -195,7 +164,7 @@ class Distillation:
             if learner.iteration % config.round_iterations == 0:
                 self.between_rounds()
         self._finite(learner.error, learner.iteration)
-        self._mark("train")
+        self.mark("train")
 
     def between_rounds(self) -> None:
         """Look at the loss, let the student drive, and save: what a run does between two stretches of training."""
@@ -273,9 +242,9 @@ class Distillation:
             error=error,
             fine_tuned=fine_tuned,
             steps=self.steps,
-            cpu_seconds=self._cpu(),
+            cpu_seconds=self.cpu(),
         )
-        write_student(self._sizes / candidate.name, student)
+        write_student(self.sizes_folder / candidate.name, student)
         run.candidates.append(candidate)
         self.scalars.add(self.steps, selection_iqm=candidate.summary["iqm"])
         return candidate
@@ -299,7 +268,8 @@ class Distillation:
             )
 
     @property
-    def _sizes(self) -> Path:
+    def sizes_folder(self) -> Path:
+        """Where candidates lie until the results are written."""
         return self.checkpoint.folder / "sizes"
 
     def save(self) -> None:
@@ -311,7 +281,7 @@ class Distillation:
             "dataset": self.dataset_sha256,
             "next_seed": self.driver.next_seed,
             "curve": self.curve,
-            "cpu_seconds": self._cpu(),
+            "cpu_seconds": self.cpu(),
             "seconds": self.seconds,
         }
         run = self.shrinking
@@ -385,24 +355,9 @@ class Distillation:
 
     def _student(self, network: SparseNetwork, ranked: Ranked | None) -> Student:
         """The student file's content for one network."""
-        layers = []
-        pairs = network.layers()
-        form = network.form
-        means = form.matrices(ranked.mean) if ranked else [None] * len(pairs)
-        alphas = form.matrices(ranked.log_alpha) if ranked else [None] * len(pairs)
-        for index, ((weight, bias), mean, alpha) in enumerate(zip(pairs, means, alphas, strict=True)):
-            layers.append(
-                Layer(
-                    weight=weight.numpy(),
-                    bias=bias.numpy(),
-                    activation="tanh" if index == len(pairs) - 1 else "relu",
-                    mean=None if mean is None else mean.numpy(),
-                    log_alpha=None if alpha is None else alpha.numpy(),
-                )
-            )
         facts = self.facts
         return Student(
-            layers=tuple(layers),
+            layers=layers_of(network, ranked),
             observation_mean=self.normaliser.mean,
             observation_scale=self.normaliser.scale,
             action_low=facts.action_low,
@@ -418,83 +373,15 @@ class Distillation:
             seed=self.config.seed,
         )
 
-    def _report(self) -> dict[str, Any]:
-        """Choose, play the held-out episodes, and put the results in place of earlier ones."""
-        config, run = self.config, self.shrinking
-        assert run is not None
-        chosen = self._choose(run.candidates)
-        shortcomings = self.selection.shortcomings(chosen, config.target_return)
-        self.progress.stage("evaluate", None)
-        student = read_student(self._sizes / chosen.name)
-        policy = build_policy(student)
-        teacher_return, student_return = compare(
-            self.spec, self.teacher.policy, policy.evaluate_float32, config.evaluation_episodes
-        )
-        self._mark("evaluate")
-        path = config.out / "student.safetensors"
-        evaluation = {"teacher": teacher_return, "student": student_return, "fine_tuned": chosen.fine_tuned}
-        result: dict[str, Any] = {
-            "student": str(path),
-            "dataset": str(config.dataset or config.out / "dataset.safetensors"),
-            "environment": config.env,
-            "teacher_parameters": self.teacher.chain.parameters,
-            "teacher_kind": self.teacher.kind,
-            "method": config.method,
-            "kept_weights": chosen.kept_weights,
-            "kept_parameters": chosen.kept_parameters,
-            "bytes": chosen.bytes,
-            "density": policy.density,
-            "threshold": config.threshold if run.ranked else None,
-            "fine_tuned": chosen.fine_tuned,
-            "chosen": chosen.row(),
-            "target_held": not shortcomings,
-            "return_iqm": student_return["iqm"],
-            "teacher_return_iqm": teacher_return["iqm"],
-            "teacher_return": teacher_return,
-            "student_return": student_return,
-            "iterations": self.steps,
-            "options": self.options,
-            "rows": len(self.replay),
-            "candidates": [candidate.row() for candidate in run.candidates],
-            "sizes": [{"asked": size, **self._best_at(size).row()} for size in config.kept_weights],
-            "curve": self.curve,
-            "stage_seconds": self.seconds,
-            "cpu_seconds": self._cpu(),
-            "seconds": sum(self.seconds.values()),
-        }
-        write_student(path, dataclasses.replace(student, evaluation=evaluation))
-        # copies: until the last file is written the checkpoint stays whole, and --resume comes back to this point
-        if config.dataset is None:
-            replace_with_copy(self.checkpoint.folder / "dataset.safetensors", config.out / "dataset.safetensors")
-        replace_with_copy(self._sizes, config.out / "sizes")
-        write_json(config.out / "distill.json", result)
-        self.checkpoint.clear()
-        self.scalars.close()
-        if shortcomings and not config.kept_weights:
-            print(f"warning: no student holds the target; the best one has {'; '.join(shortcomings)}", file=sys.stderr)
-        return result
-
-    def _choose(self, candidates: list[Candidate]) -> Candidate:
-        """The best at the smallest size asked for, or the smallest that holds the target."""
-        if not self.config.kept_weights:
-            return self.selection.choose(candidates, self.config.target_return)
-        return self._best_at(min(self.config.kept_weights))
-
-    def _best_at(self, size: int) -> Candidate:
-        """The best student at a size asked for, or at the largest below it where Bayesian training left fewer."""
-        assert self.shrinking is not None
-        tuned = [each for each in self.shrinking.candidates if each.fine_tuned and each.size <= size]
-        largest = max(each.size for each in tuned)
-        return self.selection.best_of([each for each in tuned if each.size == largest], self.config.target_return)
-
     def charge(self, seconds: float) -> None:
         """Count so much CPU time for everything so far: runs that trained together share what it took."""
         self.cpu_seconds, self._cpu_started = seconds, cpu_seconds()
 
-    def _cpu(self) -> float:
+    def cpu(self) -> float:
+        """CPU seconds of the run so far, its parts before a resumption included."""
         return self.cpu_seconds + cpu_seconds() - self._cpu_started
 
-    def _mark(self, stage: str) -> None:
+    def mark(self, stage: str) -> None:
         """Add the wall time since the last mark to a stage."""
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._stage_started

@@ -13,6 +13,8 @@ from typing import Literal
 
 import torch
 
+from export.student_file import Layer
+
 from .training.sparse_network import SparseNetwork
 
 Ranking = Literal["saliency", "posterior", "magnitude"]
@@ -61,3 +63,20 @@ def shrink(network: SparseNetwork, ranked: Ranked, score: torch.Tensor, *, keep:
     record = Ranked(torch.where(alive, network.weight, ranked.mean), torch.where(alive, estimate, ranked.log_alpha))
     network.prune(mask)
     return record
+
+
+def layers_of(network: SparseNetwork, ranked: Ranked | None) -> tuple[Layer, ...]:
+    """The student file's layers: weights, biases, and what ranked them, where something did."""
+    pairs, form = network.layers(), network.form
+    means = form.matrices(ranked.mean) if ranked else [None] * len(pairs)
+    alphas = form.matrices(ranked.log_alpha) if ranked else [None] * len(pairs)
+    return tuple(
+        Layer(
+            weight=weight.numpy(),
+            bias=bias.numpy(),
+            activation="tanh" if index == len(pairs) - 1 else "relu",
+            mean=None if mean is None else mean.numpy(),
+            log_alpha=None if alpha is None else alpha.numpy(),
+        )
+        for index, ((weight, bias), mean, alpha) in enumerate(zip(pairs, means, alphas, strict=True))
+    )

@@ -180,7 +180,7 @@ def test_a_cut_while_results_are_written_loses_nothing(tmp_path: Path, monkeypat
     whole = Path(distil(small(tmp_path, out=tmp_path / "whole"))["student"]).read_bytes()
     config = small(tmp_path, out=tmp_path / "cut")
     with monkeypatch.context() as patch:
-        patch.setattr("distill.distillation.write_json", lambda *_: (_ for _ in ()).throw(CutError()))
+        patch.setattr("distill.report.write_json", lambda *_: (_ for _ in ()).throw(CutError()))
         with pytest.raises(CutError):
             distil(config)
     result = distil(dataclasses.replace(config, resume=True))

@@ -1,0 +1,89 @@
+"""The end of a run: choose a student, play the held-out episodes, and put the results in place of earlier ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any
+
+from export.compile import build_policy
+from export.student_file import read_student, write_student
+
+from .evaluate import compare
+from .result_file import replace_with_copy, write_json
+from .select import Candidate
+
+if TYPE_CHECKING:
+    from .distillation import Distillation
+
+
+def write_results(run: Distillation) -> dict[str, Any]:
+    """Choose, play the held-out episodes, and put the results in place of earlier ones."""
+    config, shrinking = run.config, run.shrinking
+    assert shrinking is not None
+    chosen = _choose(run, shrinking.candidates)
+    shortcomings = run.selection.shortcomings(chosen, config.target_return)
+    run.progress.stage("evaluate", None)
+    student = read_student(run.sizes_folder / chosen.name)
+    policy = build_policy(student)
+    teacher_return, student_return = compare(
+        run.spec, run.teacher.policy, policy.evaluate_float32, config.evaluation_episodes
+    )
+    run.mark("evaluate")
+    path = config.out / "student.safetensors"
+    evaluation = {"teacher": teacher_return, "student": student_return, "fine_tuned": chosen.fine_tuned}
+    result: dict[str, Any] = {
+        "student": str(path),
+        "dataset": str(config.dataset or config.out / "dataset.safetensors"),
+        "environment": config.env,
+        "teacher_parameters": run.teacher.chain.parameters,
+        "teacher_kind": run.teacher.kind,
+        "method": config.method,
+        "kept_weights": chosen.kept_weights,
+        "kept_parameters": chosen.kept_parameters,
+        "bytes": chosen.bytes,
+        "density": policy.density,
+        "threshold": config.threshold if shrinking.ranked else None,
+        "fine_tuned": chosen.fine_tuned,
+        "chosen": chosen.row(),
+        "target_held": not shortcomings,
+        "return_iqm": student_return["iqm"],
+        "teacher_return_iqm": teacher_return["iqm"],
+        "teacher_return": teacher_return,
+        "student_return": student_return,
+        "iterations": run.steps,
+        "options": run.options,
+        "rows": len(run.replay),
+        "candidates": [candidate.row() for candidate in shrinking.candidates],
+        "sizes": [{"asked": size, **_best_at(run, size).row()} for size in config.kept_weights],
+        "curve": run.curve,
+        "stage_seconds": run.seconds,
+        "cpu_seconds": run.cpu(),
+        "seconds": sum(run.seconds.values()),
+    }
+    write_student(path, dataclasses.replace(student, evaluation=evaluation))
+    # copies: until the last file is written the checkpoint stays whole, and --resume comes back to this point
+    if config.dataset is None:
+        replace_with_copy(run.checkpoint.folder / "dataset.safetensors", config.out / "dataset.safetensors")
+    replace_with_copy(run.sizes_folder, config.out / "sizes")
+    write_json(config.out / "distill.json", result)
+    run.checkpoint.clear()
+    run.scalars.close()
+    if shortcomings and not config.kept_weights:
+        print(f"warning: no student holds the target; the best one has {'; '.join(shortcomings)}", file=sys.stderr)
+    return result
+
+
+def _choose(run: Distillation, candidates: list[Candidate]) -> Candidate:
+    """The best at the smallest size asked for, or the smallest that holds the target."""
+    if run.config.kept_weights:
+        return _best_at(run, min(run.config.kept_weights))
+    return run.selection.choose(candidates, run.config.target_return)
+
+
+def _best_at(run: Distillation, size: int) -> Candidate:
+    """The best student at a size asked for, or at the largest below it where Bayesian training left fewer."""
+    assert run.shrinking is not None
+    tuned = [each for each in run.shrinking.candidates if each.fine_tuned and each.size <= size]
+    largest = max(each.size for each in tuned)
+    return run.selection.best_of([each for each in tuned if each.size == largest], run.config.target_return)
