@@ -24,7 +24,7 @@ _BASE = "log-uniform"  # the arm that every letter is compared with
 
 
 def arms(result: dict[str, Any], letter: str) -> dict[str, list[dict[str, Any]]]:
-    """Rows by arm; the base arm stands in every letter but the last."""
+    """Rows by arm; the base arm stands in every letter but (b), where it is the one without a critic, and (h)."""
     return {
         method: rows
         for (method,), rows in groups(result["rows"], "method").items()

@@ -153,7 +153,7 @@ def arm(case: Case, method: str, config: TrainConfig, seed: int) -> Arm:
 
 
 def dense_arms(case: Case, config: TrainConfig, rows: list[dict[str, Any]], seeds: int) -> list[Arm]:
-    """Dense students of as many bytes as the student-driven ones of `case.dense_size` weights take on average."""
+    """Dense students of at most the bytes that the student-driven ones of `case.dense_size` weights take on average."""
     sizes = [row["bytes"] for row in rows if row["method"] == STUDENT and row["size"] == case.dense_size]
     facts = EnvironmentSpec(case.environment, json.loads(case.arguments)).facts()
     inputs, actions = facts.observation_size, len(facts.action_low)

@@ -1,7 +1,7 @@
 """Bayesian Policy Distillation as one would write it first: modules, autograd, an optimiser per network.
 
 The yardstick of training_speed.py. It computes what `BayesianTraining` computes (same losses, sizes, noise and
-schedule), with nothing done for speed.
+schedule), with nothing done for speed; initial means and the clipped KL are always the published ones.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def training_speed() -> list[str]:
 
 
 def distillation() -> list[str]:
-    """What `make bench-distill` found, with its figure; nothing where it has not run."""
+    """What `make bench-distill` found, with its figure, or that it has not run."""
     stored = distillation_tables.load(RESULTS / "distill.json")
     if stored is None:
         return ["## Distillation of foreign teachers", "Not measured yet: `make bench-distill`."]
@@ -148,7 +148,7 @@ def distillation() -> list[str]:
 
 
 def ablations() -> list[str]:
-    """What `make ablations` found, with its figures; nothing where it has not run."""
+    """What `make ablations` found, with its figures, or that it has not run."""
     stored = distillation_tables.load(RESULTS / "ablations.json")
     if stored is None:
         return ["## Ablations", "Not measured yet: `make ablations`."]
