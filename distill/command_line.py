@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from typing import Annotated, Any
@@ -13,7 +14,11 @@ import tyro
 from .ablate_config import AblateConfig
 from .config import CollectConfig, EvaluateConfig, TeacherConfig, TrainConfig
 from .errors import DistillError
+from .standard_output import printed_to_stderr
 from .teach_config import TeachConfig
+
+# torch raises RuntimeError for want of memory, its own subclass on a GPU
+_TORCH_OUT_OF_MEMORY = re.compile(r"DefaultCPUAllocator: (can't|not enough)|(CUDA|HIP) out of memory")
 
 Command = (
     Annotated[TrainConfig, tyro.conf.subcommand("train")]
@@ -52,6 +57,14 @@ def _run(command: Command) -> dict[str, Any]:
     return teacher_verb(command)
 
 
+def _out_of_memory(error: BaseException) -> str:
+    asked = re.search(r"(?i)(?:tried to allocate|unable to allocate) [\d.]+ \w+", str(error))
+    return (
+        f"out of memory{f' ({asked[0]})' if asked else ''}, expected room for the run; free memory, or ask for less "
+        "(--hidden, --batch, --episodes, --jobs)"
+    )
+
+
 def command_line() -> int:
     """Parse, run, print; returns 0, or 1 when refused (usage errors end with 2, an interrupt is the caller's)."""
     # one thread a process: two OpenMP threads collapse on a shared machine, and sums keep their order
@@ -61,12 +74,21 @@ def command_line() -> int:
     from export.errors import ExportError
 
     try:
-        result = _run(command)
+        with printed_to_stderr():
+            result = _run(command)
     except (DistillError, ExportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (OSError, MemoryError) as error:
-        print(f"error: {error or 'out of memory'}; free space or choose another folder", file=sys.stderr)
+    except MemoryError as error:
+        print(f"error: {_out_of_memory(error)}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error}; free space or choose another folder", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        if not _TORCH_OUT_OF_MEMORY.search(str(error)):
+            raise
+        print(f"error: {_out_of_memory(error)}", file=sys.stderr)
         return 1
     result.setdefault("seconds", time.perf_counter() - started)
     if command.json:

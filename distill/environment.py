@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DistillError
+from .time_limit import time_limit
 
 if TYPE_CHECKING:
     import gymnasium
@@ -44,7 +45,10 @@ class EnvironmentSpec:
             if module:
                 importlib.import_module(module)
             environment: gymnasium.Env[Any, Any] = gymnasium.make(self.environment, **self.arguments)
-        except Exception as error:  # Gymnasium's errors, and whatever a user's own module or constructor raises
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # Gymnasium's errors, and whatever a user's own module or constructor raises
             raise DistillError(
                 f"environment: got {self.environment!r} with {self.arguments}, which Gymnasium cannot make "
                 f"({' '.join(str(error).split())}); expected a registered id such as 'hardware:CartRail-v0'; "
@@ -56,7 +60,7 @@ class EnvironmentSpec:
             if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
                 raise DistillError(
                     f"environment {self.environment!r}: got {name} space {space}, expected a one-dimensional Box; "
-                    "flatten it (--wrapper gymnasium.wrappers:FlattenObservation) or write a wrapper"
+                    f"{_way_out(name, space)}"
                 )
         if self.frame_stack == 1:
             return environment
@@ -74,7 +78,8 @@ class EnvironmentSpec:
         """Build it once and read its sizes, bounds, names and control period.
 
         Raises:
-            DistillError: as `make`, or action bounds that are not finite.
+            DistillError: as `make`, action bounds that are not finite, no time limit, or metadata or a close() that
+                cannot serve.
         """
         import gymnasium
 
@@ -85,12 +90,24 @@ class EnvironmentSpec:
         history = self.frame_stack if self.frame_stack > 1 else _own_history(environment)
         base = observation.shape[0] // history
         metadata = environment.unwrapped.metadata
-        period = (
-            metadata.get("control_period_s")
-            or getattr(environment.unwrapped, "dt", None)
-            or 1.0 / metadata.get("render_fps", 50)
-        )
-        environment.close()
+        limit = time_limit(environment)
+        try:
+            period = float(
+                metadata.get("control_period_s")
+                or getattr(environment.unwrapped, "dt", None)
+                or 1.0 / metadata.get("render_fps", 50)
+            )
+            environment.close()
+        except Exception as error:  # a user's own code fails in its own ways
+            raise DistillError(
+                f"environment {self.environment!r}: got {type(error).__name__} from its metadata or its close() "
+                f"({' '.join(str(error).split())[:200]}), expected a control period and an end; check the environment"
+            ) from error
+        if limit is None:
+            raise DistillError(
+                f"environment {self.environment!r}: got no time limit, so an episode may never end, expected one; "
+                "give --env-kwargs '{\"max_episode_steps\": 1000}'"
+            )
         if not (np.all(np.isfinite(action.low)) and np.all(np.isfinite(action.high))):
             raise DistillError(
                 f"environment {self.environment!r}: got action bounds {action.low}..{action.high}, expected finite "
@@ -101,7 +118,7 @@ class EnvironmentSpec:
             history=history,
             action_low=action.low.astype(np.float32),
             action_high=action.high.astype(np.float32),
-            control_period_s=float(period),
+            control_period_s=period,
             observation_names=_names(metadata.get("observation_names"), base, "observation"),
             action_names=_names(metadata.get("action_names"), action.shape[0], "action"),
         )
@@ -163,7 +180,7 @@ def _wrapped(environment: gymnasium.Env[Any, Any], wrapper: str) -> gymnasium.En
     try:
         found: Any = importlib.import_module(module)
         result = functools.reduce(getattr, name.split("."), found)(environment)
-    except Exception as error:  # a user's own code fails in its own ways
+    except (Exception, SystemExit) as error:  # a user's own code fails in its own ways
         raise DistillError(
             f"--wrapper: got {wrapper!r}, which cannot wrap {environment} ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:200]}), expected module:callable that takes the environment; "
@@ -175,6 +192,16 @@ def _wrapped(environment: gymnasium.Env[Any, Any], wrapper: str) -> gymnasium.En
             f"--wrapper: {wrapper!r} gave {type(result).__name__}, expected a Gymnasium environment; return the wrapper"
         )
     return result
+
+
+def _way_out(name: str, space: gymnasium.Space[Any]) -> str:
+    import gymnasium
+
+    if name == "observation":
+        return "flatten it (--wrapper gymnasium.wrappers:FlattenObservation) or write a wrapper"
+    if isinstance(space, gymnasium.spaces.Box):
+        return "write a wrapper (--wrapper) that takes flat actions"
+    return "a student's actions are continuous, so choose an environment with a continuous control"
 
 
 def _own_history(environment: gymnasium.Env[Any, Any]) -> int:

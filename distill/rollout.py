@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from .datasets.transitions import FIELDS, Transitions, fill, join, reserve
 from .environment import Array, EnvironmentSpec
-from .errors import DistillError
+from .plant import Plant
+from .time_limit import time_limit
 
 __all__ = ["Array", "Episodes", "Policy", "Transitions", "longest_episode", "play"]
 
@@ -50,28 +50,26 @@ def play(
         on_step: called with the number of environment steps of each batch, for progress bars.
 
     Raises:
-        DistillError: when the environment gives a non-finite observation or reward.
+        DistillError: when the environment raises, or gives a wrong shape or a non-finite observation or reward.
     """
-    environments = [spec.make() for _ in range(min(width, len(seeds)))]
-    space = environments[0].action_space
-    assert isinstance(space, gymnasium.spaces.Box)
-    low, high = space.low, space.high
+    plants = [Plant(spec) for _ in range(min(width, len(seeds)))]
+    low, high = plants[0].action_low, plants[0].action_high
     half = (high - low) / 2
-    hold = round(3.0 / float(environments[0].metadata.get("control_period_s", 0.02)))
+    hold = round(3.0 / plants[0].control_period_s)
     count = len(seeds)
     returns, lengths = np.zeros(count), np.zeros(count, dtype=np.int64)
     upright_run = np.zeros(count, dtype=np.int64)
     reports_upright = False
     finished: list[Transitions | None] = [None] * count
-    recordings = [_Recording() for _ in environments] if label is not None else []
+    recordings = [_Recording() for _ in plants] if label is not None else []
     generators = [np.random.default_rng((seed, 0x6E6F697365)) for seed in seeds]
     waiting = list(range(count))[::-1]
-    active: list[tuple[int, int]] = []  # episode, and the environment that plays it
+    active: list[tuple[int, int]] = []  # episode, and the plant that plays it
     current: dict[int, Array] = {}
     try:
-        for slot, environment in enumerate(environments):
+        for slot, plant in enumerate(plants):
             episode = waiting.pop()
-            current[episode] = environment.reset(seed=seeds[episode])[0]
+            current[episode] = plant.reset(seeds[episode])
             active.append((episode, slot))
         while active:
             batch = np.stack([current[episode] for episode, _ in active]).astype(np.float32)
@@ -79,28 +77,21 @@ def play(
             labels = actions if label is None or label is policy else label(batch)
             following: list[tuple[int, int]] = []
             for row, (episode, slot) in enumerate(active):
-                environment = environments[slot]
+                plant = plants[slot]
                 action = actions[row]
                 if noise is not None and noise[episode] > 0.0:
                     sample = generators[episode].standard_normal(action.shape).astype(np.float32)
                     action = action + np.float32(noise[episode]) * half * sample
                 action = np.clip(action, low, high).astype(np.float32)
-                observation, reward, terminated, truncated, info = environment.step(action)
-                with np.errstate(over="ignore"):  # what float32 cannot hold is refused like infinity
-                    observation = np.asarray(observation, dtype=np.float32)
-                if not (np.all(np.isfinite(observation)) and np.isfinite(np.float32(reward))):
-                    raise DistillError(
-                        f"environment {spec.environment!r}: got a non-finite observation or reward at step "
-                        f"{lengths[episode]} of seed {seeds[episode]}, expected finite numbers; check the environment"
-                    )
-                returns[episode] += float(reward)
+                observation, reward, terminated, truncated, info = plant.step(action)
+                returns[episode] += reward
                 lengths[episode] += 1
                 if "upright" in info:
                     reports_upright = True
                     upright_run[episode] = upright_run[episode] + 1 if info["upright"] else 0
                 if label is not None:
                     recordings[slot].add(
-                        batch[row], action, labels[row], float(reward), terminated=terminated, truncated=truncated
+                        batch[row], action, labels[row], reward, terminated=terminated, truncated=truncated
                     )
                     if terminated or truncated:
                         finished[episode] = recordings[slot].finish(observation)
@@ -111,14 +102,14 @@ def play(
                 del current[episode]
                 if waiting:
                     fresh = waiting.pop()
-                    current[fresh] = environment.reset(seed=seeds[fresh])[0]
+                    current[fresh] = plant.reset(seeds[fresh])
                     following.append((fresh, slot))
             if on_step is not None:
                 on_step(len(active))
             active = following
     finally:
-        for environment in environments:
-            environment.close()
+        for plant in plants:
+            plant.close()
     held = (upright_run >= hold) if reports_upright else None
     rows = [episode for episode in finished if episode is not None]
     finished.clear()
@@ -128,9 +119,9 @@ def play(
 def longest_episode(spec: EnvironmentSpec) -> int:
     """Steps after which the environment's time limit cuts an episode; 1000 where it has none."""
     environment = spec.make()
-    registered = environment.spec
+    limit = time_limit(environment)
     environment.close()
-    return int((registered and registered.max_episode_steps) or 1_000)
+    return limit or 1_000
 
 
 class _Recording:

@@ -12,6 +12,7 @@ import pytest
 from distill.config import environment_spec
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
+from distill.time_limit import time_limit
 
 ANT = "Ant-v5"
 WRAPPERS = """
@@ -24,6 +25,18 @@ class Doubled(gymnasium.ObservationWrapper):
 class Shifted(gymnasium.ObservationWrapper):
     def observation(self, observation):
         return observation + 1
+
+class Leaves(gymnasium.Wrapper):
+    def close(self):
+        raise OSError("port\\nlost")
+
+def Timeless(environment):
+    environment.unwrapped.dt = None
+    environment.unwrapped.metadata = {"render_fps": 0}
+    return environment
+
+def limited(environment):
+    return gymnasium.wrappers.TimeLimit(environment, 12)
 
 def nothing(environment):
     return None
@@ -159,3 +172,23 @@ def test_the_argument_that_makes_a_size_is_found() -> None:
     }
     assert EnvironmentSpec(ANT, {}).argument_for((5,)) is None
     assert EnvironmentSpec("Pendulum-v1", {}).argument_for((5,)) is None
+
+
+def test_an_environment_without_a_time_limit_is_refused() -> None:
+    with pytest.raises(DistillError, match=r"no time limit.*--env-kwargs '\{\"max_episode_steps\": 1000\}'"):
+        EnvironmentSpec("Pendulum-v1", {"max_episode_steps": -1}).facts()
+
+
+def test_a_time_limit_counts_wherever_it_stands(own_module: str) -> None:
+    inner = f"{own_module}:Doubled"
+    assert time_limit(EnvironmentSpec("Pendulum-v1", {}, (inner,), 3).make()) == 200
+    unlimited = EnvironmentSpec("Pendulum-v1", {"max_episode_steps": -1}, (f"{own_module}:limited", inner))
+    assert time_limit(unlimited.make()) == 12
+    assert unlimited.facts().observation_size == 3
+
+
+@pytest.mark.parametrize("wrapper", ["Leaves", "Timeless"])
+def test_metadata_and_a_close_that_fail_are_refused_in_one_line(own_module: str, wrapper: str) -> None:
+    with pytest.raises(DistillError, match="from its metadata or its close") as caught:
+        EnvironmentSpec("Pendulum-v1", {}, (f"{own_module}:{wrapper}",)).facts()
+    assert "\n" not in str(caught.value)

@@ -1,4 +1,6 @@
-"""Episodes side by side: order, labels, noise, repeatability, and environments that cannot be made."""
+"""Episodes side by side: order, labels, noise, repeatability, and environments that cannot be made or fail."""
+
+from collections.abc import Iterator
 
 import gymnasium
 import numpy as np
@@ -9,7 +11,7 @@ from distill.datasets.transitions import FIELDS
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
 from distill.evaluate import interquartile_mean, return_bar, summarise
-from distill.rollout import Episodes, play
+from distill.rollout import Episodes, longest_episode, play
 
 CART = EnvironmentSpec("hardware:CartRail-v0", {})
 
@@ -58,7 +60,7 @@ def test_time_limit_is_truncation_not_termination() -> None:
         ("no_such_module:Thing-v0", {}, "cannot make"),
         ("hardware:CartRail-v0", {"colour": 1}, "cannot make"),
         ("hardware:CartRail-v0", {"start": "sideways"}, "expected rest, random or mixed"),
-        ("CartPole-v1", {}, "expected a one-dimensional Box"),
+        ("CartPole-v1", {}, "action space Discrete.*expected a one-dimensional Box; .*continuous control"),
     ],
 )
 def test_environments_that_cannot_serve(name: str, arguments: dict, message: str) -> None:
@@ -139,3 +141,92 @@ def test_falls_are_counted_against_the_teacher() -> None:
 def test_bar_lies_below_the_teacher_also_for_negative_returns() -> None:
     assert return_bar(400.0, 0.99) == pytest.approx(396.0)
     assert return_bar(-100.0, 0.99) == pytest.approx(-101.0)
+
+
+class Faulty(gymnasium.Env):
+    """Goes wrong in the way it is told, at its third step or at its reset."""
+
+    observation_space = gymnasium.spaces.Box(-9.0, 9.0, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> object:
+        self.steps = 0
+        if self.fault == "reset raises":
+            raise RuntimeError("no\nmotor")
+        return {
+            "reset shape": (np.zeros(3, np.float32), {}),
+            "reset nothing": None,
+            "reset infinite": (np.full(2, np.inf), {}),
+        }.get(self.fault, (np.zeros(2, np.float32), {}))
+
+    def step(self, action: np.ndarray) -> object:
+        self.steps += 1
+        good = np.zeros(2, np.float32), 1.0, self.steps == 9, False, {}
+        if self.steps < 3:
+            return good
+        if self.fault == "step raises":
+            raise ZeroDivisionError("division by zero")
+        if self.fault == "step exits":
+            raise SystemExit(0)
+        if self.fault == "step interrupted":
+            raise KeyboardInterrupt
+        return {
+            "step shape": (np.zeros((1, 2), np.float32), *good[1:]),
+            "step words": (["a", "b"], *good[1:]),
+            "step four": good[:4],
+            "step reward": (good[0], None, *good[2:]),
+            "step info": (*good[:4], None),
+        }[self.fault]
+
+
+@pytest.fixture
+def faulty() -> Iterator[str]:
+    gymnasium.register("Faulty-v0", Faulty)
+    yield "Faulty-v0"
+    del gymnasium.registry["Faulty-v0"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("reset raises", r"got RuntimeError in reset\(\) at step 0 of seed 5 \(no motor\)"),
+        ("reset shape", r"shape \(3,\) at step 0 of seed 5, expected \(2,\)"),
+        ("reset nothing", r"got TypeError in reset\(\) at step 0 of seed 5 .*expected \(observation, info\)"),
+        ("reset infinite", "non-finite observation or reward at step 0 of seed 5"),
+        ("step raises", r"got ZeroDivisionError in step\(\) at step 2 of seed 5 \(division by zero\)"),
+        ("step exits", r"got SystemExit in step\(\) at step 2 of seed 5"),
+        ("step shape", r"shape \(1, 2\) at step 2 of seed 5, expected \(2,\)"),
+        ("step words", r"no array of numbers .* at step 2 of seed 5"),
+        ("step four", r"got ValueError in step\(\) at step 2 of seed 5"),
+        ("step reward", r"got TypeError in step\(\) at step 2 of seed 5"),
+        ("step info", r"info is NoneType, expected dict"),
+    ],
+)
+def test_an_environment_that_fails_names_itself_step_and_seed(faulty: str, fault: str, message: str) -> None:
+    spec = EnvironmentSpec(faulty, {"fault": fault, "disable_env_checker": True})
+    with pytest.raises(DistillError, match=f"environment 'Faulty-v0': .*{message}") as caught:
+        play(spec, lambda observations: np.zeros((len(observations), 1), np.float32), [5])
+    assert "\n" not in str(caught.value)
+
+
+def test_an_interrupt_in_an_environment_is_one(faulty: str) -> None:
+    spec = EnvironmentSpec(faulty, {"fault": "step interrupted", "disable_env_checker": True})
+    with pytest.raises(KeyboardInterrupt):
+        play(spec, lambda observations: np.zeros((len(observations), 1), np.float32), [5])
+
+
+def test_arguments_that_only_fail_when_it_is_played() -> None:
+    with pytest.raises(DistillError, match=r"'Pendulum-v1': got \w+ in step\(\) at step 0 of seed 3"):
+        play(EnvironmentSpec("Pendulum-v1", {"g": "x"}), sway_slowly, [3])
+
+
+def sway_slowly(observations: np.ndarray) -> np.ndarray:
+    return np.sin(observations[:, :1]).astype(np.float32)
+
+
+def test_the_longest_episode_is_the_time_limit_in_force() -> None:
+    assert longest_episode(EnvironmentSpec("Pendulum-v1", {}, (), 2)) == 200
+    assert longest_episode(EnvironmentSpec("Pendulum-v1", {"max_episode_steps": 30})) == 30
