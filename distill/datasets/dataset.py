@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from ..environment import EnvironmentFacts
 from ..errors import DistillError
+from ..file_kind import no_file
+from .credible import check_bounds, check_finite, check_moving
 from .mapped_tensors import Layout, TensorWriter, map_tensors
 from .transitions import EPISODE_FIELDS, FIELDS, Transitions
 
@@ -23,7 +25,6 @@ FORMAT, FORMAT_VERSION = "bpd-dataset", "2"
 UNLABELLED = "no clean action of a teacher for every transition, so the executed ones are cloned, noise included"
 _NEXT_STEP = "make one with: python -m distill collect"
 _BLOCK = 65_536  # rows copied at a time
-_NUMBERS = 2**21  # numbers checked at a time
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -50,7 +51,7 @@ class Dataset:
         """Refuse a dataset that belongs to another environment; ids are compared without their module.
 
         Raises:
-            DistillError: another id, or other sizes.
+            DistillError: another id, other sizes, actions beyond the bounds, or one observation throughout.
         """
         if self.environment and self.environment.rpartition(":")[2] != environment.rpartition(":")[2]:
             raise DistillError(
@@ -63,6 +64,9 @@ class Dataset:
                 f"dataset {path}: got {width[0]} inputs and {width[1]} actions, the environment has "
                 f"{facts.observation_size} and {len(facts.action_low)}; check --env-kwargs"
             )
+        for name in ("executed_actions", "teacher_actions"):
+            check_bounds(f"dataset {path}: {name}", getattr(self.transitions, name), facts)
+        check_moving(f"dataset {path}: observations", self.transitions.observations)
 
 
 def flat_layout(rows: int, episodes: int, observation_size: int, action_size: int, *, labelled: bool) -> Layout:
@@ -148,6 +152,8 @@ def read_dataset(path: Path, *, cache: Path | None = None, memory_share: float =
 
     if path.is_dir():
         return read_minari(minari_folder(path), cache, memory_share)
+    if path.exists():
+        raise DistillError(f"dataset {path}: {no_file(path)}, expected a file or a folder; {_NEXT_STEP}")
     found = local_minari(str(path))
     if found is None:
         looks_like_id = re.fullmatch(r"[-_\w/]+-v\d+", str(path)) is not None and not path.is_absolute()
@@ -211,26 +217,6 @@ def _read_flat(path: Path) -> Dataset:
         raise refused("metadata 'parents' or 'seed' is damaged, expected a JSON object and a number")
     notes = () if labelled else (UNLABELLED,)
     return Dataset(transitions, metadata.get("environment", ""), str(parents.get("teacher", "")), seed, notes)
-
-
-def check_finite(what: str, array: NDArray[Any]) -> None:
-    """Refuse NaN and infinities, block by block.
-
-    Raises:
-        DistillError: names the first bad number and its index.
-    """
-    if array.dtype.kind != "f":
-        return
-    block = max(1, _NUMBERS // max(1, array[:1].size))
-    for start in range(0, len(array), block):
-        good = np.isfinite(array[start : start + block])
-        if not good.all():
-            index = [int(number) for number in np.argwhere(~good)[0]]
-            index[0] += start
-            raise DistillError(
-                f"{what} holds {array[tuple(index)]} at index {tuple(index)}, expected finite numbers; "
-                "find out what wrote it, or collect anew"
-            )
 
 
 def available_memory_bytes() -> int:

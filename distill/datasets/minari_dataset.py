@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DistillError
+from .credible import check_finite
 from .dataset import (
     UNLABELLED,
     Dataset,
     available_memory_bytes,
-    check_finite,
     flat_layout,
     flat_metadata,
     read_dataset,

@@ -65,6 +65,8 @@ class ShardFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and self.folder.is_dir() and not list(self.folder.glob("shard_*.safetensors")):
+            self.remove()  # nothing to go on with: what is asked for next may differ
         self._lock.close()
 
     def _continue(self) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..environment import Array, EnvironmentSpec
 from ..errors import DistillError
+from .hdf5_stream import Hdf5Stream
 from .minari_dataset import OWN_METADATA
 from .minari_survey import DATA_FILE, METADATA_FILE, TEACHER_ACTION
 from .transitions import Transitions
@@ -61,13 +62,16 @@ def write_minari(
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         rows = count = 0
-        with h5py.File(scratch / DATA_FILE, "w") as file:
-            for part in parts:
-                final_actions = label(part.final_observations)
-                for index, episode in enumerate(part.episodes()):
-                    group = file.create_group(f"episode_{count}")
-                    _write_episode(group, count, episode, final_actions[index : index + 1], origin)
-                    rows, count = rows + len(episode), count + 1
+        with Hdf5Stream(scratch / DATA_FILE) as stream:
+            with h5py.File(stream, "w") as file:
+                for part in parts:
+                    final_actions = label(part.final_observations)
+                    for index, episode in enumerate(part.episodes()):
+                        group = file.create_group(f"episode_{count}")
+                        _write_episode(group, count, episode, final_actions[index : index + 1], origin)
+                        rows, count = rows + len(episode), count + 1
+                        stream.check()
+            stream.check()  # closing wrote what HDF5 had kept back
         metadata = _metadata(origin, rows, count, (scratch / DATA_FILE).stat().st_size)
         (scratch / METADATA_FILE).write_text(json.dumps(metadata, indent=1) + "\n")
         for name in (DATA_FILE, METADATA_FILE):

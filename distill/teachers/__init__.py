@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..environment import EnvironmentFacts, EnvironmentSpec
 from ..errors import DistillError
+from ..file_kind import no_file
 from ..network import Chain, chain_policy, network_policy
 from .actor import LARGEST_FILE
 from .fit import check_bounds, check_chain, fitted, with_statistics
@@ -84,13 +85,16 @@ def _read(
 ) -> Teacher:
     if not path.is_file():
         raise DistillError(
-            f"teacher {path}: no such file, expected {', '.join(KINDS)}; train one with: python -m distill teach"
+            f"teacher {path}: {no_file(path)}, expected a file, {', '.join(KINDS)}; train one with: "
+            "python -m distill teach"
         )
     if path.stat().st_size > LARGEST_FILE:
         raise DistillError(
             f"teacher {path}: got {path.stat().st_size} bytes, expected at most {LARGEST_FILE}; save the actor alone"
         )
     data = path.read_bytes()
+    if not data and path.suffix in KINDS:
+        raise DistillError(f"teacher {path}: is empty (0 bytes), expected {KINDS[path.suffix]}; save it again")
     digest = hashlib.sha256(data)
     student: Student | None = None
     if activation is not None and path.suffix != ".zip":

@@ -35,6 +35,8 @@ def read_onnx(path: Path, data: bytes, facts: EnvironmentFacts) -> Actor:
             "export it again"
         ) from error
     graph = model.graph
+    if not graph.node:
+        raise DistillError(f"teacher {path}: holds no operations, expected {_OPERATIONS}; export it again")
     for tensor in (*graph.initializer, *(a.t for node in graph.node for a in node.attribute if a.HasField("t"))):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise DistillError(

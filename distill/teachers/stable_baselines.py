@@ -11,7 +11,7 @@ import json
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,10 @@ _UNSUPPORTED = (
     ("DQN", "a policy of discrete actions (DQN)"),
     ("Maskable", "a policy of masked discrete actions (MaskablePPO)"),
 )
+_STATED_ACTIVATIONS: dict[str, Literal["relu", "tanh"]] = {
+    "<class 'torch.nn.modules.activation.ReLU'>": "relu",
+    "<class 'torch.nn.modules.activation.Tanh'>": "tanh",
+}
 _SPACES = (
     ("observation_space", "Box", "observations"),
     ("action_space", "Box", "actions"),
@@ -74,14 +78,17 @@ def read_stable_baselines(path: Path, file: bytes, activation: str | None) -> Ac
             f"teacher {path}: got features extractor {extractor[:100]} with weights of its own, expected none "
             "(FlattenExtractor); export the whole actor to ONNX if it is a plain perceptron"
         )
-    chosen = activation or _activation(path, options, kind)
+    chosen, said = _activation(path, options, kind, activation)
     chain = Chain(
         layers=tuple(layers),
         activations=(chosen,) * (len(layers) - 1),
         clip=_clip_mean(path, options, owner, weights),
         squash=_squash(path, options, owner),
     )
-    return Actor(chain, f"Stable-Baselines3 {_algorithm(kind, data)}", parameters, _bounds(data), _notes(data, options))
+    if len(layers) == 1:
+        said = () if activation is None else ("--activation changes nothing: the policy has no hidden layer",)
+    notes = (*_notes(data), *said)
+    return Actor(chain, f"Stable-Baselines3 {_algorithm(kind, data)}", parameters, _bounds(data), notes)
 
 
 def _contents(path: Path, file: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -109,14 +116,23 @@ def _contents(path: Path, file: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
         raise
     except Exception as error:  # torch, zipfile and json each raise their own; a damaged file is one case for the user
         raise DistillError(
-            f"teacher {path}: cannot be read ({' '.join(str(error).split())[:200]}), expected {_EXPECTED}; nothing in "
-            "it was run, save it again"
+            f"teacher {path}: cannot be read ({_reason(error)}), expected {_EXPECTED}; nothing in it was run, save "
+            "it again"
         ) from error
     if not isinstance(data, dict) or not isinstance(weights, dict) or not all(isinstance(key, str) for key in weights):
         raise DistillError(
             f"teacher {path}: 'data' or 'policy.pth' is not a table, expected {_EXPECTED}; save it again"
         )
     return data, weights
+
+
+def _reason(error: Exception) -> str:
+    """The error in one line, without torch's advice to load the file in the way that runs what is in it."""
+    text = " ".join(str(error).split())
+    if "weights_only" not in text:
+        return text[:200] or type(error).__name__
+    named = re.search(r"(?:GLOBAL|Unsupported class) ([\w.]+)", text)
+    return f"'policy.pth' names {named[1][:100]}, no tensor" if named else "'policy.pth' holds more than tensors"
 
 
 def _policy_class(path: Path, data: dict[str, Any]) -> str:
@@ -207,14 +223,24 @@ def _numbers(path: Path, weights: dict[str, Any], name: str) -> NDArray[Any]:
     return tensor.detach().to(torch.float32).numpy()
 
 
-def _activation(path: Path, options: dict[str, Any], kind: str) -> str:
+def _activation(
+    path: Path, options: dict[str, Any], kind: str, asked: str | None
+) -> tuple[Literal["relu", "tanh"], tuple[str, ...]]:
+    """The hidden activation, and what a person must know of where it comes from; `asked` is --activation's."""
     stated = options.get("activation_fn")
-    if stated is None:
-        return "tanh" if kind == "PPO/A2C/TRPO" else "relu"  # the library's defaults
-    for name in ("ReLU", "Tanh"):
-        if str(stated) == f"<class 'torch.nn.modules.activation.{name}'>":
-            return name.lower()
-    raise DistillError(f"teacher {path}: got activation {stated}, expected ReLU or Tanh; override with --activation")
+    default: Literal["relu", "tanh"] = "tanh" if kind == "PPO/A2C/TRPO" else "relu"  # the library's
+    found = default if stated is None else _STATED_ACTIVATIONS.get(str(stated))
+    words = f"the default of {kind}" if stated is None else f"what the zip states ({found or repr(str(stated))[:80]})"
+    if asked is not None:
+        chosen: Literal["relu", "tanh"] = "tanh" if asked == "tanh" else "relu"
+        changed = f"--activation {chosen} overrides {words}{f': {found}' if stated is None else ''}"
+        return chosen, (changed,) if chosen != found else ()
+    if found is None:
+        raise DistillError(
+            f"teacher {path}: got activation {stated}, expected ReLU or Tanh; override with --activation"
+        )
+    assumed = f"the zip names no hidden activation, {found} is assumed, {words}; --activation sets another"
+    return found, (assumed,) if stated is None else ()
 
 
 def _clip_mean(path: Path, options: dict[str, Any], owner: str, weights: dict[str, Any]) -> float | None:
@@ -255,7 +281,7 @@ def _bounds(data: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float
     return (found[0], found[1]) if len(found[0]) == len(found[1]) > 0 else None
 
 
-def _notes(data: dict[str, Any], options: dict[str, Any]) -> tuple[str, ...]:
+def _notes(data: dict[str, Any]) -> tuple[str, ...]:
     notes = []
     if _bounds(data) is None:
         notes.append("the zip's action bounds cannot be read: the environment's are used")

@@ -261,3 +261,33 @@ def test_a_teacher_that_moves_late_is_no_teacher_that_does_nothing() -> None:
     assert len(list(checked([part(0), part(1)]))) == 2
     with pytest.raises(DistillError, match="same action"):
         list(checked([part(1), part(1)]))
+
+
+def test_an_environment_that_fails_at_once_leaves_nothing_to_go_on_with(tmp_path: Path) -> None:
+    broken = config(tmp_path, env_kwargs='{"g": "x"}')
+    with pytest.raises(DistillError, match="at step 0 of seed"):
+        collect_verb(broken)
+    assert not (broken.out / ".partial").exists()
+    assert collect_verb(config(tmp_path, episodes=2))["episodes"] == 2
+
+
+def test_finished_shards_outlive_a_failure(tmp_path: Path) -> None:
+    collection = collected(tmp_path / "p")
+    with (
+        pytest.raises(DistillError, match="later"),
+        ShardFolder(tmp_path / "p", collection, {"teacher": "ab"}) as shards,
+    ):
+        raise DistillError("later")
+    assert shards.unfinished() == []
+
+
+def test_a_full_disk_ends_collect_in_one_line_and_keeps_the_shards(tmp_path: Path) -> None:
+    chosen = config(tmp_path)
+    limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (140_000, 140_000)); "
+    program = limited + "sys.argv = sys.argv[1:]; runpy.run_module('distill', run_name='__main__')"
+    arguments = [sys.executable, "-c", program, *command(chosen)[2:]]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"error: cannot write {chosen.out}/data: File too large")
+    assert "Traceback" not in done.stderr
+    assert len(list((chosen.out / ".partial").glob("shard_*.safetensors"))) == 2

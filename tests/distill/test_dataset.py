@@ -204,14 +204,50 @@ def test_failed_write_keeps_the_previous_file(tmp_path: Path, monkeypatch: pytes
     assert [file.name for file in tmp_path.iterdir()] == ["kept.safetensors"]
 
 
+def facts_of(bound: float) -> EnvironmentFacts:
+    limit = np.full(2, bound, np.float32)
+    return EnvironmentFacts(4, 1, -limit, limit, 0.02, ("a",) * 4, ("b",) * 2)
+
+
 def test_a_dataset_of_another_environment_is_refused() -> None:
-    facts = EnvironmentFacts(4, 1, -np.ones(2, np.float32), np.ones(2, np.float32), 0.02, ("a",) * 4, ("b",) * 2)
+    facts = facts_of(9.0)
     Dataset(transitions(3), "module:Here-v1", "", 0).check_environment(Path("d"), "Here-v1", facts)
     Dataset(transitions(3), "", "", 0).check_environment(Path("d"), "Here-v1", facts)
     with pytest.raises(DistillError, match="was collected in 'There-v1', --env is 'Here-v1'"):
         Dataset(transitions(3), "There-v1", "", 0).check_environment(Path("d"), "Here-v1", facts)
     with pytest.raises(DistillError, match="got 5 inputs and 2 actions, the environment has 4 and 2"):
         Dataset(transitions(3, width=5), "Here-v1", "", 0).check_environment(Path("d"), "Here-v1", facts)
+
+
+@pytest.mark.parametrize("name", ["executed_actions", "teacher_actions"])
+def test_actions_that_the_environment_cannot_take_are_refused(name: str) -> None:
+    rows = transitions(3, 5)
+    for field in ("executed_actions", "teacher_actions"):
+        np.clip(getattr(rows, field), -2.0, 2.0, out=getattr(rows, field))
+    getattr(rows, name)[6, 1] = 2.0 + 4.0 * 0.9e-3  # rounding, rescaling
+    Dataset(rows, "", "", 0).check_environment(Path("d"), "Here-v1", facts_of(2.0))
+    for wrong in (2.0 + 4.0 * 1.1e-3, -250.0):
+        getattr(rows, name)[6, 1] = wrong
+        with pytest.raises(DistillError, match=rf"{name} holds {wrong:g} at index \(6, 1\), expected -2 to 2"):
+            Dataset(rows, "", "", 0).check_environment(Path("d"), "Here-v1", facts_of(2.0))
+
+
+def test_a_state_that_never_moves_is_refused() -> None:
+    rows = transitions(3, 5)
+    rows.observations[:] = rows.observations[0]
+    with pytest.raises(DistillError, match="observations are the same in all 8 rows"):
+        Dataset(rows, "", "", 0).check_environment(Path("d"), "Here-v1", facts_of(9.0))
+    rows.observations[7, 3] += 1.0
+    Dataset(rows, "", "", 0).check_environment(Path("d"), "Here-v1", facts_of(9.0))
+    Dataset(transitions(1), "", "", 0).check_environment(Path("d"), "Here-v1", facts_of(9.0))
+
+
+def test_what_is_neither_file_nor_folder_is_called_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(DistillError, match="/dev/null: is a device, expected a file or a folder"):
+        read_dataset(Path("/dev/null"))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DistillError, match="pipe: is a pipe, expected"):
+        read_dataset(tmp_path / "pipe")
 
 
 def test_available_memory_is_a_share_of_what_the_machine_has() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from distill.datasets.dataset import read_dataset
+from distill.datasets.hdf5_stream import Hdf5Stream
 from distill.datasets.transitions import FIELDS, Transitions, join
 from distill.datasets.write_minari import Origin, dataset_id, replaceable, write_minari
 from distill.environment import EnvironmentSpec
@@ -408,3 +410,67 @@ def test_a_folder_with_something_else_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "data" / "thesis.tex").write_text("years of work")
     with pytest.raises(DistillError, match=r"holds thesis\.tex"):
         replaceable(tmp_path / "data")
+
+
+def test_a_disk_that_fills_at_any_point_ends_in_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = played(4, 7, 30)
+    origin = Origin(PENDULUM, "", 0, 0, (0.0,) * 4)
+    pwrite = os.pwrite
+    calls, room = 0, 10**9
+
+    def filling(descriptor: int, data: memoryview, offset: int) -> int:
+        nonlocal calls, room
+        calls += 1
+        if room <= 0:
+            raise OSError(28, "No space left on device")
+        part = data[: max(1, room)]  # as a disk does: what still fits is written
+        room -= len(part)
+        return pwrite(descriptor, part, offset)
+
+    monkeypatch.setattr("os.pwrite", filling)
+    whole = tmp_path / "whole"
+    write_minari(whole / "data", whole / "scratch", [rows], sway, origin)
+    size = (whole / "data/main_data.hdf5").stat().st_size
+    assert calls > 30  # HDF5 does write through here
+    for share in range(20):
+        room = size * share // 20
+        with pytest.raises(DistillError, match=r"cannot write .*: No space left on device"):
+            write_minari(tmp_path / "set/data", tmp_path / "set/scratch", [rows], sway, origin)
+        assert list((tmp_path / "set").iterdir()) == []
+    room = 10**9
+    write_minari(tmp_path / "set/data", tmp_path / "set/scratch", [rows], sway, origin)
+    assert (tmp_path / "set/data/main_data.hdf5").read_bytes() == (whole / "data/main_data.hdf5").read_bytes()
+
+
+def test_what_could_not_be_written_is_still_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Hdf5Stream(tmp_path / "file") as stream:
+        stream.write(b"0123456789")
+        stream.check()
+
+        def full(*_: object) -> int:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("os.pwrite", full)
+            stream.seek(8)
+            stream.write(b"abcd")
+            stream.seek(9)
+            stream.write(b"X")
+        stream.seek(6)
+        assert stream.read(8) == b"67aXcd\0\0"
+        assert stream.seek(0, os.SEEK_END) == 12
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space left"):
+                stream.check()
+    assert (tmp_path / "file").read_bytes() == b"0123456789"
+
+
+def test_an_interrupt_waits_until_hdf5_is_not_being_called(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Hdf5Stream(tmp_path / "file") as stream:
+        signal.raise_signal(signal.SIGINT)
+        assert stream.write(b"kept") == 4
+        with pytest.raises(KeyboardInterrupt):
+            stream.check()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert (tmp_path / "file").read_bytes() == b"kept"

@@ -86,6 +86,13 @@ def test_missing_unknown_and_truncated_files(tmp_path: Path) -> None:
     facts = PENDULUM.facts()
     with pytest.raises(DistillError, match="no such file"):
         read_teacher(tmp_path / "none.zip", facts)
+    with pytest.raises(DistillError, match=f"teacher {tmp_path}: is a folder, expected a file, .zip"):
+        read_teacher(tmp_path, facts)
+    with pytest.raises(DistillError, match="/dev/null: is a device"):
+        read_teacher(Path("/dev/null"), facts)
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    with pytest.raises(DistillError, match=r"empty\.onnx: is empty \(0 bytes\), expected ONNX"):
+        read_teacher(tmp_path / "empty.onnx", facts)
     (tmp_path / "model.pkl").write_bytes(b"x")
     with pytest.raises(DistillError, match=r"suffix '\.pkl', expected \.zip.*\.onnx.*\.npz"):
         read_teacher(tmp_path / "model.pkl", facts)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -88,7 +89,9 @@ def test_the_actor_answers_as_the_library(
     assert np.ptp(expected) > 0.1
     assert np.allclose(teacher.policy(observations), expected, atol=1e-5)
     assert teacher.kind == f"Stable-Baselines3 {kind}"
-    assert teacher.notes == ()
+    stated = "activation_fn" in options.get("policy_kwargs", {})
+    assert len(teacher.notes) == (0 if stated or len(teacher.sizes) == 2 else 1)
+    assert all("hidden activation" in note for note in teacher.notes)
 
 
 def test_statistics_beside_the_zip_belong_to_the_actor(tmp_path: Path) -> None:
@@ -103,12 +106,13 @@ def test_statistics_beside_the_zip_belong_to_the_actor(tmp_path: Path) -> None:
     observations = (np.random.default_rng(0).uniform(-1, 1, (200, 3)) * [1, 1, 8]).astype(np.float32)
     expected, _ = model.predict(behind.normalize_obs(observations), deterministic=True)
     assert np.allclose(teacher.policy(observations), expected, atol=1e-5)
-    assert teacher.notes == ("observations normalised by statistics.pkl",)
+    assert teacher.notes[-1] == "observations normalised by statistics.pkl"
+    assert "tanh is assumed" in teacher.notes[0]
     both = (tmp_path / "model.zip").read_bytes() + (tmp_path / "statistics.pkl").read_bytes()
     assert teacher.sha256 == hashlib.sha256(both).hexdigest()
     alone = read_teacher(tmp_path / "model.zip", PENDULUM.facts())
     assert alone.sha256 == hashlib.sha256(both[: (tmp_path / "model.zip").stat().st_size]).hexdigest()
-    assert "no --vecnormalize FILE.pkl is given" in alone.notes[0]
+    assert "no --vecnormalize FILE.pkl is given" in alone.notes[-1]
     assert not np.allclose(alone.policy(observations), expected, atol=1e-2)
 
 
@@ -140,7 +144,8 @@ def test_zips_nobody_here_made_agree_with_their_plain_matrices(name: str) -> Non
         expected = np.clip(expected, -ceiling, ceiling)
     assert np.allclose(answers, expected, atol=1e-5)
     assert teacher.sizes == plain.sizes
-    assert len(teacher.notes) == (2 if name == "Ant-TRPO" else 0)
+    notes = [note for note in teacher.notes if "hidden activation" not in note]
+    assert len(notes) == (2 if name == "Ant-TRPO" else 0)
 
 
 def plausible(spec: EnvironmentSpec, teacher: Teacher) -> np.ndarray:
@@ -210,6 +215,8 @@ def test_a_malicious_policy_executes_nothing(tmp_path: Path) -> None:
     with pytest.raises(DistillError, match=r"evil\.zip: cannot be read.*nothing in it was run") as caught:
         read_teacher(path, PENDULUM.facts())
     assert "\n" not in str(caught.value)
+    assert re.search(r"'policy\.pth' names [\w.]+, no tensor", str(caught.value))
+    assert "weights_only" not in str(caught.value)  # torch advises to load it unsafely
     assert not trap.exists()
 
 
@@ -338,6 +345,40 @@ def test_an_unknown_activation_can_be_overridden(tmp_path: Path) -> None:
         assert np.allclose(
             read_teacher(path, PENDULUM.facts(), name).policy(observations), 2 * np.tanh(value), atol=1e-6
         )
+
+
+@pytest.mark.parametrize(
+    ("stated", "asked", "notes"),
+    [
+        ("", None, ("the zip names no hidden activation, relu is assumed, the default of TD3/DDPG",)),
+        ("", "relu", ()),
+        ("", "tanh", ("--activation tanh overrides the default of TD3/DDPG: relu",)),
+        ("Tanh", None, ()),
+        ("Tanh", "tanh", ()),
+        ("Tanh", "relu", (r"--activation relu overrides what the zip states (tanh)",)),
+        ("ELU", "relu", ("--activation relu overrides what the zip states (\"<class 'torch.nn",)),
+    ],
+)
+def test_where_the_activation_comes_from_is_said(
+    tmp_path: Path, stated: str, asked: str | None, notes: tuple[str, ...]
+) -> None:
+    data = with_kwargs(activation_fn=f"<class 'torch.nn.modules.activation.{stated}'>") if stated else TD3
+    weights = {
+        "actor.mu.0.weight": torch.eye(3),
+        "actor.mu.0.bias": torch.zeros(3),
+        "actor.mu.2.weight": torch.ones(1, 3),
+        "actor.mu.2.bias": torch.zeros(1),
+    }
+    teacher = read_teacher(write_zip(tmp_path / "said.zip", data, weights), PENDULUM.facts(), asked)
+    said = [note for note in teacher.notes if "activation" in note]
+    assert len(said) == len(notes)
+    assert all(note.startswith(start) for note, start in zip(said, notes, strict=True))
+
+
+def test_an_activation_without_hidden_layers_is_said_to_change_nothing(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "linear.zip", TD3, LINEAR)
+    assert not any("activation" in note for note in read_teacher(path, PENDULUM.facts()).notes)
+    assert any("changes nothing" in note for note in read_teacher(path, PENDULUM.facts(), "tanh").notes)
 
 
 def test_bombs_are_refused_before_they_unpack(tmp_path: Path) -> None:
