@@ -60,9 +60,11 @@ def variants(base: TrainConfig, half_square: float) -> Iterator[tuple[str, str, 
     yield "b", "critic, value weight 0", replace(with_critics, value_weight=0.0)
     yield "c", "value weight 0.5", replace(with_critics, value_weight=0.5)
     yield "d", "saliency instead of the posterior's ranks", replace(base, ranking="saliency")
+    defaults = TrainConfig()  # of what deterministic students never read
+    plain = replace(base, ranking="magnitude", threshold=defaults.threshold)
     for weight in _L1_DATA_WEIGHTS:
-        yield "d", f"L1, |D| {weight:.0e}", replace(base, method="l1", ranking="magnitude", data_weight=weight)
-    yield "d", "gradual magnitude pruning", replace(base, method="magnitude", ranking="magnitude")
+        yield "d", f"L1, |D| {weight:.0e}", replace(plain, method="l1", data_weight=weight)
+    yield "d", "gradual magnitude pruning", replace(plain, method="magnitude", data_weight=defaults.data_weight)
     # raw actions make the data term half_square times as large; |D| takes that back, so that the noise is compared
     official = replace(bayesian, noise="official", data_weight=base.data_weight / half_square)
     yield "f", "official: noise, initial means N(0, 0.02^2), raw actions", official

@@ -25,6 +25,7 @@ from .datasets.replay import Normaliser, Replay
 from .drive import Driver
 from .errors import DistillError
 from .evaluate import TRAINING_SEED
+from .folder_lock import FolderLock
 from .plan import Plan, Rung
 from .progress import TrainingProgress
 from .report import write_results
@@ -79,9 +80,14 @@ class Distillation:
         )
         self.driven = config.states == "student"
         self.learner = make_learner(config, self.facts)
-        sizes = (self.facts.observation_size, *config.hidden, len(self.facts.action_low))
+        form = Form((self.facts.observation_size, *config.hidden, len(self.facts.action_low)))
+        if any(size > form.weights for size in config.kept_weights):
+            raise DistillError(
+                f"--kept-weights: got {max(config.kept_weights)}, the student has {form.weights} weights before "
+                "pruning; name a smaller size or raise --hidden"
+            )
         self._step = Step(
-            Form(sizes),
+            form,
             batch=config.batch,
             observation_noise=config.observation_noise,
             compiled=compiled(config),
@@ -399,10 +405,14 @@ def distil(config: TrainConfig) -> dict[str, Any]:
     Raises:
         DistillError: bad options or inputs; earlier results stay in place until new ones are whole.
     """
-    with TrainingProgress() as progress:
+    check_config(config)
+    writable(config.out)
+    with FolderLock(config.out), TrainingProgress() as progress:
         run = Distillation(config, progress)
         if config.resume and (finished := run.finished()) is not None:
             return finished
+        if config.resume and not run.checkpoint.exists():
+            print(f"note: nothing to resume in {config.out}, the run starts from the beginning", file=sys.stderr)
         try:
             return run.run()
         except KeyboardInterrupt:

@@ -69,8 +69,11 @@ def write_results(run: Distillation) -> dict[str, Any]:
     write_json(config.out / "distill.json", result)
     run.checkpoint.clear()
     run.scalars.close()
-    if shortcomings and not config.kept_weights:
-        print(f"warning: no student holds the target; the best one has {'; '.join(shortcomings)}", file=sys.stderr)
+    if chosen.kept_weights == 0:
+        print("warning: the chosen student has no weights left, it always acts alike", file=sys.stderr)
+    if shortcomings:
+        which = f"the student of {chosen.kept_weights} weights does not hold" if config.kept_weights else "none holds"
+        print(f"warning: {which} the target: {'; '.join(shortcomings)}", file=sys.stderr)
     return result
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import shutil
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
 
 from .config import TrainConfig
 from .errors import DistillError
-from .result_file import writable, write_json
+from .processes import run_all
+from .result_file import replace_with_copy, writable, write_json
 from .train_options import check_config
 
 _SHOWN = ("seed", "kept_weights", "kept_parameters", "bytes", "return_iqm", "target_held", "cpu_seconds")
@@ -36,27 +34,18 @@ def distil_seeds(config: TrainConfig) -> dict[str, Any]:
         dataclasses.replace(config, seed=seed, seeds=1, jobs=1, out=config.out / f"seed{seed}")
         for seed in range(config.seed, config.seed + config.seeds)
     ]
-    results: dict[int, dict[str, Any]] = {}
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(config.jobs, len(runs)), mp_context=context) as pool:
-        pending = {pool.submit(_distil, run): run.seed for run in runs}
-        try:
-            for future in as_completed(pending):
-                seed = pending[future]
-                results[seed] = future.result()
-                figures = f"{results[seed]['kept_weights']} weights, return {results[seed]['return_iqm']:.1f}"
-                print(f"seed {seed}: {figures} ({len(results)} of {len(runs)})", file=sys.stderr)
-        except BaseException:
-            for future in pending:
-                future.cancel()
-            raise
+
+    def say(run: TrainConfig, result: dict[str, Any]) -> None:
+        figures = f"{result['kept_weights']} weights, return {result['return_iqm']:.1f}"
+        print(f"seed {run.seed}: {figures}", file=sys.stderr)
+
+    found = run_all(_distil, runs, config.jobs, say)
+    results = {run.seed: result for run, result in zip(runs, found, strict=True)}
     best = min(results, key=lambda seed: _order(results[seed]))
     for name in ("student.safetensors", "dataset.safetensors"):
         source = config.out / f"seed{best}" / name
         if source.is_file():
-            partial = config.out / f".{name}.part"
-            shutil.copyfile(source, partial)
-            partial.replace(config.out / name)
+            replace_with_copy(source, config.out / name)
     result = {
         **results[best],
         "student": str(config.out / "student.safetensors"),

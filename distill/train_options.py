@@ -56,6 +56,8 @@ def check_config(config: TrainConfig) -> None:
         raise DistillError(f"--hidden: got {config.hidden}, expected widths from 1 to 65535")
     if any(size < 1 for size in config.kept_weights):
         raise DistillError(f"--kept-weights: got {config.kept_weights}, expected numbers of weights from 1")
+    in_range("--seed + --seeds", config.seed + config.seeds - 1, 0, 10_000)
+    _refuse_without_effect(config)
     if config.fine_tune_iterations == 0 and config.kept_weights:
         raise DistillError(
             "--kept-weights: got sizes to visit and --fine-tune-iterations 0, expected steps to shrink with; "
@@ -75,6 +77,23 @@ def check_config(config: TrainConfig) -> None:
         if config.value_weight or config.critic:
             raise DistillError(
                 f"--method {config.method}: got a critic or a value weight, expected neither; only bayesian uses them"
+            )
+
+
+def _refuse_without_effect(config: TrainConfig) -> None:
+    """Refuse options that the chosen method never reads, where they differ from their defaults."""
+    unread: dict[str, tuple[str, ...]] = {
+        "bayesian": (),
+        "l1": ("prior", "prior_scale", "noise", "threshold", "precision"),
+        "magnitude": ("prior", "prior_scale", "noise", "threshold", "precision", "annealing", "data_weight"),
+        "dense": ("prior", "prior_scale", "noise", "threshold", "precision", "annealing", "data_weight"),
+    }
+    defaults = TrainConfig()
+    for name in unread[config.method]:
+        if getattr(config, name) != getattr(defaults, name):
+            raise DistillError(
+                f"--{name.replace('_', '-')}: got {getattr(config, name)} with --method {config.method}, which has "
+                "no use for it; leave one of the two out"
             )
 
 

@@ -13,6 +13,7 @@ from distill.checkpoint import Checkpoint
 from distill.config import TrainConfig
 from distill.distillation import distil
 from distill.errors import DistillError
+from distill.folder_lock import FolderLock
 from distill.network import network_policy
 from distill.select import Candidate, Selection
 from distill.several_seeds import distil_seeds, train_together
@@ -132,7 +133,8 @@ def test_every_size_tried_is_kept_as_a_student(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("method", "hidden"), [("l1", (8,)), ("magnitude", (8,)), ("dense", (8,)), ("dense", ())])
 def test_rivals_train_by_the_same_road(tmp_path: Path, method: str, hidden: tuple[int, ...]) -> None:
-    result = distil(small(tmp_path, method=method, hidden=hidden, data_weight=3.0))
+    weight = {"data_weight": 3.0} if method == "l1" else {}
+    result = distil(small(tmp_path, method=method, hidden=hidden, **weight))
     student = read_student(Path(result["student"]))
     assert student.layers[0].log_alpha is None
     assert len(student.layers) == len(hidden) + 1
@@ -281,6 +283,20 @@ def test_an_accelerator_that_is_not_there_is_refused(tmp_path: Path) -> None:
         distil_seeds(small(tmp_path, device="cuda", resume=True))
 
 
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    config.out.mkdir()
+    with FolderLock(config.out), pytest.raises(DistillError, match="another process is training into it"):
+        distil(config)
+    distil(config)
+    assert not (config.out / ".lock").exists()
+
+
+def test_sizes_beyond_the_network_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DistillError, match=r"--kept-weights: got 99, the student has 32 weights"):
+        distil(small(tmp_path, kept_weights=(99, 8)))
+
+
 def test_scalars_for_tensorboard(tmp_path: Path) -> None:
     distil(small(tmp_path, tensorboard=True))
     assert list((tmp_path / "out" / "tensorboard").glob("events.out.tfevents.*"))
@@ -312,6 +328,9 @@ def test_dataset_is_reused_and_checked(tmp_path: Path) -> None:
         ({"shrink": 1.0}, "--shrink"),
         ({"method": "l1", "ranking": "posterior"}, "--ranking"),
         ({"method": "l1", "critic": True}, "--method l1"),
+        ({"method": "l1", "prior": "ard"}, "--prior: got ard with --method l1"),
+        ({"method": "dense", "threshold": 1.0}, "--threshold"),
+        ({"seed": 10_000, "seeds": 2}, r"--seed \+ --seeds"),
         ({"hidden": (70_000,)}, "--hidden"),
         ({"target_return": 0.0}, "--target-return"),
         ({"threshold": float("nan")}, "--threshold: got nan"),
