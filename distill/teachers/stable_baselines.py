@@ -11,14 +11,14 @@ import json
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DistillError
 from ..network import Array, Chain
 from .actor import LARGEST_FILE, Actor, linear, member
+from .zip_settings import action_bounds, algorithm, clip_mean, hidden_activation, notes_of, squash
 
 _EXPECTED = "a zip saved by Stable-Baselines3's model.save()"
 _ALGORITHMS = "SAC, TQC, TD3, DDPG, PPO, A2C, TRPO or ARS with MlpPolicy (ARS: also LinearPolicy)"
@@ -44,10 +44,6 @@ _UNSUPPORTED = (
     ("DQN", "a policy of discrete actions (DQN)"),
     ("Maskable", "a policy of masked discrete actions (MaskablePPO)"),
 )
-_STATED_ACTIVATIONS: dict[str, Literal["relu", "tanh"]] = {
-    "<class 'torch.nn.modules.activation.ReLU'>": "relu",
-    "<class 'torch.nn.modules.activation.Tanh'>": "tanh",
-}
 _SPACES = (
     ("observation_space", "Box", "observations"),
     ("action_space", "Box", "actions"),
@@ -78,17 +74,17 @@ def read_stable_baselines(path: Path, file: bytes, activation: str | None) -> Ac
             f"teacher {path}: got features extractor {extractor[:100]} with weights of its own, expected none "
             "(FlattenExtractor); export the whole actor to ONNX if it is a plain perceptron"
         )
-    chosen, said = _activation(path, options, kind, activation)
+    chosen, said = hidden_activation(path, options, kind, activation)
     chain = Chain(
         layers=tuple(layers),
         activations=(chosen,) * (len(layers) - 1),
-        clip=_clip_mean(path, options, owner, weights),
-        squash=_squash(path, options, owner),
+        clip=clip_mean(path, options, owner, weights),
+        squash=squash(path, options, owner),
     )
     if len(layers) == 1:
         said = () if activation is None else ("--activation changes nothing: the policy has no hidden layer",)
-    notes = (*_notes(data), *said)
-    return Actor(chain, f"Stable-Baselines3 {_algorithm(kind, data)}", parameters, _bounds(data), notes)
+    notes = (*notes_of(data), *said)
+    return Actor(chain, f"Stable-Baselines3 {algorithm(kind, data)}", parameters, action_bounds(data), notes)
 
 
 def _contents(path: Path, file: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -221,71 +217,3 @@ def _numbers(path: Path, weights: dict[str, Any], name: str) -> NDArray[Any]:
             f"teacher {path}: {name!r} is no tensor of numbers, expected a linear layer's; save it again"
         )
     return tensor.detach().to(torch.float32).numpy()
-
-
-def _activation(
-    path: Path, options: dict[str, Any], kind: str, asked: str | None
-) -> tuple[Literal["relu", "tanh"], tuple[str, ...]]:
-    """The hidden activation, and what a person must know of where it comes from; `asked` is --activation's."""
-    stated = options.get("activation_fn")
-    default: Literal["relu", "tanh"] = "tanh" if kind == "PPO/A2C/TRPO" else "relu"  # the library's
-    found = default if stated is None else _STATED_ACTIVATIONS.get(str(stated))
-    words = f"the default of {kind}" if stated is None else f"what the zip states ({found or repr(str(stated))[:80]})"
-    if asked is not None:
-        chosen: Literal["relu", "tanh"] = "tanh" if asked == "tanh" else "relu"
-        changed = f"--activation {chosen} overrides {words}{f': {found}' if stated is None else ''}"
-        return chosen, (changed,) if chosen != found else ()
-    if found is None:
-        raise DistillError(
-            f"teacher {path}: got activation {stated}, expected ReLU or Tanh; override with --activation"
-        )
-    assumed = f"the zip names no hidden activation, {found} is assumed, {words}; --activation sets another"
-    return found, (assumed,) if stated is None else ()
-
-
-def _clip_mean(path: Path, options: dict[str, Any], owner: str, weights: dict[str, Any]) -> float | None:
-    """The Hardtanh behind a gSDE actor's mean: the head sits in a Sequential exactly where there is one."""
-    if owner not in ("SACPolicy", "TQCPolicy") or "actor.mu.0.weight" not in weights:
-        return None
-    clip = options.get("clip_mean", 2.0)
-    if isinstance(clip, bool) or not isinstance(clip, int | float) or not 0.0 < clip < np.inf:
-        raise DistillError(f"teacher {path}: got clip_mean {clip!r}, expected a number above 0; save it again")
-    return float(clip)
-
-
-def _squash(path: Path, options: dict[str, Any], owner: str) -> bool:
-    if owner in ("SACPolicy", "TQCPolicy", "TD3Policy"):
-        return True
-    stated = options.get("squash_output", owner == "ARSPolicy")
-    if not isinstance(stated, bool):
-        raise DistillError(f"teacher {path}: got squash_output {stated!r}, expected true or false; save it again")
-    return stated
-
-
-def _algorithm(kind: str, data: dict[str, Any]) -> str:
-    if kind != "PPO/A2C/TRPO":
-        return kind
-    return "TRPO" if "cg_max_steps" in data else "PPO" if "clip_range" in data else "A2C"
-
-
-def _bounds(data: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """The action space's bounds as the JSON prints them, '[-1. -1.]'; None where the print is cut short."""
-    found = []
-    for key in ("low", "high"):
-        text = str(data["action_space"].get(key, ""))
-        numbers = re.findall(r"[-+0-9.einf]+", text.strip("[] "))
-        try:
-            found.append(np.array([float(number) for number in numbers]))
-        except ValueError:
-            return None
-    return (found[0], found[1]) if len(found[0]) == len(found[1]) > 0 else None
-
-
-def _notes(data: dict[str, Any]) -> tuple[str, ...]:
-    notes = []
-    if _bounds(data) is None:
-        notes.append("the zip's action bounds cannot be read: the environment's are used")
-    # the on-policy algorithms keep the raw observation only behind a VecNormalize
-    if "gae_lambda" in data and data.get("_last_original_obs") is not None:
-        notes.append("trained behind a VecNormalize")
-    return tuple(notes)
