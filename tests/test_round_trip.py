@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TEACHER = ROOT / "teachers" / "cart_rail.safetensors"
-SMALL = ["--iterations", "2000", "--fine-tune-iterations", "200", "--round-iterations", "1000", "--episodes", "6"]
+SMALL = [
+    *("--iterations", "2000", "--round-iterations", "1000", "--episodes", "6", "--selection-episodes", "5"),
+    *("--fine-tune-iterations", "200", "--fine-tune-doublings", "0", "--kept-weights", "1500"),
+]
 
 
 def verb(room: str, *arguments: object) -> dict[str, Any]:
