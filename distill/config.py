@@ -98,7 +98,10 @@ PriorName = Literal[
     "uniform-truncated",
     "uniform-flat",
 ]
-Annealing = Literal["linear", "constant", "cosine", "late"]
+AnnealingName = Literal["linear", "constant", "cosine", "late"]
+NoiseName = Literal["correct", "official"]
+Ranking = Literal["saliency", "posterior", "magnitude"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -123,10 +126,10 @@ class TrainConfig(SourceConfig):
     """Prior of the weights."""
     prior_scale: float | None = None
     """Scale of a prior that has one: standard deviation, Laplace's b, or the uniform's half width."""
-    annealing: Annealing = "linear"
+    annealing: AnnealingName = "linear"
     """How eta, the weight of the prior, grows."""
-    noise: Literal["correct", "official"] = "correct"
-    """Weight noise as derived, or as the published code computes it."""
+    noise: NoiseName = "correct"
+    """Weight noise as derived, or as the published code computes it (then also its initial means and raw actions)."""
     normalise: bool = True
     """Standardise the observations (folded away at export); the published code does not."""
     value_weight: float | None = None
@@ -139,14 +142,14 @@ class TrainConfig(SourceConfig):
     """Share of the teacher's return that the student must hold on the selection episodes while it shrinks."""
     kept_weights: tuple[int, ...] = ()
     """Visit these sizes instead of looking for the smallest that holds the target; the smallest is the result."""
-    ranking: Literal["saliency", "posterior", "magnitude"] = "saliency"
+    ranking: Ranking = "saliency"
     """Which weights go while the student shrinks."""
     shrink: float = 0.85
     """Share of the weights that survives one shrinking."""
     fine_tune_iterations: int = 8_000
     """Steps of deterministic training at the fixed mask after each shrinking; 0 leaves both out."""
     fine_tune_doublings: int = 2
-    """A size that misses the target, or one that was asked for, is trained on, twice as long each time, so often."""
+    """A size that misses the target is trained on, twice as long each time, at most so often."""
     episodes: int = 50
     """Teacher episodes to start from (ignored with --dataset)."""
     exploration_noise: float = 0.3
@@ -169,7 +172,7 @@ class TrainConfig(SourceConfig):
     """Adam's first step size in fine-tuning; falls along a cosine."""
     gamma: float = 0.99
     """Discount of the critics."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """Of the critics' and the student's matrix products."""
     compiled: bool | None = None
     """Compile the training steps: about half a minute once, then several times faster; default: in runs of 15,000

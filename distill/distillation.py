@@ -311,7 +311,7 @@ class Distillation:
         self.checkpoint.save(tensors, figures)
 
     def _restore(self, tensors: dict[str, torch.Tensor], figures: dict[str, Any]) -> None:
-        """Go back to what `_save` wrote."""
+        """Go back to what `save` wrote."""
         if figures["dataset"] != self.dataset_sha256:
             raise DistillError(
                 f"--resume: the run in {self.config.out} trained on other rows than {self.config.dataset} holds, "

@@ -9,15 +9,13 @@ Optimal Brain Damage (LeCun, Denker, Solla 1990).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from export.student_file import Layer
 
+from .config import Ranking
 from .training.sparse_network import SparseNetwork
-
-Ranking = Literal["saliency", "posterior", "magnitude"]
 
 
 @dataclass(frozen=True)

@@ -10,26 +10,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
+from ..config import PriorName
 from ..errors import DistillError
 from . import scale_free, scaled
 from .scale_free import LOG_ALPHA_BOUND, log_alpha
 
-__all__ = ["LOG_ALPHA_BOUND", "Prior", "PriorName", "log_alpha", "prior"]
-
-PriorName = Literal[
-    "log-uniform",
-    "log-uniform-exact",
-    "ard",
-    "group-ard",
-    "gaussian",
-    "laplace",
-    "uniform-truncated",
-    "uniform-flat",
-]
+__all__ = ["LOG_ALPHA_BOUND", "Prior", "log_alpha", "prior"]
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 

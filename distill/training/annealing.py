@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import get_args
 
+from ..config import AnnealingName
 from ..errors import DistillError
-
-AnnealingName = Literal["linear", "constant", "cosine", "late"]
 
 
 def linear(progress: float) -> float:

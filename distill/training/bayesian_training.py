@@ -13,18 +13,18 @@ from typing import get_args
 
 import torch
 
+from ..config import AnnealingName, NoiseName, Precision, PriorName
 from ..datasets.replay import Replay
 from ..errors import DistillError
-from ..priors import PriorName, prior
+from ..priors import prior
 from .accelerator import Captured, DeviceBits
 from .adam import Tracked, corrections
-from .annealing import AnnealingName, annealed
+from .annealing import annealed
 from .compiled import Compiled
 from .critic import CriticForm
 from .noise import RandomBits
 from .objective import Batch, Objective
-from .precision import Precision
-from .student import BayesianStudent, Form, NoiseName
+from .student import BayesianStudent, Form
 from .update import CriticUpdate, StudentUpdate
 
 _CRITIC_WIDTHS = (256, 256)

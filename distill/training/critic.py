@@ -12,7 +12,8 @@ from itertools import pairwise
 
 import torch
 
-from .precision import Precision, affine, product
+from ..config import Precision
+from .precision import affine, product
 from .relu import through_relu
 
 

@@ -45,11 +45,10 @@ class Learner(Protocol):
         """Count as having done `iteration` steps: a resumed run is past them and needs their weights no more."""
 
 
-class BayesianLearner:
-    """Bayesian Policy Distillation."""
+class _Around:
+    """Hands through what both trainings have."""
 
-    def __init__(self, sizes: tuple[int, ...], numbers: Hyperparameters, seed: int) -> None:
-        self._training = BayesianTraining(sizes, numbers, seed)
+    _training: BayesianTraining | PlainTraining
 
     @property
     def iteration(self) -> int:
@@ -64,6 +63,25 @@ class BayesianLearner:
     def step(self, replay: Replay) -> None:
         """One iteration on one minibatch."""
         self._training.step(replay)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Trained numbers, moments and random streams."""
+        return self._training.state()
+
+    def restore(self, state: dict[str, torch.Tensor], iteration: int, error: float) -> None:
+        """Go back to a `state()`."""
+        self._training.restore(state, iteration, error)
+
+    def skip(self, iteration: int) -> None:
+        """Count as having done `iteration` steps."""
+        self._training.iteration = iteration
+
+
+class BayesianLearner(_Around):
+    """Bayesian Policy Distillation."""
+
+    def __init__(self, training: BayesianTraining) -> None:
+        self._training: BayesianTraining = training
 
     def pruned(self, threshold: float) -> tuple[SparseNetwork, Ranked | None]:
         """Keeps log alpha < threshold."""
@@ -72,55 +90,17 @@ class BayesianLearner:
         mask = (log_alpha < threshold).float()
         return SparseNetwork(student.form, student.mean, student.bias, mask), Ranked(student.mean.clone(), log_alpha)
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """Student, critics, targets, optimisers and random streams."""
-        return self._training.state()
 
-    def restore(self, state: dict[str, torch.Tensor], iteration: int, error: float) -> None:
-        """Go back to a `state()`."""
-        self._training.restore(state, iteration, error)
-
-    def skip(self, iteration: int) -> None:
-        """Count as having done `iteration` steps."""
-        self._training.iteration = iteration
-
-
-class PlainLearner:
+class PlainLearner(_Around):
     """A rival: proximal L1, gradual magnitude pruning, or a dense student."""
 
     def __init__(self, training: PlainTraining) -> None:
-        self._training = training
-
-    @property
-    def iteration(self) -> int:
-        """Steps done."""
-        return self._training.iteration
-
-    @property
-    def error(self) -> float:
-        """Squared error of the newest minibatch."""
-        return self._training.error
-
-    def step(self, replay: Replay) -> None:
-        """One iteration on one minibatch."""
-        self._training.step(replay)
+        self._training: PlainTraining = training
 
     def pruned(self, threshold: float) -> tuple[SparseNetwork, Ranked | None]:
         """What has survived; there is no posterior, so the threshold means nothing."""
         network = self._training.network
         return SparseNetwork(network.form, network.weight, network.bias, self._training.mask()), None
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Network, optimiser and the generator."""
-        return self._training.state()
-
-    def restore(self, state: dict[str, torch.Tensor], iteration: int, error: float) -> None:
-        """Go back to a `state()`."""
-        self._training.restore(state, iteration, error)
-
-    def skip(self, iteration: int) -> None:
-        """Count as having done `iteration` steps."""
-        self._training.iteration = iteration
 
 
 def compiled(config: TrainConfig) -> bool:
@@ -159,7 +139,7 @@ def make_learner(config: TrainConfig, facts: EnvironmentFacts) -> Learner:
     sizes = (facts.observation_size, *config.hidden, len(facts.action_low))
     numbers = hyperparameters(config, facts)
     if config.method == "bayesian":
-        return BayesianLearner(sizes, numbers, config.seed)
+        return BayesianLearner(BayesianTraining(sizes, numbers, config.seed))
     weights = Form(sizes).weights
     final_density = max(config.kept_weights) / weights if config.kept_weights else 0.3
     training = PlainTraining(sizes, numbers, config.seed, penalty=config.method, final_density=min(final_density, 1.0))

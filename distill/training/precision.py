@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
-Precision = Literal["float32", "bfloat16"]
+from ..config import Precision
 
 
 def product(left: torch.Tensor, right: torch.Tensor, precision: Precision) -> torch.Tensor:

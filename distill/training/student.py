@@ -11,15 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import torch
 
+from ..config import NoiseName, Precision
 from ..priors import Prior, log_alpha
-from .precision import Precision, affine, product
+from .precision import affine, product
 from .relu import through_relu
 
-NoiseName = Literal["correct", "official"]
 _VARIANCE_FLOOR = 1e-8  # keeps the square root differentiable where a layer's inputs are all zero
 _OFFICIAL_DEVIATION = 0.02  # of the published initial means
 
