@@ -15,6 +15,8 @@ import tyro
 
 from export.errors import ExportError
 
+TargetName = Literal["cortex-m0plus", "cortex-m3", "cortex-m4f", "cortex-m7", "rv32imc", "rv32imafc", "avr", "host"]
+
 
 @dataclass(frozen=True)
 class Compile:
@@ -32,28 +34,34 @@ class Compile:
 
 @dataclass(frozen=True)
 class Verify:
-    """Run the same observations through numpy/scipy, onnxruntime, C here and C on an emulated Cortex-M4F."""
+    """Run the same observations through numpy/scipy, onnxruntime, C here and C on emulated cores."""
 
     folder: tyro.conf.Positional[Path]
     """Folder that `compile` wrote."""
     dataset: Path | None = None
     """dataset.safetensors to take observations from; without it, the known answers' are perturbed."""
     count: int = 1000
-    """Number of observations."""
+    """Number of observations; a dataset's rows with the smallest and largest value of each input come on top."""
+    target: tuple[TargetName | Literal["all"], ...] = ("cortex-m4f",)
+    """Processors to run the C code on beside this machine; all: those whose compiler is installed."""
+    thorough: bool = False
+    """Also gcc and clang at -O0, -O2 and -Os, a build with sanitisers, and all targets."""
     json: bool = False
     """Print one JSON object on stdout."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Count flash, RAM, stack and instructions of one control step on an emulated core."""
+    """Count flash, RAM, stack and instructions of one control step on a target."""
 
     folder: tyro.conf.Positional[Path]
     """Folder that `compile` wrote."""
-    target: Literal["cortex-m4f"] = "cortex-m4f"
+    target: TargetName = "cortex-m4f"
     """Processor to compile for."""
     optimisation: Literal["-O2", "-Os", "-O3"] = "-O2"
     """Optimisation flag of the C compiler."""
+    inputs: int = 0
+    """Random observations to count beside the known answers; where instructions vary, the largest seen is reported."""
     json: bool = False
     """Print one JSON object on stdout."""
 
@@ -123,14 +131,17 @@ def _verify(config: Verify) -> tuple[dict[str, Any], int]:
     from export.sparse_policy import policy_digest
     from export.verify import verify
 
-    verification = verify(config.folder, config.dataset, config.count)
+    verification = verify(config.folder, config.dataset, config.count, config.target, config.thorough)
     result = {
         "policy_digest": policy_digest(config.folder),
         "verify_max_error": verification.max_error_fraction,
         "count": verification.count,
         "rows": [dataclasses.asdict(row) for row in verification.rows],
         "same_bits": verification.same_bits,
+        "left_out": list(verification.left_out),
     }
+    for line in verification.left_out:
+        print(f"left out: {line}", file=sys.stderr)
     return result, 0 if verification.ok else 1
 
 
@@ -141,7 +152,9 @@ def _measure(config: Measure) -> dict[str, Any]:
 
     policy = read_policy(config.folder)
     digest = check_header_digest(config.folder)
-    measurement = measure(config.folder, policy, config.target, config.optimisation)
+    measurement = measure(config.folder, policy, config.target, config.optimisation, config.inputs)
+    if measurement.does_not_fit:
+        print(f"note: {config.folder} {measurement.does_not_fit}; the figures stand", file=sys.stderr)
     return {"policy_digest": digest, **dataclasses.asdict(measurement)}
 
 

@@ -1,19 +1,24 @@
-"""What a policy costs on a Cortex-M4F: flash, RAM, stack, instructions; all exact except the cycle estimate."""
+"""What a policy costs on a target: flash, RAM, stack, instructions; all exact except the cycle estimate."""
 
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from export.emulated_core import Call, EmulatedCore
 from export.errors import ExportError
+from export.observations import exact_actions, perturbed_known_observations, range_fractions
 from export.sparse_policy import SparsePolicy
-from export.toolchain import CORE_FLAGS, CROSS_COMPILER, build_core_image, compiler_version
+from export.squash import Float32
+from export.targets.image import build_image, section_sizes, symbol_sizes, target_compiler_version
+from export.targets.open_core import Call, Core, open_core
+from export.targets.target import Target, find_target
 
-TARGETS = ("cortex-m4f",)
+INPUT_LIMIT = 100_000
+"""Most inputs at once: an emulated core takes a few milliseconds for each."""
+_MISS_LIMIT = 1e-3
 _CODE_SECTIONS = (".text", ".rodata", ".data", ".ARM.exidx")
+_MEMORY_SECTIONS = (".data", ".bss")
 _PARTS = {
     "policy_values_": "values",
     "policy_weights_": "values",
@@ -35,99 +40,166 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class Measurement:
-    """Sizes in bytes, all in; instructions of one `policy_step` with a full ring over the known answers."""
+    """Sizes in bytes, all in; instructions of one `policy_step` with a full ring.
+
+    instructions (mean), instructions_max and stack_bytes are None on the host, which counts nothing.
+    instructions_are: "constant" when all counted calls agree, else how many inputs the largest was seen over.
+    cycles_estimate: None without a model; cycles_are: "estimate", or "exact by simulation" on the AVR. max_error:
+    largest difference from the policy's reference over these inputs, as a share of the action range. does_not_fit:
+    what the reference chip lacks, None when it has room.
+    """
 
     target: str
+    chip: str
     flash_bytes: int
     flash_parts: dict[str, int]
     self_test_bytes: int
     ram_bytes: int
-    stack_bytes: int
-    instructions: float
-    instructions_max: int
-    cycles_estimate: float
+    state_bytes: int
+    stack_bytes: int | None
+    instructions: float | None
+    instructions_max: int | None
+    instructions_are: str | None
+    cycles_estimate: float | None
+    cycles_are: str | None
+    max_error: float
     inputs: int
+    does_not_fit: str | None
     flags: str
     compiler: str
 
 
-def measure(folder: Path, policy: SparsePolicy, target: str = "cortex-m4f", optimisation: str = "-O2") -> Measurement:
-    """Compile folder/policy.h for the target, link it, run it on the emulated core.
-
-    flash_bytes = text + rodata + data of a firmware that calls policy_step, minus the same firmware with an empty
-    function. self_test_bytes: what a firmware pays on top for calling policy_self_test. ram_bytes: the state and the
-    buffers for one base observation and one action, without the stack.
+def measure(
+    folder: Path, policy: SparsePolicy, target: str = "cortex-m4f", optimisation: str = "-O2", inputs: int = 0
+) -> Measurement:
+    """Count folder/policy.h on a target over the known answers and `inputs` random observations around them.
 
     Raises:
-        ExportError: unknown target.
+        ExportError: unknown target, or the C code misses the reference.
         ToolError: compiler or emulator is missing or failed.
     """
-    if target not in TARGETS:
-        raise ExportError(f"unknown --target {target!r}, expected one of {', '.join(TARGETS)}")
+    header = (folder / "policy.h").read_text(encoding="utf-8")
+    return count(find_target(target), header, policy, optimisation, inputs)
+
+
+def count(
+    target: Target, header_text: str, policy: SparsePolicy, optimisation: str = "-O2", inputs: int = 0
+) -> Measurement:
+    """Compile a policy.h for the target, link it, run it on the target's core.
+
+    flash_bytes = text + rodata + data of a firmware that calls policy_step, minus the same firmware with an empty
+    function. self_test_bytes: what a firmware pays on top for calling policy_self_test. ram_bytes: initialised data,
+    the state and the buffers for one base observation and one action, without the stack.
+
+    Raises:
+        ExportError: `inputs` is out of range, or the C code misses the reference.
+        ToolError: compiler or emulator is missing or failed.
+    """
+    if not 0 <= inputs <= INPUT_LIMIT:
+        raise ExportError(f"--inputs is {inputs}, expected 0 to {INPUT_LIMIT}")
+    observations = np.concatenate([policy.known_observations, perturbed_known_observations(policy, inputs)])
     with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "policy.h").write_text(header_text, encoding="utf-8")
         names = ("full.elf", "empty.elf", "tested.elf", "harness.elf")
-        full, empty, tested, harness = (Path(scratch, name) for name in names)
-        build_core_image(folder, full, "firmware.c", (optimisation, "-DWITH_POLICY"))
-        build_core_image(folder, empty, "firmware.c", (optimisation,))
-        build_core_image(folder, tested, "firmware.c", (optimisation, "-DWITH_POLICY", "-DWITH_SELF_TEST"))
-        build_core_image(folder, harness, "harness.c", (optimisation,))
-        sizes, empty_sizes = section_sizes(full), section_sizes(empty)
-        flash = sum(sizes.get(name, 0) - empty_sizes.get(name, 0) for name in _CODE_SECTIONS)
-        ram = sum(sizes.get(name, 0) - empty_sizes.get(name, 0) for name in (".data", ".bss"))
-        calls = step_calls(EmulatedCore(harness), policy)
+        full, empty, tested, harness = (folder / name for name in names)
+        build_image(target, folder, full, "firmware.c", (optimisation, "-DWITH_POLICY"))
+        build_image(target, folder, empty, "firmware.c", (optimisation,))
+        build_image(target, folder, tested, "firmware.c", (optimisation, "-DWITH_POLICY", "-DWITH_SELF_TEST"))
+        build_image(target, folder, harness, "harness.c", (optimisation,))
+        flash, ram = (_grown(full, empty, sections) for sections in (_CODE_SECTIONS, _MEMORY_SECTIONS))
+        core = open_core(target, harness)
+        calls, max_error = step_calls(core, policy, observations)
+        stack = _largest([call.stack_bytes for call in calls])
+        instructions = [call.instructions for call in calls if call.instructions is not None]
+        cycles = [call.cycles for call in calls if call.cycles is not None]
         return Measurement(
-            target=target,
+            target=target.name,
+            chip=target.chip,
             flash_bytes=flash,
             flash_parts=flash_parts(full, flash),
-            self_test_bytes=sum(section_sizes(tested).get(name, 0) - sizes.get(name, 0) for name in _CODE_SECTIONS),
+            self_test_bytes=_grown(tested, full, _CODE_SECTIONS),
             ram_bytes=ram,
-            stack_bytes=max(call.stack_bytes for call in calls),
-            instructions=float(np.mean([call.instructions for call in calls])),
-            instructions_max=max(call.instructions for call in calls),
-            cycles_estimate=float(np.mean([call.cycles for call in calls])),
+            state_bytes=core.call("run_state_size").result,
+            stack_bytes=stack,
+            instructions=float(np.mean(instructions)) if instructions else None,
+            instructions_max=_largest(list(instructions)),
+            instructions_are=_constancy(instructions),
+            cycles_estimate=float(np.mean(cycles)) if cycles else None,
+            cycles_are=None if not cycles else "exact by simulation" if target.family == "avr" else "estimate",
+            max_error=max_error,
             inputs=len(calls),
-            flags=" ".join((*CORE_FLAGS, "-std=c11", "-ffp-contract=off", optimisation)),
-            compiler=compiler_version(CROSS_COMPILER),
+            does_not_fit=_overflow(target, flash, ram + (stack or 0)),
+            flags=" ".join((*target.flags, "-std=c11", "-ffp-contract=off", optimisation)),
+            compiler=target_compiler_version(target),
         )
 
 
-def step_calls(core: EmulatedCore, policy: SparsePolicy) -> list[Call]:
-    """Feed every known observation frame by frame and return the counted cost of its last `policy_step`."""
-    base = policy.observation_size // policy.history
-    state = core.write(0, np.zeros(policy.observation_size + 1, np.float32))
-    action = core.write(4 * policy.observation_size + 64, np.zeros(policy.widths[-1], np.float32))
-    frames_offset = 4 * (policy.observation_size + policy.widths[-1]) + 128
+def _grown(image: Path, without: Path, sections: tuple[str, ...]) -> int:
+    sizes, less = section_sizes(image), section_sizes(without)
+    return sum(sizes.get(name, 0) - less.get(name, 0) for name in sections)
+
+
+def _largest(values: list[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return max(known, default=None)
+
+
+def _constancy(instructions: list[int]) -> str | None:
+    if not instructions:
+        return None
+    return "constant" if len(set(instructions)) == 1 else f"largest of {len(instructions)} inputs seen"
+
+
+def _overflow(target: Target, flash: int, ram: int) -> str | None:
+    """Return what the reference chip lacks, in bytes."""
+    lacks = [
+        f"{used} bytes of {kind}, {used - limit} more than its {limit}"
+        for kind, used, limit in (
+            ("flash", flash, target.flash_limit_bytes),
+            ("RAM with the stack", ram, target.ram_limit_bytes),
+        )
+        if limit is not None and used > limit
+    ]
+    return f"does not fit the {target.chip}: {'; '.join(lacks)}" if lacks else None
+
+
+def step_calls(core: Core, policy: SparsePolicy, observations: Float32) -> tuple[list[Call], float]:
+    """Feed stacked observations frame by frame; the counted cost of each last `policy_step`, and the largest error.
+
+    The error is a share of the action range, against the reference: `evaluate`, and for a policy with integer weights
+    also the exact actions, which must be met to the bit.
+
+    Raises:
+        ExportError: the actions are not the policy's.
+    """
+    actions_size, base = policy.widths[-1], policy.observation_size // policy.history
+    state = core.write(0, np.zeros(core.call("run_state_size").result, np.uint8))
+    action_offset = -(-core.call("run_state_size").result // 8) * 8
+    action = core.write(action_offset, np.zeros(actions_size, np.float32))
+    frames_offset = action_offset + -(-4 * actions_size // 8) * 8
     calls = []
-    for observation, expected in zip(policy.known_observations, policy.known_actions, strict=True):
+    actions = np.empty((len(observations), actions_size), np.float32)
+    for index, observation in enumerate(observations):
         frames = core.write(frames_offset, observation)
-        core.call("run_reset", state)
-        for index in range(policy.history - 1):
-            core.call("run_observe", state, frames + 4 * base * index)
+        core.call("run_frames", state, frames)
         calls.append(core.call("run_step", state, frames + 4 * base * (policy.history - 1), action, count=True))
-        error = np.abs(core.read_float32(action, expected.shape).astype(np.float64) - expected)
-        if not (error <= 1e-3 * (policy.action_high.astype(np.float64) - policy.action_low)).all():
-            raise ExportError("policy_step on the emulated core misses a known answer; run `python -m export verify`")
-    return calls
-
-
-def section_sizes(image: Path) -> dict[str, int]:
-    """Return the size of every section of an ELF that occupies memory."""
-    from elftools.elf.elffile import ELFFile
-
-    with image.open("rb") as stream:
-        sections: Any = ELFFile(stream).iter_sections()
-        return {section.name: section["sh_size"] for section in sections if section["sh_flags"] & 2}
+        actions[index] = core.read_float32(action, (actions_size,))
+    exact = exact_actions(policy, observations)
+    max_error = float(np.max(range_fractions(policy, actions, policy.evaluate(observations))))
+    # A NaN compares false and so misses.
+    met = max_error <= _MISS_LIMIT if exact is None else exact.tobytes() == actions.tobytes()
+    if not met:
+        raise ExportError("policy_step on the target misses a known answer; run `python -m export verify --target`")
+    return calls, max_error
 
 
 def flash_parts(image: Path, flash: int) -> dict[str, int]:
     """Return the bytes of each part of an image by its symbols' names; what no name explains of `flash` comes last."""
-    from elftools.elf.elffile import ELFFile
-
     parts = dict.fromkeys((*_PARTS.values(), "library_and_alignment"), 0)
-    with image.open("rb") as stream:
-        for symbol in ELFFile(stream).get_section_by_name(".symtab").iter_symbols():
-            part = next((part for prefix, part in _PARTS.items() if symbol.name.startswith(prefix)), None)
-            if part is not None and symbol["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT"):
-                parts[part] += symbol["st_size"]
+    for name, size in symbol_sizes(image):
+        part = next((part for prefix, part in _PARTS.items() if name.startswith(prefix)), None)
+        if part is not None:
+            parts[part] += size
     parts["library_and_alignment"] = flash - sum(parts.values())
     return parts

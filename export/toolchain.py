@@ -1,4 +1,4 @@
-"""Calling the C compilers: one set of flags for this machine and for the Cortex-M4F."""
+"""Calling C compilers: the flags that are the same everywhere, and this machine's compiler."""
 
 import hashlib
 import os
@@ -11,13 +11,9 @@ from pathlib import Path
 
 from export.errors import ToolError
 
-CROSS_COMPILER = "arm-none-eabi-gcc"
 STRICT_FLAGS = ("-std=c11", "-ffp-contract=off", "-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-Werror")
 HOST_FLAGS = (*STRICT_FLAGS, "-O2", "-fPIC", "-shared")
-CORE_FLAGS = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
-LINK_FLAGS = ("-nostdlib", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-Wl,--no-warn-rwx-segments")
-# The C library for memcpy at most. libm is left out on purpose: a policy that needed it would not link.
-LIBRARIES = ("-lc_nano", "-lgcc")
+HOST_PACKAGES = "gcc libc6-dev"
 _TIMEOUT_S = 300
 
 
@@ -26,15 +22,15 @@ def host_compiler() -> str:
     return os.environ.get("CC", "").strip() or "cc"
 
 
-def compiler_version(compiler: str) -> str:
+def compiler_version(compiler: str, packages: str = HOST_PACKAGES) -> str:
     """Return the first line of `compiler --version`."""
-    return _run([compiler, "--version"], compiler).splitlines()[0]
+    return run_compiler([*compiler.split(), "--version"], packages).splitlines()[0]
 
 
 def host_library_identity(header: bytes) -> str:
     """Return a digest of all that decides what `build_host_library` makes: header, harness, compiler, flags."""
     recipe = repr((host_compiler(), HOST_FLAGS)).encode()
-    return hashlib.sha256(b"\0".join((header, _harness().read_bytes(), recipe))).hexdigest()
+    return hashlib.sha256(b"\0".join((header, target_source("harness.c").read_bytes(), recipe))).hexdigest()
 
 
 def build_host_library(include: Path, output: Path) -> None:
@@ -43,34 +39,30 @@ def build_host_library(include: Path, output: Path) -> None:
     Raises:
         ToolError: the compiler is missing or refuses the code.
     """
-    compiler = host_compiler()
-    _run([*compiler.split(), *HOST_FLAGS, f"-I{include}", str(_harness()), "-o", str(output)], compiler)
+    command = [*host_compiler().split(), *HOST_FLAGS, *harness_options(include), f"-I{include}"]
+    run_compiler([*command, str(target_source("harness.c")), "-o", str(output)], HOST_PACKAGES)
 
 
-def build_core_image(include: Path, output: Path, source: str, extra: Sequence[str] = ("-O2",)) -> None:
-    """Compile and link `source` (a file in kernels/) with the policy.h in `include` for the Cortex-M4F.
+def harness_options(include: Path) -> tuple[str, ...]:
+    """Return the macros that tell the harness what the policy.h in `include` offers beside its interface."""
+    header = include / "policy.h"
+    has_tanh = header.is_file() and b" policy_tanh(float" in header.read_bytes()
+    return ("-DWITH_TANH",) if has_tanh else ()
+
+
+def target_source(name: str) -> Traversable:
+    """Return a file of export/targets/: a C source or the linker script."""
+    return files("export").joinpath("targets", name)
+
+
+def run_compiler(command: Sequence[str], packages: str) -> str:
+    """Run a compiler and return what it prints.
 
     Raises:
-        ToolError: the compiler is missing or refuses the code.
+        ToolError: it is not installed (the message names the apt packages), takes too long, or refuses the code.
     """
-    kernels = files("export").joinpath("kernels")
-    script = kernels.joinpath("cortex_m4f.ld")
-    keep = ("-Wl,-u,run_batch,-u,run_step,-u,run_reset,-u,run_observe,-u,run_self_test,-u,run_tanh", "-Wl,-e,run_batch")
-    command = [CROSS_COMPILER, *CORE_FLAGS, *STRICT_FLAGS, *LINK_FLAGS, *extra, f"-I{include}", f"-T{script}"]
-    if source == "harness.c":
-        command += keep
-    _run([*command, str(kernels.joinpath(source)), "-o", str(output), *LIBRARIES], CROSS_COMPILER)
-
-
-def _harness() -> Traversable:
-    return files("export").joinpath("kernels", "harness.c")
-
-
-def _run(command: Sequence[str], compiler: str) -> str:
     program = command[0]
     if shutil.which(program) is None:
-        cross = compiler == CROSS_COMPILER
-        packages = "gcc-arm-none-eabi libnewlib-arm-none-eabi" if cross else "gcc libc6-dev"
         raise ToolError(f"C compiler {program!r} not found; apt-get install {packages}")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
@@ -79,7 +71,8 @@ def _run(command: Sequence[str], compiler: str) -> str:
     except OSError as error:
         raise ToolError(f"cannot run C compiler {program!r}: {error.strerror or error}; check $CC") from None
     if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if "error" in line or "cannot find" in line]
+        marks = ("error", "cannot find", "undefined reference", "overflowed", "will not fit")
+        lines = [line for line in done.stderr.splitlines() if any(mark in line for mark in marks)]
         reason = lines[0] if lines else f"exit code {done.returncode}"
         raise ToolError(f"{program} failed: {reason}; check the compiler's installation, then compile the policy again")
     return done.stdout

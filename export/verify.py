@@ -1,23 +1,28 @@
 """The same vectors through every backend, against the float64 reference."""
 
-import ctypes
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from export.c_backends import CBackend, host_backends, missing_tool, run_backend, target_backends
 from export.check_digest import check_header_digest, compare_digest
-from export.emulated_core import EmulatedCore
-from export.errors import ExportError, FileFormatError, MismatchError, ToolError
+from export.errors import ExportError, FileFormatError, ToolError
+from export.observations import dataset_observations, exact_actions, perturbed_known_observations, range_fractions
 from export.sparse_policy import SparsePolicy, policy_digest, read_policy
-from export.squash import Float32
-from export.tensor_file import TensorFile
-from export.toolchain import build_core_image, build_host_library
+from export.squash import Float32, Float64
+from export.targets.target import TARGETS
 
 TOLERANCE = 1e-6
-"""Largest error allowed, as a fraction of each action's range."""
+"""Error that is always allowed, as a fraction of each action's range."""
+
+ROUNDING_FACTOR = 4
+"""Larger errors are allowed up to this multiple of what scipy's float32 makes on the same observations."""
+
+ROUNDING_LIMIT = 1e-3
+"""Above this scipy's float32 itself fails: it is cancellation or overflow, and the tolerance it would give is void."""
 
 COUNT_LIMIT = 100_000
 """Observations at once; the emulated core has no memory for many more."""
@@ -36,11 +41,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Verification:
-    """All rows, and whether the host's C and the Cortex-M4F's gave the same bits."""
+    """All rows, whether all C gave the same bits, and what could not run here, with the reason."""
 
     rows: tuple[Row, ...]
     count: int
     same_bits: bool
+    left_out: tuple[str, ...] = ()
 
     @property
     def max_error_fraction(self) -> float:
@@ -53,69 +59,84 @@ class Verification:
         return self.same_bits and all(row.ok for row in self.rows)
 
 
-def verify(folder: Path, dataset: Path | None = None, count: int = 1000) -> Verification:
-    """Run `count` observations through scipy, onnxruntime, C on this machine and C on an emulated Cortex-M4F.
+def verify(
+    folder: Path,
+    dataset: Path | None = None,
+    count: int = 1000,
+    targets: Sequence[str] = ("cortex-m4f",),
+    thorough: bool = False,
+) -> Verification:
+    """Run observations through scipy, onnxruntime, C on this machine and C on the named targets.
 
     The first row compares the float64 reference with the stored known answers, which come from the student before
-    folding: it is the error of folding and rounding the weights.
+    folding: it is the error of folding and rounding the weights. `thorough` adds gcc and clang at three levels of
+    optimisation, a sanitised build and every target; like "all" it leaves out what is not installed.
 
     Raises:
         FileFormatError: a file of the policy or the dataset is missing or unusable.
-        MismatchError: policy.onnx or policy.h belong to another policy.safetensors.
-        ToolError: a backend cannot run here.
+        MismatchError: policy.onnx or policy.h belong to another policy.safetensors, or C fails its self test.
+        ToolError: a backend that was asked for by name cannot run here.
     """
     if not 1 <= count <= COUNT_LIMIT:
         raise ExportError(f"--count is {count}, expected 1 to {COUNT_LIMIT}")
+    named = tuple(targets)
+    wanted = [*host_backends(thorough), *target_backends((*named, "all") if thorough else named)]
+    for name in named:
+        if name not in TARGETS and name != "all":
+            raise ExportError(f"unknown --target {name!r}, expected all or one of {', '.join(TARGETS)}")
     policy = read_policy(folder)
     check_header_digest(folder)
-    observations = (
-        perturbed_known_observations(policy, count) if dataset is None else dataset_observations(dataset, policy, count)
-    )
-    reference = policy.evaluate(observations)
-    with tempfile.TemporaryDirectory() as scratch:
-        backends: dict[str, Callable[[], Float32]] = {
-            "scipy float32": lambda: policy.evaluate_float32(observations),
-            "onnxruntime": lambda: run_onnx(folder, observations),
-            "C on this machine": lambda: run_host_c(folder, Path(scratch), policy, observations),
-            "C on Cortex-M4F": lambda: run_core(folder, Path(scratch), policy, observations),
+    if dataset is None:
+        observations = perturbed_known_observations(policy, count)
+    else:
+        observations = dataset_observations(dataset, policy, count)
+    backends, left_out = _installed(wanted, named if not thorough else ())
+    # Overflow shows in the table; numpy's warning would add nothing.
+    with np.errstate(over="ignore", invalid="ignore"), tempfile.TemporaryDirectory() as scratch:
+        others = {
+            "scipy float32": policy.evaluate_float32(observations),
+            "onnxruntime": run_onnx(folder, observations),
         }
-        # Overflow shows in the table; numpy's warning would add nothing.
-        with np.errstate(over="ignore", invalid="ignore"):
-            actions = {name: backend() for name, backend in backends.items()}
-    rows = [
-        _row(
-            "known answers", policy.evaluate(policy.known_observations), policy.known_actions.astype(np.float64), policy
-        )
-    ]
-    rows += [_row(name, result.astype(np.float64), reference, policy) for name, result in actions.items()]
-    same_bits = actions["C on this machine"].tobytes() == actions["C on Cortex-M4F"].tobytes()
-    return Verification(tuple(rows), len(observations), same_bits)
+        compiled = {
+            backend.name: run_backend(backend, folder, Path(scratch), policy, observations) for backend in backends
+        }
+        rows = _rows(policy, observations, others, compiled)
+    return Verification(
+        rows, len(observations), len({actions.tobytes() for actions in compiled.values()}) == 1, left_out
+    )
 
 
-def _row(name: str, actions: np.ndarray, reference: np.ndarray, policy: SparsePolicy) -> Row:
-    error = np.abs(actions - reference)
-    action_range = policy.action_high.astype(np.float64) - policy.action_low
-    fraction = float(np.max(error / action_range))
+def _installed(wanted: list[CBackend], needed: tuple[str, ...]) -> tuple[list[CBackend], tuple[str, ...]]:
+    """Return the backends that run here and a line for each that does not; what is needed by name is never left out."""
+    optional = [backend for backend in wanted if backend.compiler or backend.target.name not in (*needed, "host")]
+    missing = {backend.name: reason for backend in optional if (reason := missing_tool(backend))}
+    return [backend for backend in wanted if backend.name not in missing], tuple(
+        f"{name}: {reason}" for name, reason in missing.items()
+    )
+
+
+def _rows(
+    policy: SparsePolicy, observations: Float32, others: dict[str, Float32], compiled: dict[str, Float32]
+) -> tuple[Row, ...]:
+    reference = policy.evaluate(observations)
+    rounding = float(np.max(range_fractions(policy, others["scipy float32"], reference)))
+    tolerance = float(np.maximum(TOLERANCE, ROUNDING_FACTOR * rounding))
+    if not rounding <= ROUNDING_LIMIT:
+        tolerance = TOLERANCE
+    known = (policy.evaluate(policy.known_observations), policy.known_actions.astype(np.float64))
+    rows = [_row("known answers", *known, policy, tolerance)]
+    rows += [_row(name, actions, reference, policy, tolerance) for name, actions in others.items()]
+    exact = exact_actions(policy, observations)
+    if exact is not None:
+        reference, tolerance = exact.astype(np.float64), 0.0
+    return (*rows, *(_row(name, actions, reference, policy, tolerance) for name, actions in compiled.items()))
+
+
+def _row(name: str, actions: Float32 | Float64, reference: Float64, policy: SparsePolicy, tolerance: float) -> Row:
+    fraction = float(np.max(range_fractions(policy, actions, reference)))
+    error = float(np.max(np.abs(actions.astype(np.float64) - reference)))
     # A NaN compares false and so fails.
-    return Row(name, float(np.max(error)), fraction, TOLERANCE, bool(fraction <= TOLERANCE))
-
-
-def perturbed_known_observations(policy: SparsePolicy, count: int) -> Float32:
-    """Return (count, history*base) observations around the known ones: random mixtures of pairs, column by column."""
-    generator = np.random.default_rng(7)
-    known = policy.known_observations.astype(np.float64)
-    first = known[generator.integers(len(known), size=count)]
-    second = known[generator.integers(len(known), size=count)]
-    mixed = first + generator.uniform(-0.25, 1.25, first.shape) * (second - first)
-    return mixed.astype(np.float32)
-
-
-def dataset_observations(path: Path, policy: SparsePolicy, count: int) -> Float32:
-    """Return `count` evenly spaced rows of the tensor `observations` (n, history*base) of a safetensors file."""
-    file = TensorFile(path, None, "write it with `python -m distill collect --flat`", only=("observations",))
-    observations = file.array("observations", (None, policy.observation_size))
-    rows = np.unique(np.linspace(0, len(observations) - 1, min(count, len(observations))).astype(np.int64))
-    return np.asarray(observations[rows], dtype=np.float32)
+    return Row(name, error, fraction, tolerance, bool(fraction <= tolerance))
 
 
 def run_onnx(folder: Path, observations: Float32) -> Float32:
@@ -141,31 +162,11 @@ def run_onnx(folder: Path, observations: Float32) -> Float32:
 
 def run_host_c(folder: Path, scratch: Path, policy: SparsePolicy, observations: Float32) -> Float32:
     """Return the actions of policy.h compiled for this machine."""
-    library_path = scratch / "policy.so"
-    build_host_library(folder, library_path)
-    library = ctypes.CDLL(str(library_path))
-    if library.run_self_test() != 0:
-        raise MismatchError(
-            f"{folder / 'policy.h'}: self test fails on this machine; compile the student again, then report this"
-        )
-    inputs = np.ascontiguousarray(observations, dtype=np.float32)
-    actions = np.empty((len(inputs), policy.widths[-1]), np.float32)
-    pointer = ctypes.c_void_p
-    library.run_batch(pointer(inputs.ctypes.data), pointer(actions.ctypes.data), ctypes.c_uint32(len(inputs)))
-    return actions
+    return run_backend(CBackend("C on this machine", TARGETS["host"]), folder, scratch, policy, observations)
 
 
-def run_core(folder: Path, scratch: Path, policy: SparsePolicy, observations: Float32) -> Float32:
-    """Return the actions of policy.h compiled for a Cortex-M4F, run in the emulator."""
-    image = scratch / "policy.elf"
-    build_core_image(folder, image, "harness.c")
-    core = EmulatedCore(image)
-    if core.call("run_self_test").result != 0:
-        raise MismatchError(
-            f"{folder / 'policy.h'}: self test fails on the Cortex-M4F; compile the student again, then report this"
-        )
-    shape = (len(observations), policy.widths[-1])
-    inputs = core.write(0, observations)
-    actions = core.write(observations.nbytes, np.zeros(shape, np.float32))
-    core.call("run_batch", inputs, actions, len(observations))
-    return core.read_float32(actions, shape)
+def run_core(
+    folder: Path, scratch: Path, policy: SparsePolicy, observations: Float32, target: str = "cortex-m4f"
+) -> Float32:
+    """Return the actions of policy.h compiled for a target, run in its emulator."""
+    return run_backend(CBackend(target, TARGETS[target]), folder, scratch, policy, observations)

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import unicorn
 
 from export.compile import Compiled
-from export.cycle_model import block_cost
-from export.emulated_core import EmulatedCore
 from export.errors import ExportError
 from export.measure import flash_parts, measure
 from export.student_file import Student
-from export.toolchain import build_core_image
+from export.targets.cycle_model import block_cost, cycle_model
+from export.targets.image import build_image
+from export.targets.open_core import open_core
+from export.targets.target import TARGETS
 
 MakeStudent = Callable[..., Student]
 CompileTo = Callable[..., tuple[Path, Compiled]]
@@ -60,8 +62,9 @@ def test_block_counts_equal_single_steps(
 ) -> None:
     """An independent count: every executed instruction, plus those in IT blocks whose condition failed."""
     folder, compiled = compile_to(make_live_student())
-    build_core_image(folder, tmp_path / "policy.elf", "harness.c", (optimisation,))
-    core = EmulatedCore(tmp_path / "policy.elf")
+    target = TARGETS["cortex-m4f"]
+    build_image(target, folder, tmp_path / "policy.elf", "harness.c", (optimisation,))
+    core: Any = open_core(target, tmp_path / "policy.elf")
     inputs = core.write(0, compiled.policy.known_observations)
     actions = core.write(4096, np.zeros(8, np.float32))
     blocks = core.call("run_batch", inputs, actions, 4, count=True).instructions
@@ -114,7 +117,7 @@ def test_linked_mathematics_would_show_as_libm(tmp_path: Path) -> None:
         """
     )
     image = tmp_path / "policy.elf"
-    build_core_image(tmp_path, image, "firmware.c", ("-O2", "-DWITH_POLICY"))
+    build_image(TARGETS["cortex-m4f"], tmp_path, image, "firmware.c", ("-O2", "-DWITH_POLICY"))
     parts = flash_parts(image, 1000)
     assert parts["libm"] > 0
     assert sum(parts.values()) == 1000
@@ -122,8 +125,8 @@ def test_linked_mathematics_would_show_as_libm(tmp_path: Path) -> None:
 
 def test_unknown_target(make_student: MakeStudent, compile_to: CompileTo) -> None:
     folder, compiled = compile_to(make_student((5, 1), history=1))
-    with pytest.raises(ExportError, match="unknown --target 'avr', expected one of cortex-m4f"):
-        measure(folder, compiled.policy, "avr")
+    with pytest.raises(ExportError, match="unknown --target 'pic18', expected one of cortex-m0plus, cortex-m3, "):
+        measure(folder, compiled.policy, "pic18")
 
 
 def test_instruction_lengths_and_costs() -> None:
@@ -135,6 +138,6 @@ def test_instruction_lengths_and_costs() -> None:
         else code.to_bytes(2, "little")
         for code in program
     )
-    cost = block_cost(encoded)
+    cost = block_cost(encoded, thumb=True, model=cycle_model("cortex-m4f"))
     assert cost.instructions == len(program)
     assert cost.cycles == 2 + 2 + 1 + 14 + 3 + 2 + 4 + 1
