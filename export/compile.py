@@ -6,36 +6,54 @@ from pathlib import Path
 
 import numpy as np
 
-from export.c_code import c_code
+from export.c_code.header import c_code
+from export.calibration import calibration_observations, observation_reach
+from export.choose import Choice, Optimise, choose, dialect_of
 from export.errors import ExportError
+from export.integer_policy import FLOAT, integer_policy
 from export.known_answers import known_answers
 from export.onnx_model import onnx_model
 from export.prune import prune
 from export.replace_files import replace_files
 from export.simplify import centre, simplify
-from export.sparse_policy import POLICY_FILE, SparsePolicy, encode_policy, sparse_layers
+from export.sparse_policy import POLICY_FILE, SparsePolicy, encode_policy, ordered, sparse_layers
 from export.student_file import Student, read_student, student_digest
+from export.targets.target import find_target
+
+DEFAULT_TARGET = "cortex-m4f"
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """The policy, its digest, the files written, and a warning for the user or None."""
+    """The policy, its digest, the files written, a warning for the user or None, and how the C was chosen."""
 
     policy: SparsePolicy
     digest: str
     files: tuple[Path, ...]
     warning: str | None
+    choice: Choice
 
 
-def build_policy(student: Student, parents: dict[str, str] | None = None) -> SparsePolicy:
+def build_policy(
+    student: Student,
+    parents: dict[str, str] | None = None,
+    *,
+    weights: str = FLOAT,
+    dataset: Path | None = None,
+    observation_range: tuple[tuple[float, float], ...] | None = None,
+) -> SparsePolicy:
     """Simplify a pruned student into a policy with known answers; writes nothing.
 
+    weights: float32, int8, int16, or a list of the last two; dataset, observation_range: what integers are fitted to and
+    how far they reach (calibration.py).
+
     Raises:
-        ExportError: the network cannot be folded into float32.
+        ExportError: the network cannot be folded into float32, or not be written in these integers.
     """
+    simple = ordered(simplify(student))
     draft = SparsePolicy(
         centre=centre(student),
-        layers=sparse_layers(simplify(student), student.history),
+        layers=sparse_layers(simple, student.history),
         known_observations=np.zeros((0, student.widths[0]), np.float32),
         known_actions=np.zeros((0, student.widths[-1]), np.float32),
         student_widths=student.widths,
@@ -44,25 +62,53 @@ def build_policy(student: Student, parents: dict[str, str] | None = None) -> Spa
     observations, actions = known_answers(student, draft)
     if not np.isfinite(actions).all():
         raise ExportError("the pruned student computes NaN on ordinary observations; check its weights' magnitudes")
+    if weights != FLOAT:
+        reach = observation_reach(student, dataset, observation_range)
+        draft = integer_policy(draft, simple, weights, calibration_observations(student, dataset), reach)
+        actions = draft.evaluate_exact(observations)
     return replace(draft, known_observations=observations, known_actions=actions)
 
 
-def compile_student(path: Path, folder: Path, threshold: float | None = None) -> Compiled:
+def compile_student(
+    path: Path,
+    folder: Path,
+    threshold: float | None = None,
+    *,
+    weights: str = FLOAT,
+    dataset: Path | None = None,
+    observation_range: tuple[tuple[float, float], ...] | None = None,
+    target: str = DEFAULT_TARGET,
+    optimise: Optimise | None = None,
+    budget_flash: int | None = None,
+) -> Compiled:
     """Compile a student file into `folder`; the three files there are replaced once all are made and written.
 
+    optimise, budget_flash: see `choose`; with neither nothing is counted and rows are unrolled.
+
     Raises:
-        ExportError: the student, the threshold or the folder is unusable; the message says what was replaced.
+        ExportError: the student, an option or the folder is unusable; the message says what was replaced.
     """
     pruned = prune(read_student(path), threshold)
-    policy = build_policy(pruned.student, {"student": student_digest(path)})
+    policy = build_policy(
+        pruned.student,
+        {"student": student_digest(path)},
+        weights=weights,
+        dataset=dataset,
+        observation_range=observation_range,
+    )
     data = encode_policy(policy)
     digest = hashlib.sha256(data).hexdigest()
+    wanted = find_target(target)
+    if optimise is None and budget_flash is None:
+        choice = Choice(c_code(policy, digest, dialect=dialect_of(wanted)), "unrolled", None, None)
+    else:
+        choice = choose(policy, digest, wanted, optimise or "speed", budget_flash)
     contents = {
         POLICY_FILE: data,
         "policy.onnx": onnx_model(policy, digest),
-        "policy.h": c_code(policy, digest).encode(),
+        "policy.h": choice.header.encode(),
     }
-    return Compiled(policy, digest, tuple(replace_files(folder, contents)), pruned.warning)
+    return Compiled(policy, digest, tuple(replace_files(folder, contents)), pruned.warning, choice)
 
 
 def compiled_summary(compiled: Compiled) -> dict[str, object]:
@@ -74,6 +120,7 @@ def compiled_summary(compiled: Compiled) -> dict[str, object]:
     )
     return {
         "policy_digest": compiled.digest,
+        "weights": policy.weight_format,
         "kept_weights": policy.kept_weights,
         "kept_parameters": policy.kept_parameters,
         "density": policy.density,
@@ -83,5 +130,8 @@ def compiled_summary(compiled: Compiled) -> dict[str, object]:
         "student": {"role": policy.role, "widths": list(policy.student_widths), "parameters": student_parameters},
         "teacher_parameters": policy.config.get("teacher_parameters"),
         "files": [str(path) for path in compiled.files],
+        "code": compiled.choice.plan,
+        "compile_with": compiled.choice.flag,
+        "counted": None if compiled.choice.measurement is None else asdict(compiled.choice.measurement),
         "warning": compiled.warning,
     }

@@ -32,7 +32,7 @@ def known_answers(student: Student, policy: SparsePolicy) -> tuple[Float32, Floa
     generator = np.random.default_rng(2024)
     numbers = sum(layer.matrix.nnz for layer in policy.layers) * len(student.action_low)
     count = _MULTIPLICATIONS // max(1, numbers)
-    candidates = _plausible(student, generator, int(np.clip(count, *_CANDIDATES)))
+    candidates = plausible_observations(student, generator, int(np.clip(count, *_CANDIDATES)))
     with np.errstate(over="ignore", invalid="ignore"):
         actions = student.evaluate(candidates.astype(np.float64))
         steady = _steady(policy, candidates, actions)
@@ -47,7 +47,7 @@ def known_answers(student: Student, policy: SparsePolicy) -> tuple[Float32, Floa
     return candidates[chosen], actions[chosen].astype(np.float32)
 
 
-def _plausible(student: Student, generator: np.random.Generator, count: int) -> Float32:
+def plausible_observations(student: Student, generator: np.random.Generator, count: int) -> Float32:
     """Return all zeros, then stacked frames as a plant gives them: one frame near the mean that changes little."""
     base, history = len(student.observation_mean), student.history
     spread = generator.choice(_SPREADS, (count - 1, 1, 1))

@@ -33,8 +33,9 @@ class _Working:
 def simplify(student: Student) -> tuple[SimpleLayer, ...]:
     """Return layers that take the stacked observation minus `centre`, in physical units, and give the last output.
 
-    Removed: units that reach no output, and units without inputs (their constant output moves into the next bias),
-    until nothing changes. Inputs keep their columns. A network with nothing left becomes one layer of zeros and a bias.
+    Removed, until nothing changes: units that reach no output, units without inputs (their constant output moves into
+    the next bias), relu units that no input can switch on, and all but one of units that compute the same (what they
+    feed is added up). Inputs keep their columns. A network with nothing left becomes one layer of zeros and a bias.
 
     Raises:
         ExportError: a folded number does not fit float32.
@@ -44,12 +45,30 @@ def simplify(student: Student) -> tuple[SimpleLayer, ...]:
         for layer in student.layers
     ]
     _fold_normaliser(layers[0], student)
-    while _fold_constant_units(layers) | _drop_unused_units(layers):
+    return _reduced(layers)
+
+
+def without_weights(layers: tuple[SimpleLayer, ...], gone: tuple[NDArray[np.bool_], ...]) -> tuple[SimpleLayer, ...]:
+    """Return `layers` without the weights marked in `gone` (out, in), simplified again."""
+    return _reduced(
+        [
+            _Working(np.where(mask, 0.0, layer.weight.astype(np.float64)), layer.bias.astype(np.float64), layer.activation)
+            for layer, mask in zip(layers, gone, strict=True)
+        ]
+    )
+
+
+def _reduced(layers: list[_Working]) -> tuple[SimpleLayer, ...]:
+    while (
+        _fold_constant_units(layers)
+        | _drop_silent_units(layers)
+        | _merge_equal_units(layers)
+        | _drop_unused_units(layers)
+    ):
         pass
     if any(layer.weight.shape[0] == 0 for layer in layers):
-        layers = [
-            _Working(np.zeros((layers[-1].weight.shape[0], student.widths[0])), layers[-1].bias, layers[-1].activation)
-        ]
+        inputs = layers[0].weight.shape[1]
+        layers = [_Working(np.zeros((layers[-1].weight.shape[0], inputs)), layers[-1].bias, layers[-1].activation)]
     return tuple(_rounded(index, layer) for index, layer in enumerate(layers))
 
 
@@ -86,6 +105,33 @@ def _fold_constant_units(layers: list[_Working]) -> bool:
             values = activate(current.activation, current.bias[constant])
             following.bias = following.bias + following.weight[:, constant] @ values
             _keep_units(current, following, ~constant)
+            changed = True
+    return changed
+
+
+def _drop_silent_units(layers: list[_Working]) -> bool:
+    """Remove relu units that are 0 whatever comes: no positive weight on inputs that are never negative, no positive bias."""
+    changed = False
+    for before, current, following in zip(layers, layers[1:], layers[2:], strict=False):
+        if before.activation == "relu" and current.activation == "relu":
+            silent = np.all(current.weight <= 0, axis=1) & (current.bias <= 0)
+            if silent.any():
+                _keep_units(current, following, ~silent)
+                changed = True
+    return changed
+
+
+def _merge_equal_units(layers: list[_Working]) -> bool:
+    changed = False
+    for current, following in pairwise(layers):
+        rows = np.column_stack([current.weight, current.bias])
+        _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+        if len(first) < len(rows):
+            merged = np.zeros((following.weight.shape[0], len(first)))
+            np.add.at(merged.T, group.ravel(), following.weight.T)
+            order = np.argsort(first)
+            following.weight = merged[:, order]
+            current.weight, current.bias = current.weight[first[order]], current.bias[first[order]]
             changed = True
     return changed
 

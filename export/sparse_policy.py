@@ -1,7 +1,7 @@
 """policy.safetensors: the pruned, simplified network as CSR arrays, with known answers. All else renders it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from export.errors import ExportError
+from export.fixed_point.network import FixedNetwork
+from export.fixed_point.tensors import fixed_metadata, fixed_tensors, read_fixed
 from export.interface import Interface, interface_metadata, read_interface
 from export.simplify import SimpleLayer
 from export.squash import Float32, Float64, activate, squash, squash_float32
@@ -51,7 +53,8 @@ class SparsePolicy(Interface):
 
     centre (base,): subtracted from every frame before layer 0; known_observations (k, history*base), known_actions
     (k, action): answers of the float64 reference before folding; student_widths: layer widths of the student as
-    configured.
+    configured; fixed: the integers that are executed, or None. Then `layers` are the float network that these integers
+    stand for, and the known answers are the integers' own, exact.
     """
 
     centre: Float32
@@ -59,6 +62,15 @@ class SparsePolicy(Interface):
     known_observations: Float32
     known_actions: Float32
     student_widths: tuple[int, ...]
+    fixed: FixedNetwork | None = None
+
+    @property
+    def weight_format(self) -> str:
+        """`float32`, or what the layers' integers are, such as `int8` or `int8, int16`."""
+        if self.fixed is None:
+            return "float32"
+        kinds = [f"int{layer.value_bits}" for layer in self.fixed.layers]
+        return kinds[0] if len(set(kinds)) == 1 else ", ".join(kinds)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -91,10 +103,23 @@ class SparsePolicy(Interface):
     def byte_count(self) -> ByteCount:
         """Bytes of values, columns, row pointers and biases in their narrowest types."""
         arrays = [csr_arrays(layer.matrix) for layer in self.layers]
+        columns = sum(columns.nbytes for _, columns, _ in arrays)
+        row_pointers = sum(pointers.nbytes for _, _, pointers in arrays)
+        if self.fixed is not None:
+            layers = self.fixed.layers
+            return ByteCount(
+                values=sum(layer.weights.nnz * layer.value_bits // 8 for layer in layers),
+                columns=columns,
+                row_pointers=row_pointers,
+                biases=sum(
+                    len(layer.bias) * (layer.bias_bits // 8 + (0 if layer.multiplier is None else 2)) for layer in layers
+                ),
+                normaliser=len(self.centre) * (3 + (4 if self.fixed.input_offset.any() else 0)),
+            )
         return ByteCount(
             values=sum(values.nbytes for values, _, _ in arrays),
-            columns=sum(columns.nbytes for _, columns, _ in arrays),
-            row_pointers=sum(pointers.nbytes for _, _, pointers in arrays),
+            columns=columns,
+            row_pointers=row_pointers,
             biases=sum(layer.bias.nbytes for layer in self.layers),
             normaliser=self.centre.nbytes if self.centre.any() else 0,
         )
@@ -115,6 +140,16 @@ class SparsePolicy(Interface):
             values = activate(layer.activation, values @ layer.matrix.T + layer.bias)
         last = self.layers[-1]
         return squash_float32(last.activation, values @ last.matrix.T + last.bias, self.action_low, self.action_high)
+
+    def evaluate_exact(self, observations: NDArray[Any]) -> Float32:
+        """Return actions (n, action) of the integers, bit for bit what the C code gives.
+
+        Raises:
+            ExportError: this policy's weights are floats.
+        """
+        if self.fixed is None:
+            raise ExportError("this policy has no integers; compile the student with --weights int8 or int16")
+        return self.fixed.evaluate(self._checked(observations).astype(np.float32))
 
     def _checked(self, observations: NDArray[Any]) -> NDArray[Any]:
         array = np.atleast_2d(np.asarray(observations))
@@ -137,6 +172,20 @@ def sparse_layers(layers: tuple[SimpleLayer, ...], history: int) -> tuple[Sparse
     return tuple(
         SparseLayer(matrix, layer.bias, layer.activation) for matrix, layer in zip(matrices, layers, strict=True)
     )
+
+
+def ordered(layers: tuple[SimpleLayer, ...]) -> tuple[SimpleLayer, ...]:
+    """Return `layers` with every hidden layer's units sorted by how many weights they have.
+
+    Then runs of equally long rows take the place of a count for each.
+    """
+    result = list(layers)
+    for index in range(len(layers) - 1):
+        current, following = result[index], result[index + 1]
+        order = np.argsort(np.count_nonzero(current.weight, axis=1), kind="stable")
+        result[index] = replace(current, weight=current.weight[order], bias=current.bias[order])
+        result[index + 1] = replace(following, weight=following.weight[:, order])
+    return tuple(result)
 
 
 def _by_quantity(matrix: sparse.csr_array, base: int) -> sparse.csr_array:
@@ -166,6 +215,8 @@ def encode_policy(policy: SparsePolicy) -> bytes:
         for name, array in zip(names, csr_arrays(layer.matrix), strict=True):
             tensors[f"layer{index}.{name}"] = array
         tensors[f"layer{index}.bias"] = layer.bias
+    if policy.fixed is not None:
+        tensors |= fixed_tensors(policy.fixed)
     metadata = {
         "format": "bpd-policy",
         "format_version": "1",
@@ -173,6 +224,7 @@ def encode_policy(policy: SparsePolicy) -> bytes:
         **interface_metadata(policy),
         "layer_shapes": json.dumps([list(layer.matrix.shape) for layer in policy.layers]),
         "student_widths": json.dumps(list(policy.student_widths)),
+        **({} if policy.fixed is None else fixed_metadata(policy.fixed)),
     }
     return encode_tensors(tensors, metadata)
 
@@ -215,6 +267,7 @@ def read_policy(path: Path | str) -> SparsePolicy:
         known_observations=observations,
         known_actions=file.array("known_answers.actions", (observations.shape[0], actions)),
         student_widths=tuple(widths),
+        fixed=read_fixed(file, layers, inputs // history, actions) if "weights" in file.metadata else None,
         **read_interface(file, inputs // history, actions).interface(),
     )
 

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from export.errors import FileFormatError
 
 SIZE_LIMIT_BYTES = 256 * 1024 * 1024
-_DTYPE_NAMES = {"float32": "F32", "uint8": "U8", "uint16": "U16", "uint32": "U32"}
+_DTYPE_NAMES = {
+    "float32": "F32",
+    **{f"{sign}int{bits}": f"{letter}{bits}" for sign, letter in (("", "I"), ("u", "U")) for bits in (8, 16, 32)},
+}
 
 
 def file_digest(path: Path) -> str:

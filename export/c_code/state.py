@@ -1,0 +1,259 @@
+"""The ring of frames that the caller owns, and the functions that a firmware calls."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.c_code.dialect import Dialect
+from export.sparse_policy import SparsePolicy
+
+
+def state_code(policy: SparsePolicy, dialect: Dialect) -> str:
+    """Return policy_state_t, policy_reset, policy_observe, policy_step and policy_evaluate."""
+    return "\n".join(
+        part
+        for part in (
+            _input_tables(policy, dialect),
+            _state(policy),
+            _push(policy),
+            _frame(policy, dialect),
+            _observe(policy),
+            _outputs(policy, dialect),
+            _step(policy),
+            _fixed_interface(policy, dialect),
+        )
+        if part
+    )
+
+
+def _value(policy: SparsePolicy) -> str:
+    return "int16_t" if policy.fixed is not None else "float"
+
+
+def _input_tables(policy: SparsePolicy, dialect: Dialect) -> str:
+    base = policy.observation_size // policy.history
+    if policy.fixed is None:
+        if not policy.centre.any():
+            return ""
+        comment = "/* Subtracted from every frame before layer 0; the rest of the normaliser is folded into its weights. */"
+        return f"{comment}\n{dialect.array('policy_centre', policy.centre)}\n"
+    fixed = policy.fixed
+    parts = ["/* An observation x is read as x * 2^exponent, less the offset, within +-limit. */"]
+    if len(set(fixed.input_limit.tolist())) > 1:
+        parts.append(dialect.array("policy_input_limit", fixed.input_limit, "int16"))
+    if len(set(fixed.input_exponent.tolist())) > 1:
+        parts.append(dialect.array("policy_input_exponent", fixed.input_exponent, "int8"))
+    if fixed.input_offset.any():
+        parts.append(dialect.array("policy_input_offset", fixed.input_offset, "int32"))
+    return "\n".join(parts) + "\n"
+
+
+def _state(policy: SparsePolicy) -> str:
+    value = _value(policy)
+    if policy.history == 1:
+        fields = [f"    {value} frames[POLICY_BASE_OBSERVATION_SIZE];", "    uint8_t broken; /* the observation was no number */"]
+        reset = ["    state->broken = 0u;"]
+    else:
+        fields = [
+            f"    {value} frames[2 * POLICY_HISTORY * POLICY_BASE_OBSERVATION_SIZE]; /* every frame twice, so that the",
+            "                    last POLICY_HISTORY ones always lie in one piece */",
+            "    uint8_t oldest; /* slot of the oldest frame, 1 to POLICY_HISTORY; 0: the next one fills them all */",
+            "    uint8_t broken; /* steps until the history holds no observation that was no number */",
+        ]
+        reset = ["    state->oldest = 0u;", "    state->broken = 0u;"]
+    return "\n".join(
+        [
+            "/* The last POLICY_HISTORY base observations. Owned by the caller; any number of them may exist. */",
+            "typedef struct {",
+            *fields,
+            "} policy_state_t;",
+            "",
+            "/* Forgets the history: the next observation fills all frames. */",
+            "static inline void policy_reset(policy_state_t *state) {",
+            *reset,
+            "}",
+            "",
+        ]
+    )
+
+
+def _push(policy: SparsePolicy) -> str:
+    value = _value(policy)
+    head = [
+        "/* Appends a frame to the history; broken: 1 when one of its observations was no number. */",
+        f"POLICY_KERNEL void policy_push(policy_state_t *state, const {value} frame[], uint32_t broken) {{",
+    ]
+    if policy.history == 1:
+        body = [
+            "    for (uint_fast16_t i = 0; i < POLICY_BASE_OBSERVATION_SIZE; ++i) {",
+            "        state->frames[i] = frame[i];",
+            "    }",
+            "    state->broken = (uint8_t)broken;",
+        ]
+    else:
+        body = [
+            "    uint_fast16_t slot = state->oldest;",
+            "    uint_fast16_t frames = slot != 0u ? 1u : POLICY_HISTORY;",
+            "    do {",
+            "        slot = slot < POLICY_HISTORY ? slot : 0u;",
+            f"        {value} *first = &state->frames[slot * POLICY_BASE_OBSERVATION_SIZE];",
+            "        for (uint_fast16_t i = 0; i < POLICY_BASE_OBSERVATION_SIZE; ++i) {",
+            f"            const {value} value = frame[i];",
+            "            first[i] = value;",
+            "            first[i + POLICY_HISTORY * POLICY_BASE_OBSERVATION_SIZE] = value;",
+            "        }",
+            "        ++slot;",
+            "    } while (--frames > 0u);",
+            "    state->oldest = (uint8_t)slot;",
+            "    if (broken != 0u) {",
+            "        state->broken = POLICY_HISTORY;",
+            "    } else if (state->broken != 0u) {",
+            "        --state->broken;",
+            "    }",
+        ]
+    return "\n".join([*head, *body, "}\n"])
+
+
+def _frame(policy: SparsePolicy, dialect: Dialect) -> str:
+    """policy_frame: one frame of observations as layer 0 takes them."""
+    value = _value(policy)
+    if policy.fixed is None:
+        centre = dialect.read("float32", "policy_centre[i]")
+        converted = f"observation[i] - {centre}" if policy.centre.any() else "observation[i]"
+        lines = ["        broken |= policy_is_broken(observation[i]);", f"        frame[i] = {converted};"]
+    else:
+        exponent = _each(dialect, "policy_input_exponent", policy.fixed.input_exponent, "int8")
+        reading = f"policy_reading(observation[i], {exponent}, &broken)"
+        lines = [f"        frame[i] = {_limited(policy, dialect, reading)};"]
+    return "\n".join(
+        [
+            "/* Turns base observations (physical units) into a frame; 1 when one of them is no number. */",
+            f"POLICY_KERNEL uint32_t policy_frame(const float observation[], {value} frame[]) {{",
+            "    uint32_t broken = 0u;",
+            "    for (uint_fast16_t i = 0; i < POLICY_BASE_OBSERVATION_SIZE; ++i) {",
+            *lines,
+            "    }",
+            "    return broken;",
+            "}\n",
+        ]
+    )
+
+
+def _limited(policy: SparsePolicy, dialect: Dialect, reading: str) -> str:
+    assert policy.fixed is not None
+    if policy.fixed.input_offset.any():
+        reading = f"{reading} - {dialect.read('int32', 'policy_input_offset[i]')}"
+    return f"(int16_t)policy_limited({reading}, {_each(dialect, 'policy_input_limit', policy.fixed.input_limit, 'int16')})"
+
+
+def _each(dialect: Dialect, table: str, values: NDArray[np.int64], kind: str) -> str:
+    """Return the value for input i: from its table, or the number where all have the same."""
+    return dialect.read(kind, f"{table}[i]") if len(set(values.tolist())) > 1 else str(int(values[0]))
+
+
+def _observe(policy: SparsePolicy) -> str:
+    return "\n".join(
+        [
+            "/* Pushes one base observation (POLICY_BASE_OBSERVATION_SIZE values) without computing an action. */",
+            "static inline void policy_observe(policy_state_t *state, const float base_observation[]) {",
+            f"    {_value(policy)} frame[POLICY_BASE_OBSERVATION_SIZE];",
+            "    const uint32_t broken = policy_frame(base_observation, frame);",
+            "    policy_push(state, frame, broken);",
+            "}\n",
+        ]
+    )
+
+
+def _outputs(policy: SparsePolicy, dialect: Dialect) -> str:
+    """policy_output: actions as floats, NaN where the history is broken."""
+    size = policy.widths[-1]
+    if policy.fixed is None:
+        source, lines = "", []
+    else:
+        source = "const int32_t output[], "
+        for k in range(size):
+            exponent = int(policy.fixed.action_exponent[k])
+            if dialect.float_unit:
+                unit = f"{np.ldexp(1.0, -exponent):.9g}"
+                unit = f"{unit}f" if "." in unit or "e" in unit else f"{unit}.0f"
+                lines_k = f"    action[{k}] = (float)output[{k}] * {unit};"
+            else:
+                lines_k = f"    action[{k}] = policy_to_float(output[{k}], {exponent});"
+            lines = [*(lines if k else []), lines_k]
+    return "\n".join(
+        [
+            "/* Hands out the actions in physical units; NaN when an observation in the history was no number. */",
+            f"static inline void policy_output({source}uint32_t broken, float action[]) {{",
+            *lines,
+            "    if (broken != 0u) {",
+            "        const union {",
+            "            uint32_t bits;",
+            "            float number;",
+            "        } nan = {0x7fc00000u};",
+            "        for (uint_fast16_t i = 0; i < POLICY_ACTION_SIZE; ++i) {",
+            "            action[i] = nan.number;",
+            "        }",
+            "    }",
+            "}\n",
+        ]
+    )
+
+
+def _step(policy: SparsePolicy) -> str:
+    value = _value(policy)
+    window = "state->frames" if policy.history == 1 else "&state->frames[state->oldest * POLICY_BASE_OBSERVATION_SIZE]"
+    if policy.fixed is None:
+        compute = [f"    policy_network({window}, action);", "    policy_output(state->broken, action);"]
+        evaluate = ["    policy_network(stacked, action);", "    policy_output(broken, action);"]
+    else:
+        compute = [
+            "    int32_t output[POLICY_ACTION_SIZE];",
+            f"    policy_network({window}, output);",
+            "    policy_output(output, state->broken, action);",
+        ]
+        evaluate = [
+            "    int32_t output[POLICY_ACTION_SIZE];",
+            "    policy_network(stacked, output);",
+            "    policy_output(output, broken, action);",
+        ]
+    return "\n".join(
+        [
+            "/* Pushes one base observation and computes the action (POLICY_ACTION_SIZE values, physical units). */",
+            "static inline void policy_step(policy_state_t *state, const float base_observation[], float action[]) {",
+            "    policy_observe(state, base_observation);",
+            *compute,
+            "}\n",
+            "/* Computes the action for a stacked observation, oldest frame first; both in physical units. */",
+            "static inline void policy_evaluate(const float observation[], float action[]) {",
+            f"    {value} stacked[POLICY_OBSERVATION_SIZE];",
+            "    uint32_t broken = 0u;",
+            "    for (uint_fast16_t i = 0; i < POLICY_OBSERVATION_SIZE; i += POLICY_BASE_OBSERVATION_SIZE) {",
+            "        broken |= policy_frame(&observation[i], &stacked[i]);",
+            "    }",
+            *evaluate,
+            "}\n",
+        ]
+    )
+
+
+def _fixed_interface(policy: SparsePolicy, dialect: Dialect) -> str:
+    """The same without a float: readings in, integer actions out."""
+    if policy.fixed is None:
+        return ""
+    fixed = policy.fixed
+    inputs = ", ".join(str(int(value)) for value in fixed.input_exponent)
+    actions = ", ".join(str(int(value)) for value in fixed.action_exponent)
+    return "\n".join(
+        [
+            "/* The same in integers only. reading[i] is observation i times 2 to the power of its fraction bits, magnitude",
+            " * at most 2^30; output[i] is action i times 2 to the power of its fraction bits.",
+            f" * Fraction bits of the readings: {inputs}; of the actions: {actions}. */",
+            "static inline void policy_step_fixed(policy_state_t *state, const int32_t reading[], int32_t output[]) {",
+            "    int16_t frame[POLICY_BASE_OBSERVATION_SIZE];",
+            "    for (uint_fast16_t i = 0; i < POLICY_BASE_OBSERVATION_SIZE; ++i) {",
+            f"        frame[i] = {_limited(policy, dialect, 'reading[i]')};",
+            "    }",
+            "    policy_push(state, frame, 0u);",
+            f"    policy_network({'state->frames' if policy.history == 1 else '&state->frames[state->oldest * POLICY_BASE_OBSERVATION_SIZE]'}, output);",
+            "}\n",
+        ]
+    )

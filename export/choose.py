@@ -1,0 +1,82 @@
+"""Which of the ways to write a policy in C is taken: each is compiled and counted on the target's core."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from export.c_code.dialect import Dialect
+from export.c_code.header import c_code
+from export.c_code.layer_tables import layer_tables
+from export.c_code.plan import Plan, plans
+from export.errors import ExportError, ToolError
+from export.measure import Measurement, count
+from export.sparse_policy import SparsePolicy
+from export.targets.target import Target
+
+Optimise = Literal["size", "speed", "balanced"]
+_FLAGS = ("-Os", "-O2")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The text of policy.h, what it is called, the compiler flag it was counted with and the count; None: not counted."""
+
+    header: str
+    plan: str
+    flag: str | None
+    measurement: Measurement | None
+
+
+def dialect_of(target: Target) -> Dialect:
+    """Return how C is written for a target."""
+    return Dialect(
+        float_unit=target.has_float_unit,
+        flash_tables=target.family == "avr",
+        float_assembly=target.family == "arm" and target.has_float_unit,
+    )
+
+
+def choose(policy: SparsePolicy, digest: str, target: Target, optimise: Optimise, budget_flash: int | None) -> Choice:
+    """Return the header that counts best.
+
+    size: the fewest bytes of flash; speed: the fewest instructions; balanced: the smallest product of the two. With a
+    budget, only what fits into so many bytes of flash counts. On the host nothing is counted: size takes the loops, all
+    else what is unrolled.
+
+    Raises:
+        ExportError: nothing fits the budget; the smallest is named.
+        ToolError: compiler or emulator is missing or failed.
+    """
+    candidates = plans(layer_tables(policy))
+    dialect = dialect_of(target)
+    if target.family == "host":
+        name = "loop" if optimise == "size" else "unrolled"
+        return Choice(c_code(policy, digest, candidates[name], dialect), name, None, None)
+    counted: list[tuple[str, str, Plan, Measurement]] = []
+    texts = {name: c_code(policy, digest, plan, dialect) for name, plan in candidates.items()}
+    refused: ToolError | None = None
+    for name, plan in candidates.items():
+        for flag in _FLAGS:
+            try:
+                counted.append((name, flag, plan, count(target, texts[name], policy, flag)))
+            except ToolError as error:
+                # Straight-line code may be larger than the core's memory; the loops never are, if anything is.
+                refused = error
+    if not counted:
+        assert refused is not None
+        raise refused
+    fitting = [each for each in counted if budget_flash is None or each[3].flash_bytes <= budget_flash]
+    if not fitting:
+        smallest = min(each[3].flash_bytes for each in counted)
+        raise ExportError(
+            f"--budget-flash {budget_flash}: the smallest code takes {smallest} bytes on {target.name}; raise the budget, "
+            "give --weights int8, or distil a smaller student"
+        )
+    name, flag, _, measurement = min(fitting, key=lambda each: _cost(each[3], optimise))
+    return Choice(texts[name], name, flag, measurement)
+
+
+def _cost(measurement: Measurement, optimise: Optimise) -> tuple[float, float]:
+    flash, instructions = float(measurement.flash_bytes), float(measurement.instructions or 0.0)
+    if optimise == "size":
+        return flash, instructions
+    return (instructions, flash) if optimise == "speed" else (flash * instructions, flash)

@@ -1,0 +1,152 @@
+"""A policy in integers: int16 activations, int8 or int16 weights, int32 sums; the same bits on every machine.
+
+Everything here is computed in int64, which never overflows; `bounds.py` proves that the int32 of the C code does not either.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from export.fixed_point.tanh import ARGUMENT_BITS, RESULT_BITS, Integers, tanh_fixed
+from export.squash import Float32, Float64
+
+ACTIVATION_LIMIT = 32767
+"""Largest magnitude of an input or an activation."""
+READING_LIMIT = 2**30
+"""An input whose integer would reach this is no observation but a fault: 2**15 times beyond the declared range."""
+CLIP_BITS = 14
+"""Fraction bits of the last layer's output where it is clipped, not squashed: 16384 is the action limit."""
+
+
+@dataclass(frozen=True)
+class FixedLayer:
+    """One layer: sums = weights @ inputs + (bias << bias_shift), then what `activation` says.
+
+    weights (out, in): integers in CSR, magnitude below 2**(value_bits - 1); bias (out,): magnitude below
+    2**(bias_bits - 1). Hidden relu and identity: (sums, negative ones 0 for relu) >> shift. Hidden tanh and the last
+    layer: (limited * multiplier) >> multiplier_shift is the argument of tanh or the clip, where limited is sums >> shift
+    within +-ACTIVATION_LIMIT: far enough out that tanh or the clip is flat there.
+    """
+
+    weights: sparse.csr_array
+    value_bits: int
+    bias: Integers
+    bias_bits: int
+    bias_shift: int
+    shift: int
+    activation: str
+    multiplier: Integers | None = None
+    multiplier_shift: int = 0
+
+    def sums(self, inputs: Integers) -> Integers:
+        """Return (n, out) sums for (n, in) inputs."""
+        result: Integers = inputs @ self.weights.astype(np.int64).T + (self.bias << self.bias_shift)
+        return result
+
+    def arguments(self, sums: Integers) -> Integers:
+        """Return what goes into tanh or the clip; needs a multiplier."""
+        limited = np.clip(sums >> self.shift, -ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        result: Integers = (limited * self.multiplier) >> self.multiplier_shift
+        return result
+
+    def hidden(self, sums: Integers) -> Integers:
+        """Return (n, out) activations of a hidden layer."""
+        if self.activation == "tanh":
+            return np.minimum(tanh_fixed(self.arguments(sums)), ACTIVATION_LIMIT)
+        return (np.maximum(sums, 0) if self.activation == "relu" else sums) >> self.shift
+
+
+@dataclass(frozen=True)
+class FixedNetwork:
+    """A policy's arithmetic in integers.
+
+    An observation x becomes trunc(x 2**input_exponent) - input_offset, limited to +-input_limit; all three (base,), tied
+    over the stacked frames. The action is (middle + half * output) 2**-action_exponent; all three (action,).
+    """
+
+    input_exponent: Integers
+    input_offset: Integers
+    input_limit: Integers
+    layers: tuple[FixedLayer, ...]
+    middle: Integers
+    half: Integers
+    action_exponent: Integers
+
+    @property
+    def history(self) -> int:
+        """Stacked frames."""
+        return int(self.layers[0].weights.shape[1]) // len(self.input_exponent)
+
+    def read(self, observations: NDArray[np.floating]) -> Integers:
+        """Return (n, history*base) integers for observations in physical units (float32), none of them broken."""
+        limit = np.tile(self.input_limit, self.history)
+        readings = np.trunc(self._scaled(observations)).astype(np.int64)
+        return np.clip(readings - np.tile(self.input_offset, self.history), -limit, limit)
+
+    def _scaled(self, observations: NDArray[np.floating]) -> Float64:
+        # A product with a power of two is exact in float64 for every float32.
+        scaled: Float64 = np.ldexp(
+            observations.astype(np.float32).astype(np.float64), np.tile(self.input_exponent, self.history)
+        )
+        return scaled
+
+    def broken(self, observations: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Return (n,): whether one of an observation's numbers is NaN, infinite, or reaches READING_LIMIT."""
+        return ~(np.abs(self._scaled(observations)) < READING_LIMIT).all(axis=1)
+
+    def activations(self, inputs: Integers) -> list[Integers]:
+        """Return the inputs of every layer, (n, in) each."""
+        values = [inputs]
+        for layer in self.layers[:-1]:
+            values.append(layer.hidden(layer.sums(values[-1])))
+        return values
+
+    def output(self, inputs: Integers) -> Integers:
+        """Return (n, action) integer actions, in units of 2**-action_exponent."""
+        last = self.layers[-1]
+        arguments = last.arguments(last.sums(self.activations(inputs)[-1]))
+        if last.activation == "tanh":
+            squashed = tanh_fixed(arguments)
+        else:
+            squashed = np.clip(arguments, -(2**CLIP_BITS), 2**CLIP_BITS) << (RESULT_BITS - CLIP_BITS)
+        return self.middle + self.half * squashed
+
+    def evaluate(self, observations: NDArray[np.floating]) -> Float32:
+        """Return (n, action) float32 actions, bit for bit what the C code gives; NaN where an observation is broken."""
+        broken = self.broken(observations)[:, None]
+        actions = self.actions(self.output(self.read(np.where(broken, 0, observations))))
+        return np.where(broken, np.float32(np.nan), actions)
+
+    def actions(self, output: Integers) -> Float32:
+        """Return float32 actions of integer ones: rounded to float32, then scaled by a power of two, which is exact."""
+        return np.ldexp(output.astype(np.float32), -self.action_exponent).astype(np.float32)
+
+    @property
+    def argument_bits(self) -> int:
+        """Fraction bits of what the last layer puts into tanh or the clip."""
+        return ARGUMENT_BITS if self.layers[-1].activation == "tanh" else CLIP_BITS
+
+
+def dequantised(network: FixedNetwork) -> list[tuple[Float64, Float64]]:
+    """Return (weight, bias) of every layer of the float network that the integers stand for.
+
+    It takes observations minus the offset in physical units; hidden tanh units give -1 to 1 and the last layer what tanh
+    or the clip takes; hidden relu and identity units are in units of their integers.
+    """
+    result = []
+    # What an input of 1 is in integers.
+    scale = np.ldexp(1.0, np.tile(network.input_exponent, network.history))
+    for layer in network.layers:
+        weight = layer.weights.toarray().astype(np.float64) * scale
+        bias = (layer.bias << layer.bias_shift).astype(np.float64)
+        if layer.multiplier is None:
+            unit = np.full(len(bias), 2.0**-layer.shift)
+            scale = np.ones(len(bias))
+        else:
+            bits = ARGUMENT_BITS if layer.activation == "tanh" else CLIP_BITS
+            unit = layer.multiplier * 2.0 ** -(layer.shift + layer.multiplier_shift + bits)
+            scale = np.full(len(bias), 2.0**RESULT_BITS)
+        result.append((weight * unit[:, None], bias * unit))
+    return result

@@ -1,0 +1,157 @@
+"""Coordinate descent on the integers themselves: move a weight or a bias by one where that brings the actions closer.
+
+Rounding decides every row by itself. Here the whole network counts: what one row lost another may give back. The exact
+integer arithmetic is evaluated, so nothing is approximated.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from export.fixed_point.network import CLIP_BITS, FixedLayer, FixedNetwork
+from export.fixed_point.tanh import ARGUMENT_BITS, Integers
+from export.squash import Float64
+
+NUMBERS_LIMIT = 6000
+"""Networks with more weights than this are left as rounding made them: a sweep would take minutes."""
+
+
+class Refinement:
+    """A network's integers as plain matrices, its activations on the calibration inputs, and its loss."""
+
+    def __init__(self, network: FixedNetwork, inputs: Integers, targets: Float64) -> None:
+        """`inputs` (n, in) integers; `targets` (n, action): what the last layer should give, -1 to 1."""
+        self.network = network
+        self.targets = targets
+        self.weights = [layer.weights.toarray().astype(np.int64) for layer in network.layers]
+        self.biases = [layer.bias.copy() for layer in network.layers]
+        self.inputs = network.activations(inputs)
+        self.sums = [layer.sums(values) for layer, values in zip(network.layers, self.inputs, strict=True)]
+        self.loss = self._loss(self.sums[-1])
+
+    def _loss(self, sums: Integers) -> float:
+        last = self.network.layers[-1]
+        arguments = last.arguments(sums)
+        # Before rounding tanh to its table: a smooth loss, so that steps add up.
+        if last.activation == "tanh":
+            outputs = np.tanh(arguments / 2.0**ARGUMENT_BITS)
+        else:
+            outputs = np.clip(arguments / 2.0**CLIP_BITS, -1, 1)
+        return float(((outputs - self.targets) ** 2).mean())
+
+    def gradients(self) -> list[tuple[Float64, Float64]]:
+        """Return the loss's derivative by every weight and bias, floors taken as slopes."""
+        layers = self.network.layers
+        last = layers[-1]
+        bits = ARGUMENT_BITS if last.activation == "tanh" else CLIP_BITS
+        arguments = last.arguments(self.sums[-1]) / 2.0**bits
+        if last.activation == "tanh":
+            outputs, slope = np.tanh(arguments), 1 - np.tanh(arguments) ** 2
+        else:
+            outputs, slope = np.clip(arguments, -1, 1), (np.abs(arguments) < 1).astype(np.float64)
+        slopes = (outputs - self.targets) * slope * _unit(last, bits)
+        result: list[tuple[Float64, Float64]] = []
+        for index in reversed(range(len(layers))):
+            result.insert(
+                0, (slopes.T @ self.inputs[index], slopes.sum(axis=0) * 2.0 ** layers[index].bias_shift)
+            )
+            if index:
+                before = layers[index - 1]
+                slopes = slopes @ self.weights[index]
+                if before.activation == "relu":
+                    slopes = slopes * (self.sums[index - 1] > 0) * 2.0**-before.shift
+                elif before.activation == "tanh":
+                    inner = np.tanh(before.arguments(self.sums[index - 1]) / 2.0**ARGUMENT_BITS)
+                    slopes = slopes * (1 - inner**2) * 2.0**15 * _unit(before, ARGUMENT_BITS)
+                else:
+                    slopes = slopes * 2.0**-before.shift
+        return result
+
+    def step(self, index: int, row: int, column: int | None, move: int) -> bool:
+        """Move one weight (or the bias: column None) by `move`; keep it if the loss falls."""
+        layer = self.network.layers[index]
+        change = self.inputs[index][:, column] * move if column is not None else np.int64(move << layer.bias_shift)
+        rows = np.array([row])
+        changes: list[tuple[Integers, Integers]] = []
+        sums = self.sums[index][:, rows] + np.reshape(change, (-1, 1))
+        for depth in range(index, len(self.network.layers)):
+            changes.append((rows, sums))
+            if depth + 1 == len(self.network.layers):
+                break
+            part = _rows(self.network.layers[depth], rows)
+            difference = part.hidden(sums) - self.inputs[depth + 1][:, rows]
+            fed = self.weights[depth + 1][:, rows]
+            following = np.flatnonzero(fed.any(axis=1))
+            sums = self.sums[depth + 1][:, following] + difference @ fed[following].T
+            rows = following
+        final = self.sums[-1].copy()
+        final[:, changes[-1][0]] = changes[-1][1]
+        loss = self._loss(final)
+        if loss >= self.loss:
+            return False
+        self.loss = loss
+        if column is None:
+            self.biases[index][row] += move
+        else:
+            self.weights[index][row, column] += move
+        for depth, (where, values) in enumerate(changes, start=index):
+            self.sums[depth][:, where] = values
+            if depth + 1 < len(self.network.layers):
+                self.inputs[depth + 1][:, where] = _rows(self.network.layers[depth], where).hidden(values)
+        return True
+
+    def sweep(self) -> int:
+        """Try every number once, in the direction that its derivative names; return how many moved."""
+        moved = 0
+        for index, layer in reversed(list(enumerate(self.network.layers))):
+            by_weight, by_bias = self.gradients()[index]
+            top = 2 ** (layer.value_bits - 1) - 1
+            bias_top = 2 ** (layer.bias_bits - 1) - 1
+            rows, columns = np.nonzero(self.weights[index])
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+                move = -int(np.sign(by_weight[row, column]))
+                wanted = self.weights[index][row, column] + move
+                # A weight that became 0 would leave the sparse structure.
+                if move and wanted and abs(wanted) <= top:
+                    moved += self.step(index, row, column, move)
+            for row in range(len(layer.bias)):
+                move = -int(np.sign(by_bias[row]))
+                if move and abs(self.biases[index][row] + move) <= bias_top:
+                    moved += self.step(index, row, None, move)
+        return moved
+
+    def result(self) -> FixedNetwork:
+        """Return the network with the integers as they are now."""
+        layers = []
+        for layer, weight, bias in zip(self.network.layers, self.weights, self.biases, strict=True):
+            matrix = layer.weights.copy()
+            rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+            matrix.data = weight[rows, matrix.indices]
+            layers.append(replace(layer, weights=matrix, bias=bias))
+        return replace(self.network, layers=tuple(layers))
+
+
+def _unit(layer: FixedLayer, bits: int) -> Float64:
+    assert layer.multiplier is not None
+    unit: Float64 = layer.multiplier * 2.0 ** -(layer.shift + layer.multiplier_shift + bits)
+    return unit
+
+
+def _rows(layer: FixedLayer, rows: Integers) -> FixedLayer:
+    """The layer's activation for some of its rows; their weights do not matter here."""
+    if layer.multiplier is None:
+        return layer
+    return replace(layer, multiplier=layer.multiplier[rows])
+
+
+def refine(network: FixedNetwork, inputs: Integers, targets: Float64, sweeps: int) -> FixedNetwork:
+    """Return `network` after at most `sweeps` sweeps over all of its numbers; ends when little moves."""
+    if sum(layer.weights.nnz for layer in network.layers) > NUMBERS_LIMIT:
+        return network
+    refinement = Refinement(network, inputs, targets)
+    for _ in range(sweeps):
+        before = refinement.loss
+        refinement.sweep()
+        if refinement.loss > 0.98 * before:
+            break
+    return refinement.result()

@@ -1,0 +1,93 @@
+"""A float policy turned into one of integers."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+from scipy import sparse
+
+from export.errors import ExportError
+from export.fixed_point.network import FixedNetwork, dequantised
+from export.fixed_point.quantise import FloatLayer, quantise
+from export.fixed_point.refine import refine
+from export.simplify import SimpleLayer, without_weights
+from export.sparse_policy import SparseLayer, SparsePolicy, ordered
+from export.squash import Float64
+
+FLOAT = "float32"
+_SWEEPS = 3
+_ROUNDS = 4
+
+
+def weight_bits(weights: str, layers: int) -> tuple[int, ...]:
+    """Return the bits of every layer's integers for `int8`, `int16`, or one of them for each layer (`int8,int16,int8`).
+
+    Raises:
+        ExportError: another word, or another number of them.
+    """
+    names = [name.strip() for name in weights.split(",")]
+    if not all(re.fullmatch("int8|int16", name) for name in names) or len(names) not in (1, layers):
+        raise ExportError(
+            f"--weights is {weights!r}, expected float32, int8, int16, or int8 and int16 with commas, one for each of "
+            f"{layers} layers"
+        )
+    bits = tuple(int(name.removeprefix("int")) for name in names)
+    return bits * layers if len(bits) == 1 else bits
+
+
+def integer_policy(
+    policy: SparsePolicy, simple: tuple[SimpleLayer, ...], weights: str, observations: Float64, reach: Float64
+) -> SparsePolicy:
+    """Return `policy` (made of `simple`, in its order) in integers, fitted to `observations` (n, history*base).
+
+    A weight that rounds to 0 is removed and the rest simplified and fitted again. Known answers stay empty.
+
+    Raises:
+        ExportError: unknown `weights`, or numbers that integers cannot represent.
+    """
+    layers = simple
+    for last in [False] * (_ROUNDS - 1) + [True]:
+        bits = weight_bits(weights, len(simple))[-len(layers) :]
+        network = _fitted(policy, layers, bits, observations, reach)
+        gone = tuple(layer.weights.toarray() == 0 for layer in network.layers)
+        if last or not any((mask & (layer.weight != 0)).any() for mask, layer in zip(gone, layers, strict=True)):
+            break
+        layers = ordered(without_weights(layers, gone))
+    matrices = [layer.weights for layer in network.layers]
+    for matrix in matrices:
+        matrix.eliminate_zeros()
+    floats = dequantised(network)
+    return replace(
+        policy,
+        centre=np.ldexp(network.input_offset.astype(np.float64), -network.input_exponent).astype(np.float32),
+        layers=tuple(
+            SparseLayer(float_matrix(weight, matrix), bias.astype(np.float32), layer.activation)
+            for (weight, bias), matrix, layer in zip(floats, matrices, layers, strict=True)
+        ),
+        fixed=network,
+    )
+
+
+def float_matrix(weight: Float64, integers: sparse.csr_array) -> sparse.csr_array:
+    """Return (out, in) float32 values at the places of `integers`, in its order."""
+    rows = np.repeat(np.arange(integers.shape[0]), np.diff(integers.indptr))
+    return sparse.csr_array(
+        (weight[rows, integers.indices].astype(np.float32), integers.indices, integers.indptr), shape=integers.shape
+    )
+
+
+def _fitted(
+    policy: SparsePolicy,
+    layers: tuple[SimpleLayer, ...],
+    bits: tuple[int, ...],
+    observations: Float64,
+    reach: Float64,
+) -> FixedNetwork:
+    floats = tuple(
+        FloatLayer(layer.weight.astype(np.float64), layer.bias.astype(np.float64), layer.activation) for layer in layers
+    )
+    low, high = policy.action_low.astype(np.float64), policy.action_high.astype(np.float64)
+    centre = policy.centre.astype(np.float64)
+    network = quantise(floats, centre, low, high, reach, observations, bits, bits)
+    targets = (policy.evaluate(observations) - (low + high) / 2) / ((high - low) / 2)
+    return refine(network, network.read(observations), targets, _SWEEPS)
