@@ -109,7 +109,7 @@ def run(config: Compile | Verify | Measure) -> int:
         _print_table(result)
     sys.stdout.flush()
     if code and isinstance(config, Verify):
-        named = ", ".join(bad or ["same bits of C on both machines"])
+        named = ", ".join(bad or ["same bits of C on all machines"])
         print(
             f"error: {config.folder} fails verification: {named}; expected at most the tolerance in the table; "
             "do not flash it: distil again with a larger --observation-noise, which lowers the gain",

@@ -1,6 +1,8 @@
 """What a policy costs on a target: flash, RAM, stack, instructions; all exact except the cycle estimate."""
 
+import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +21,7 @@ from export.targets.target import Target, find_target
 INPUT_LIMIT = 100_000
 """Most inputs at once: an emulated core takes a few milliseconds for each."""
 _MISS_LIMIT = 1e-3
+_SHOWN_FROM = 200
 _CODE_SECTIONS = (".text", ".rodata", ".data", ".ARM.exidx")
 _MEMORY_SECTIONS = (".data", ".bss")
 
@@ -172,7 +175,7 @@ def step_calls(core: Core, policy: SparsePolicy, observations: Float32) -> tuple
     frames_offset = action_offset + -(-4 * actions_size // 8) * 8
     calls = []
     actions = np.empty((len(observations), actions_size), np.float32)
-    for index, observation in enumerate(observations):
+    for index, observation in enumerate(_shown(observations)):
         frames = core.write(frames_offset, observation)
         core.call("run_frames", state, frames)
         calls.append(core.call("run_step", state, frames + 4 * base * (policy.history - 1), action, count=True))
@@ -184,3 +187,13 @@ def step_calls(core: Core, policy: SparsePolicy, observations: Float32) -> tuple
     if not met:
         raise ExportError("policy_step on the target misses a known answer; run `python -m export verify --target`")
     return calls, max_error
+
+
+def _shown(observations: Float32) -> Iterable[Float32]:
+    """Yield the rows, with a progress bar where somebody watches and it takes a while."""
+    if len(observations) < _SHOWN_FROM or not sys.stderr.isatty():
+        return observations
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(observations, "counting", console=Console(stderr=True), transient=True)

@@ -70,7 +70,8 @@ def verify(
 
     The first row compares the float64 reference with the stored known answers, which come from the student before
     folding: it is the error of folding and rounding the weights. `thorough` adds gcc and clang at three levels of
-    optimisation, a sanitised build and every target; like "all" it leaves out what is not installed.
+    optimisation, a sanitised build and every target; like "all" it leaves out what is not installed. All C must give
+    the same bits, soft float included: avr-libc differs from IEEE in quotients below 1.2e-38 alone.
 
     Raises:
         FileFormatError: a file of the policy or the dataset is missing or unusable.

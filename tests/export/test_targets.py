@@ -1,5 +1,6 @@
 """Every target: it links, computes IEEE's bits, and counts what single steps count."""
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -49,7 +50,8 @@ static inline int policy_self_test(void) { return 0; }
 def needs(name: str) -> Any:
     compiler = TARGETS[name].compiler
     reason = f"{compiler} is missing: apt-get install {TARGETS[name].packages}"
-    return pytest.param(name, marks=pytest.mark.skipif(shutil.which(compiler) is None, reason=reason))
+    absent = shutil.which(compiler) is None and os.environ.get("CI") != "true"
+    return pytest.param(name, marks=pytest.mark.skipif(absent, reason=reason))
 
 
 ALL = [needs(name) for name in TARGETS]
