@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from export.errors import MismatchError, ToolError
+from export.errors import ExportError, MismatchError, ToolError
 from export.sparse_policy import SparsePolicy
 from export.squash import Float32
 from export.targets.image import build_image, target_compiler_version
 from export.targets.open_core import open_core, require_core, run_vectors
-from export.targets.target import TARGETS, Target, find_target
+from export.targets.target import TARGETS, Target
 from export.toolchain import STRICT_FLAGS, compiler_version, host_compiler, run_compiler, target_source
 
 _COMPILERS = ("gcc", "clang")
@@ -46,8 +46,11 @@ def host_backends(thorough: bool) -> Iterator[CBackend]:
 
 def target_backends(names: tuple[str, ...]) -> Iterator[CBackend]:
     """Yield C on each named target; "all" means every one that is not this machine. Raises ExportError: unknown."""
+    for name in names:
+        if name not in TARGETS and name != "all":
+            raise ExportError(f"unknown --target {name!r}, expected all or one of {', '.join(TARGETS)}")
     chosen = [name for name in TARGETS if name != "host"] if "all" in names else list(dict.fromkeys(names))
-    for target in (find_target(name) for name in chosen):
+    for target in (TARGETS[name] for name in chosen):
         if target.family != "host":
             yield CBackend(f"C on {target.title}", target)
 
@@ -104,7 +107,7 @@ def _run_sanitised(folder: Path, scratch: Path, policy: SparsePolicy, observatio
     if done.returncode == 3:
         raise self_test_fails(folder, "this machine")
     if done.returncode != 0:
-        lines = [line for line in done.stderr.decode(errors="replace").splitlines() if "rror" in line]
+        lines = [line for line in done.stderr.decode(errors="replace").splitlines() if "error" in line.lower()]
         reason = lines[0].strip() if lines else f"exit code {done.returncode}"
         raise MismatchError(f"{folder / 'policy.h'}: the sanitised build stops: {reason}; report this with the policy")
     batch, stepped = np.frombuffer(done.stdout, np.float32).reshape(2, len(observations), policy.widths[-1])

@@ -28,6 +28,20 @@ class Compile:
     """Folder for the three files; replaced when all three are made."""
     threshold: float | None = None
     """Prune at this log-alpha instead of the stored one; loses fine-tuning."""
+    weights: str = "float32"
+    """float32, int8 or int16; or int8 and int16 with commas, one for each layer. Integers come with int16 activations."""
+    dataset: Path | None = None
+    """dataset.safetensors whose observations integers are fitted to; without it they are drawn from the normaliser."""
+    observation_range: tuple[tuple[float, float], ...] | None = None
+    """LOW HIGH of every base observation, which integers have to reach; else 1.25 times what the dataset holds, or 6
+    times the normaliser's scale. Observations beyond it saturate."""
+    target: TargetName = "cortex-m4f"
+    """Processor that policy.h is written for; it runs on every other one too, except avr's (tables in flash)."""
+    optimise: Literal["size", "speed", "balanced"] | None = None
+    """Count every way to write the C on the target and take the one with the least flash, the fewest instructions, or
+    the smallest product of both; without it the rows are unrolled and nothing is counted."""
+    budget_flash: int | None = None
+    """Take the fastest that fits into so many bytes of flash."""
     json: bool = False
     """Print one JSON object on stdout."""
 
@@ -109,7 +123,7 @@ def run(config: Compile | Verify | Measure) -> int:
         _print_table(result)
     sys.stdout.flush()
     if code and isinstance(config, Verify):
-        named = ", ".join(bad or ["same bits of C on both machines"])
+        named = ", ".join(bad or ["same bits of C on all machines"])
         print(
             f"error: {config.folder} fails verification: {named}; expected at most the tolerance in the table; "
             "do not flash it: distil again with a larger --observation-noise, which lowers the gain",
@@ -121,7 +135,17 @@ def run(config: Compile | Verify | Measure) -> int:
 def _compile(config: Compile) -> dict[str, Any]:
     from export.compile import compile_student, compiled_summary
 
-    compiled = compile_student(config.student, config.out, config.threshold)
+    compiled = compile_student(
+        config.student,
+        config.out,
+        config.threshold,
+        weights=config.weights,
+        dataset=config.dataset,
+        observation_range=config.observation_range,
+        target=config.target,
+        optimise=config.optimise,
+        budget_flash=config.budget_flash,
+    )
     if compiled.warning:
         print(f"warning: {compiled.warning}", file=sys.stderr)
     return compiled_summary(compiled)

@@ -1,45 +1,29 @@
 """What a policy costs on a target: flash, RAM, stack, instructions; all exact except the cycle estimate."""
 
+import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from export.errors import ExportError
+from export.flash_parts import flash_parts
 from export.observations import exact_actions, perturbed_known_observations, range_fractions
 from export.sparse_policy import SparsePolicy
 from export.squash import Float32
-from export.targets.image import build_image, section_sizes, symbol_sizes, target_compiler_version
+from export.targets.image import build_image, compiler_command, section_sizes, target_compiler_version
 from export.targets.open_core import Call, Core, open_core
 from export.targets.target import Target, find_target
 
 INPUT_LIMIT = 100_000
 """Most inputs at once: an emulated core takes a few milliseconds for each."""
 _MISS_LIMIT = 1e-3
+_SHOWN_FROM = 200
 _CODE_SECTIONS = (".text", ".rodata", ".data", ".ARM.exidx")
 _MEMORY_SECTIONS = (".data", ".bss")
-_PARTS = {
-    "policy_values_": "values",
-    "policy_weights_": "values",
-    "policy_columns_": "indices",
-    "policy_counts_": "row_pointers",
-    "policy_biases_": "biases",
-    "policy_centre": "normaliser",
-    "policy_runs_": "row_pointers",
-    "policy_multipliers_": "tables",
-    "policy_input_": "normaliser",
-    "policy_tanh_cubics": "tables",
-    "policy_layer_": "code",
-    "policy_action_": "tables",
-    "policy_digest": "tables",
-    "policy_known_": "tables",
-    "policy_self_": "tables",
-    "policy_tanh": "tanh",
-    "policy_": "code",
-    "reset_handler": "code",
-    **dict.fromkeys(("__ieee754_", "__math_", "exp", "log", "pow", "sqrt", "tanh", "sin", "cos", "tan"), "libm"),
-}
 
 
 @dataclass(frozen=True)
@@ -105,13 +89,12 @@ def count(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "policy.h").write_text(header_text, encoding="utf-8")
-        names = ("full.elf", "empty.elf", "tested.elf", "harness.elf")
-        full, empty, tested, harness = (folder / name for name in names)
+        full, tested, harness = (folder / name for name in ("full.elf", "tested.elf", "harness.elf"))
         build_image(target, folder, full, "firmware.c", (optimisation, "-DWITH_POLICY"))
-        build_image(target, folder, empty, "firmware.c", (optimisation,))
         build_image(target, folder, tested, "firmware.c", (optimisation, "-DWITH_POLICY", "-DWITH_SELF_TEST"))
         build_image(target, folder, harness, "harness.c", (optimisation,))
-        flash, ram = (_grown(full, empty, sections) for sections in (_CODE_SECTIONS, _MEMORY_SECTIONS))
+        sizes, empty = section_sizes(full), _empty_sizes(target, compiler_command(target), optimisation)
+        flash, ram = (_grown(sizes, empty, sections) for sections in (_CODE_SECTIONS, _MEMORY_SECTIONS))
         core = open_core(target, harness)
         calls, max_error = step_calls(core, policy, observations)
         stack = _largest([call.stack_bytes for call in calls])
@@ -122,7 +105,7 @@ def count(
             chip=target.chip,
             flash_bytes=flash,
             flash_parts=flash_parts(full, flash),
-            self_test_bytes=_grown(tested, full, _CODE_SECTIONS),
+            self_test_bytes=_grown(section_sizes(tested), sizes, _CODE_SECTIONS),
             ram_bytes=ram,
             state_bytes=core.call("run_state_size").result,
             stack_bytes=stack,
@@ -139,9 +122,17 @@ def count(
         )
 
 
-def _grown(image: Path, without: Path, sections: tuple[str, ...]) -> int:
-    sizes, less = section_sizes(image), section_sizes(without)
-    return sum(sizes.get(name, 0) - less.get(name, 0) for name in sections)
+@lru_cache(maxsize=64)
+def _empty_sizes(target: Target, _compiler: str, optimisation: str) -> dict[str, int]:
+    """Return the sections of the firmware without a policy, the same for all policies of a compiler."""
+    with tempfile.TemporaryDirectory() as scratch:
+        image = Path(scratch, "empty.elf")
+        build_image(target, Path(scratch), image, "firmware.c", (optimisation,))
+        return section_sizes(image)
+
+
+def _grown(sizes: dict[str, int], without: dict[str, int], sections: tuple[str, ...]) -> int:
+    return sum(sizes.get(name, 0) - without.get(name, 0) for name in sections)
 
 
 def _largest(values: list[int | None]) -> int | None:
@@ -184,7 +175,7 @@ def step_calls(core: Core, policy: SparsePolicy, observations: Float32) -> tuple
     frames_offset = action_offset + -(-4 * actions_size // 8) * 8
     calls = []
     actions = np.empty((len(observations), actions_size), np.float32)
-    for index, observation in enumerate(observations):
+    for index, observation in enumerate(_shown(observations)):
         frames = core.write(frames_offset, observation)
         core.call("run_frames", state, frames)
         calls.append(core.call("run_step", state, frames + 4 * base * (policy.history - 1), action, count=True))
@@ -198,12 +189,11 @@ def step_calls(core: Core, policy: SparsePolicy, observations: Float32) -> tuple
     return calls, max_error
 
 
-def flash_parts(image: Path, flash: int) -> dict[str, int]:
-    """Return the bytes of each part of an image by its symbols' names; what no name explains of `flash` comes last."""
-    parts = dict.fromkeys((*_PARTS.values(), "library_and_alignment"), 0)
-    for name, size in symbol_sizes(image):
-        part = next((part for prefix, part in _PARTS.items() if name.startswith(prefix)), None)
-        if part is not None:
-            parts[part] += size
-    parts["library_and_alignment"] = flash - sum(parts.values())
-    return parts
+def _shown(observations: Float32) -> Iterable[Float32]:
+    """Yield the rows, with a progress bar where somebody watches and it takes a while."""
+    if len(observations) < _SHOWN_FROM or not sys.stderr.isatty():
+        return observations
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(observations, "counting", console=Console(stderr=True), transient=True)

@@ -15,6 +15,7 @@ STRICT_FLAGS = ("-std=c11", "-ffp-contract=off", "-Wall", "-Wextra", "-Wconversi
 HOST_FLAGS = (*STRICT_FLAGS, "-O2", "-fPIC", "-shared")
 HOST_PACKAGES = "gcc libc6-dev"
 _TIMEOUT_S = 300
+_TOO_LARGE = ("is too large", "overflowed", "will not fit", "relocation truncated")
 
 
 def host_compiler() -> str:
@@ -71,8 +72,10 @@ def run_compiler(command: Sequence[str], packages: str) -> str:
     except OSError as error:
         raise ToolError(f"cannot run C compiler {program!r}: {error.strerror or error}; check $CC") from None
     if done.returncode != 0:
-        marks = ("error", "cannot find", "undefined reference", "overflowed", "will not fit")
+        marks = ("error", "cannot find", "undefined reference", *_TOO_LARGE)
         lines = [line for line in done.stderr.splitlines() if any(mark in line for mark in marks)]
         reason = lines[0] if lines else f"exit code {done.returncode}"
+        if any(mark in done.stderr for mark in _TOO_LARGE):
+            raise ToolError(f"{program} failed: {reason}; choose a smaller student, the target cannot hold this one")
         raise ToolError(f"{program} failed: {reason}; check the compiler's installation, then compile the policy again")
     return done.stdout

@@ -3,10 +3,10 @@
  *   'W' address:u32 size:u32 bytes    write data memory
  *   'R' address:u32 size:u32          -> bytes of data memory
  *   'C' function:u32 (bytes) stack:u16 registers:32 bytes low:u16 limit:u64
- *       -> 'D' done, 'L' over the limit of instructions, or 'S' stopped; registers:32 bytes, instructions:u64,
- *          cycles:u64, stack_bytes:u32 (painted from `low` to `stack` before the call)
- * The part is given 64 KiB of data memory and 128 KiB of flash: instructions take what they take, policies that do
- * not fit are counted too, and test vectors have room. */
+ *       -> 'D' done, 'L' over the limit of instructions, or 'S' stopped; registers:32 bytes,
+ * instructions:u64, cycles:u64, stack_bytes:u32 (painted from `low` to `stack` before the call) The part is
+ * given 64 KiB of data memory and 128 KiB of flash: instructions take what they take, policies that do not
+ * fit are counted too, and test vectors have room. */
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,7 +17,14 @@
 #include <simavr/sim_avr.h>
 #include <simavr/sim_core.h>
 
-enum { DATA_BYTES = 0x10000, FLASH_BYTES = 0x20000, PAINT = 0xA5, SP_LOW = 0x5D, SP_HIGH = 0x5E, SREG_SIZE = 8 };
+enum {
+    DATA_BYTES = 0x10000,
+    FLASH_BYTES = 0x20000,
+    PAINT = 0xA5,
+    SP_LOW = 0x5D,
+    SP_HIGH = 0x5E,
+    SREG_SIZE = 8
+};
 
 static FILE *reply;
 

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from export.errors import ToolError
 from export.squash import Float32
+from export.targets.block_counter import BlockCounter, attach_counter
 from export.targets.cycle_model import BlockCost, CycleModel, block_cost, cycle_model
 from export.targets.open_core import Call, vector_bytes
 from export.targets.target import Target
+from export.targets.watchdog import Watchdog
 
 _FLASH, _FLASH_SIZE = 0x08000000, 64 << 20
 _RAM, _RAM_SIZE = 0x20000000, 1 << 20
@@ -20,7 +22,7 @@ _DATA, _DATA_SIZE = 0x60000000, 64 << 20
 _RETURN = 0x1FF00000
 _STACK_TOP, _STACK_BYTES = _RAM + _RAM_SIZE, 64 << 10
 _PAINT = 0xA5
-_TIMEOUT_US = 300_000_000
+_TIMEOUT_S = 300.0
 # FS = dirty: the floating-point unit is on.
 _RISCV_FLOATS_ON = 3 << 13
 
@@ -99,9 +101,11 @@ class EmulatedCore:
                     self._core.mem_write(address, segment.data())
             symbols = elf.get_section_by_name(".symtab").iter_symbols()
             self._symbols: dict[str, int] = {symbol.name: symbol["st_value"] for symbol in symbols}
+        self._watchdog = Watchdog(self._core.emu_stop, _TIMEOUT_S)
         self._name = target.title
         self._model: CycleModel | None = cycle_model(target.name)
         self._thumb = target.family == "arm"
+        self._counter: BlockCounter | None = None
         self._costs: dict[tuple[int, int], BlockCost] = {}
 
     def call(self, name: str, *arguments: int, count: bool = False) -> Call:
@@ -115,43 +119,45 @@ class EmulatedCore:
             core.reg_write(register, argument)
         core.reg_write(machine.stack_pointer, _STACK_TOP)
         core.reg_write(machine.link, _RETURN | machine.thumb)
-        counter = _Counter(self)
-        hook = None
         if count:
             core.mem_write(_STACK_TOP - _STACK_BYTES, bytes([_PAINT]) * _STACK_BYTES)
-            hook = core.hook_add(self._unicorn.UC_HOOK_BLOCK, counter.block)
+            if self._counter is None:
+                self._counter = attach_counter(core, self._unicorn, _RETURN)
+                # Blocks that earlier calls translated know nothing of the hook and would not be counted.
+                core.ctl_flush_tb()
+            self._counter.reset()
+        self._watchdog.start()
         try:
-            core.emu_start(self._symbols[name] | machine.thumb, _RETURN, timeout=_TIMEOUT_US)
+            core.emu_start(self._symbols[name] | machine.thumb, _RETURN)
         except self._unicorn.UcError as error:
             raise ToolError(
                 f"emulated {self._name} stopped in {name}: {error}; compile the policy again, then report this"
             ) from None
         finally:
-            if hook is not None:
-                core.hook_del(hook)
+            self._watchdog.end()
         if core.reg_read(machine.program_counter) & ~machine.thumb != _RETURN:
             raise ToolError(
-                f"emulated {name} did not return within {_TIMEOUT_US // 10**6} s; verify fewer vectors with --count"
+                f"emulated {name} did not return within {_TIMEOUT_S:g} s; verify fewer vectors with --count"
             )
         result = core.reg_read(machine.arguments[0])
-        if not count:
+        if not count or self._counter is None:
             return Call(result)
+        visits, jumps = self._counter.visits()
+        costs = [(self._cost(*block), times) for block, times in visits.items()]
+        instructions = sum(cost.instructions * times for cost, times in costs)
+        cycles = None
+        if self._model is not None:
+            cycles = sum(cost.cycles * times for cost, times in costs) + jumps * self._model.refill_cycles
         stack = np.frombuffer(core.mem_read(_STACK_TOP - _STACK_BYTES, _STACK_BYTES), np.uint8)
         touched = np.flatnonzero(stack != _PAINT)
         used = _STACK_BYTES - int(touched[0]) if touched.size else 0
-        return Call(result, counter.instructions, counter.cycles if self._model else None, used)
+        return Call(result, instructions, cycles, used)
 
-    def cost(self, address: int, size: int) -> BlockCost:
-        """Return the cost of the basic block at `address`."""
+    def _cost(self, address: int, size: int) -> BlockCost:
         key = (address, size)
         if key not in self._costs:
             self._costs[key] = block_cost(bytes(self._core.mem_read(address, size)), self._thumb, self._model)
         return self._costs[key]
-
-    @property
-    def refill_cycles(self) -> int:
-        """Estimated cycles that a taken branch adds."""
-        return self._model.refill_cycles if self._model else 0
 
     def write(self, offset: int, values: NDArray[Any]) -> int:
         """Copy an array into the data memory at `offset` bytes and return its address."""
@@ -164,21 +170,3 @@ class EmulatedCore:
         """Copy a float32 array out of the core's memory."""
         size = 4 * int(np.prod(shape))
         return np.frombuffer(bytes(self._core.mem_read(address, size)), "<f4").reshape(shape).astype(np.float32)
-
-
-class _Counter:
-    """Adds up the basic blocks that run. A per-instruction hook would miss instructions whose IT condition fails."""
-
-    def __init__(self, core: EmulatedCore) -> None:
-        self.instructions = 0
-        self.cycles = 0
-        self._core = core
-        self._next = 0
-
-    def block(self, _uc: object, address: int, size: int, _data: object) -> None:
-        if address & ~0xFFF == _RETURN:
-            return
-        cost = self._core.cost(address, size)
-        self.instructions += cost.instructions
-        self.cycles += cost.cycles + (self._core.refill_cycles if address != self._next else 0)
-        self._next = address + size

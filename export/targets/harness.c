@@ -1,5 +1,6 @@
 /* Entry points for verify, measure and the bridge: the same file is built for this machine and for every
- * emulated core. Results have 32 bits everywhere, whatever an int has; arguments fit one register of a call. */
+ * emulated core. Results have 32 bits everywhere, whatever an int has; arguments fit one register of a call.
+ */
 #include "policy.h"
 
 void run_batch(const float *observations, float *actions, unsigned count);

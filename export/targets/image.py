@@ -62,7 +62,8 @@ def build_image(
     if target.family in ("arm", "riscv"):
         command.append(f"-T{target_source('memory.ld')}")
     run_compiler([*command, str(target_source(source)), "-o", str(output), *target.libraries], target.packages)
-    if "-lm" in target.libraries:
+    # These C libraries are not divided: picolibc holds libm too, and avr-libc's libm holds the soft float.
+    if target.family in ("riscv", "avr"):
         _refuse_mathematics(target, output)
 
 

@@ -7,8 +7,8 @@ from export.errors import ExportError
 
 _KIB = 1024
 _SECTIONS = ("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
-# Libraries are named one by one, the C library for memcpy at most. libm is left out on purpose: a policy that needed it
-# would not link.
+# Libraries are named one by one, the C library for memcpy at most. libm is left out on purpose: a policy that needs it
+# does not link; `build_image` sees to that where a library holds more.
 _BARE = ("-nostdlib", *_SECTIONS, "-Wl,--no-warn-rwx-segments")
 
 Family = Literal["arm", "riscv", "avr", "host"]
@@ -89,7 +89,7 @@ _ALL = (
         flags=("-mmcu=atmega328p",),
         # Clearing .bss is the start-up code's work on every chip; here libgcc would bring it and it would be counted.
         link_flags=("-nostdlib", *_SECTIONS, "-Wl,--defsym=__do_clear_bss=0"),
-        # avr-libc keeps its soft float in libm, so libm is linked; `build_image` refuses what else is taken from it.
+        # avr-libc keeps its soft float in libm, so libm is linked.
         libraries=("-lm", "-lc", "-lgcc"),
         has_float_unit=False,
         chip="ATmega328P",

@@ -2,19 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import unicorn
 
 from export.compile import Compiled
 from export.errors import ExportError
-from export.measure import flash_parts, measure
+from export.flash_parts import flash_parts
+from export.measure import measure
 from export.student_file import Student
 from export.targets.cycle_model import block_cost, cycle_model
 from export.targets.image import build_image
-from export.targets.open_core import open_core
 from export.targets.target import TARGETS
 
 MakeStudent = Callable[..., Student]
@@ -53,43 +50,6 @@ def test_sparse_student_fits_and_beats_the_dense_teacher(
 def test_same_counts_every_time(make_live_student: MakeStudent, compile_to: CompileTo) -> None:
     folder, compiled = compile_to(make_live_student())
     assert measure(folder, compiled.policy) == measure(folder, compiled.policy)
-
-
-@pytest.mark.cross
-@pytest.mark.parametrize("optimisation", ["-O2", "-Os"])
-def test_block_counts_equal_single_steps(
-    make_live_student: MakeStudent, compile_to: CompileTo, tmp_path: Path, optimisation: str
-) -> None:
-    """An independent count: every executed instruction, plus those in IT blocks whose condition failed."""
-    folder, compiled = compile_to(make_live_student())
-    target = TARGETS["cortex-m4f"]
-    build_image(target, folder, tmp_path / "policy.elf", "harness.c", (optimisation,))
-    core: Any = open_core(target, tmp_path / "policy.elf")
-    inputs = core.write(0, compiled.policy.known_observations)
-    actions = core.write(4096, np.zeros(8, np.float32))
-    blocks = core.call("run_batch", inputs, actions, 4, count=True).instructions
-
-    counted = 0
-    guarded = range(0)
-
-    def step(emulator: object, address: int, size: int, _data: object) -> None:
-        nonlocal counted, guarded
-        if address >> 20 == 0x1FF or address in guarded:
-            return
-        counted += 1
-        code = int.from_bytes(core._core.mem_read(address, 2), "little")
-        if code >> 8 == 0xBF and code & 0xF:
-            length = 4 - ((code & 0xF) & -(code & 0xF)).bit_length() + 1
-            end = address + 2
-            for _ in range(length):
-                end += 4 if int.from_bytes(core._core.mem_read(end, 2), "little") >> 11 >= 0b11101 else 2
-            guarded = range(address + 2, end)
-            counted += length
-
-    hook = core._core.hook_add(unicorn.UC_HOOK_CODE, step)
-    core.call("run_batch", inputs, actions, 4)
-    core._core.hook_del(hook)
-    assert blocks == counted
 
 
 @pytest.mark.cross

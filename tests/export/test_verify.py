@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from export.__main__ import main
+from export.c_backends import CBackend, run_backend
 from export.compile import Compiled
 from export.errors import ExportError, FileFormatError, MismatchError, ToolError
 from export.observations import dataset_observations, perturbed_known_observations
@@ -168,3 +170,115 @@ def test_a_policy_that_overflows_float32_fails_with_null_in_json(
     out, err = capsys.readouterr()
     assert json.loads(out)["verify_max_error"] is None
     assert "do not flash it" in err
+
+
+@pytest.mark.cross
+def test_thorough_runs_every_compiler_and_target(make_live_student: MakeStudent, compile_to: CompileTo) -> None:
+    folder, _ = compile_to(make_live_student((20, 30, 10), 16))
+    verification = verify(folder, count=50, thorough=True)
+    assert verification.ok
+    names = {row.backend for row in verification.rows} | {line.split(":")[0] for line in verification.left_out}
+    compilers = {f"C, {compiler} {level}" for compiler in ("gcc", "clang") for level in ("-O0", "-O2", "-Os")}
+    assert names == {
+        *("known answers", "scipy float32", "onnxruntime", "C on this machine"),
+        *compilers,
+        "C, address and undefined-behaviour sanitisers",
+        *(f"C on {target.title}" for target in TARGETS.values() if target.family != "host"),
+    }
+
+
+SANITISED = CBackend("sanitised", TARGETS["host"], sanitised=True)
+
+
+def spoil_step(folder: Path, flaw: str) -> None:
+    """Put `flaw` after policy_step."""
+    header = folder / "policy.h"
+    text = header.read_text()
+    end = text.rindex("#endif")
+    step = "(policy_state_t *state, const float *observation, float *action) {\n"
+    body = f"    policy_step(state, observation, action);\n    {flaw}\n}}\n#define policy_step flawed_step\n"
+    header.write_text(text[:end] + "static inline void flawed_step" + step + body + text[end:])
+
+
+@pytest.mark.parametrize(
+    ("flaw", "found"),
+    [
+        ("volatile int32_t big = INT32_MAX; big = big + 1;", "signed integer overflow"),
+        ("action[POLICY_ACTION_SIZE] = 0.0f;", "heap-buffer-overflow"),
+        (
+            "static const float table[2] = {1.0f, 2.0f}; volatile int index = 2; action[0] += 0.0f * table[index];",
+            "out of bounds",
+        ),
+    ],
+)
+def test_sanitisers_find_what_shows_in_no_action(
+    make_student: MakeStudent, compile_to: CompileTo, tmp_path: Path, flaw: str, found: str
+) -> None:
+    folder, compiled = compile_to(make_student((5, 4, 1), history=1))
+    observations = perturbed_known_observations(compiled.policy, 5)
+    clean = run_backend(SANITISED, folder, tmp_path, compiled.policy, observations)
+    np.testing.assert_array_equal(clean, run_host_c(folder, tmp_path, compiled.policy, observations))
+    spoil_step(folder, flaw)
+    with pytest.raises(MismatchError, match=f"policy.h: the sanitised build stops: .*{found}"):
+        run_backend(SANITISED, folder, tmp_path, compiled.policy, observations)
+
+
+def test_a_step_that_differs_from_evaluate_is_found(
+    make_student: MakeStudent, compile_to: CompileTo, tmp_path: Path
+) -> None:
+    folder, compiled = compile_to(make_student((10, 4, 1), history=2))
+    spoil_step(folder, "action[0] *= 1.0000002f;")
+    with pytest.raises(MismatchError, match="policy_step and policy_evaluate differ for"):
+        run_backend(SANITISED, folder, tmp_path, compiled.policy, perturbed_known_observations(compiled.policy, 20))
+
+
+def test_tolerance_follows_what_single_precision_can_do(
+    make_live_student: MakeStudent, compile_to: CompileTo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four times scipy's error, at least TOLERANCE; void where scipy itself computes nonsense."""
+    folder, compiled = compile_to(make_live_student())
+    policy = compiled.policy
+
+    def tolerances(error: float) -> tuple[bool, set[float]]:
+        shift = np.float32(2 * error)
+        monkeypatch.setattr(SparsePolicy, "evaluate_float32", lambda self, x: self.evaluate(x) + shift)
+        verification = verify(folder, count=50, targets=())
+        return verification.ok, {round(row.tolerance, 9) for row in verification.rows}
+
+    assert float(policy.action_high[0] - policy.action_low[0]) == 2
+    assert tolerances(1e-8) == (True, {TOLERANCE})
+    assert tolerances(1e-6) == (True, {4e-6})
+    assert tolerances(2e-3) == (False, {TOLERANCE})
+    assert tolerances(float("nan")) == (False, {TOLERANCE})
+
+
+@dataclass(frozen=True)
+class FixedPolicy(SparsePolicy):
+    """Stands for a policy with integer weights: its C must give the bits of `evaluate_exact`."""
+
+    fixed: object = "int8"
+    off_by: float = 0.0
+
+    def evaluate_exact(self, observations: np.ndarray) -> np.ndarray:
+        actions = type(self).answers.copy()
+        actions[-1, 0] = np.nextafter(actions[-1, 0], np.float32(2)) if self.off_by else actions[-1, 0]
+        return actions
+
+    answers: ClassVar[np.ndarray]
+
+
+@pytest.mark.cross
+def test_integer_weights_are_compared_to_the_bit(
+    make_live_student: MakeStudent, compile_to: CompileTo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, compiled = compile_to(make_live_student())
+    observations = perturbed_known_observations(compiled.policy, 50)
+    FixedPolicy.answers = run_host_c(folder, tmp_path, compiled.policy, observations)
+    for off_by in (0.0, 1.0):
+        policy = FixedPolicy(**vars(compiled.policy), off_by=off_by)
+        monkeypatch.setattr("export.verify.read_policy", lambda _, policy=policy: policy)
+        verification = verify(folder, count=50)
+        rows = [row for row in verification.rows if row.backend.startswith("C ")]
+        assert {row.tolerance for row in rows} == {0.0}
+        assert len(rows) == 2
+        assert verification.ok == all(row.ok for row in rows) == (off_by == 0.0)
