@@ -51,10 +51,3 @@ int32_t run_self_test(void);
 int32_t run_self_test(void) {
     return policy_self_test();
 }
-
-#ifdef WITH_TANH
-float run_tanh(float x);
-float run_tanh(float x) {
-    return policy_tanh(x);
-}
-#endif

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,9 +107,11 @@ def make_live_student() -> MakeStudent:
 def compile_to(tmp_path: Path) -> Callable[..., tuple[Path, Compiled]]:
     """Write a student, compile it, return the folder and the result."""
 
-    def compile_it(student: Student, name: str = "policy", threshold: float | None = None) -> tuple[Path, Compiled]:
+    def compile_it(
+        student: Student, name: str = "policy", threshold: float | None = None, **options: Any
+    ) -> tuple[Path, Compiled]:
         source = tmp_path / f"{name}.student.safetensors"
         write_student(source, student)
-        return tmp_path / name, compile_student(source, tmp_path / name, threshold)
+        return tmp_path / name, compile_student(source, tmp_path / name, threshold, **options)
 
     return compile_it

@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.c_code import c_code, dense_layers
+from export.c_code.dialect import Dialect
+from export.c_code.header import c_code
+from export.c_code.layer_tables import layer_tables
+from export.c_code.plan import Plan, plans
 from export.compile import Compiled, build_policy
 from export.sparse_policy import SparsePolicy
 from export.student_file import Student
@@ -39,29 +42,59 @@ def observations_for(policy: SparsePolicy, count: int = 200) -> np.ndarray:
     return np.random.default_rng(5).normal(0, 1.5, (count, policy.observation_size)).astype(np.float32)
 
 
+def header_in(folder: Path, policy: SparsePolicy, plan: Plan, dialect: Dialect | None = None) -> Path:
+    folder.mkdir()
+    (folder / "policy.h").write_text(c_code(policy, "00" * 32, plan, dialect))
+    return folder
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-def test_host_c_matches_the_reference(
-    make_student: MakeStudent, compile_to: CompileTo, tmp_path: Path, shape: str
+def test_every_float_plan_matches_the_reference(make_student: MakeStudent, tmp_path: Path, shape: str) -> None:
+    policy = build_policy(make_student(**SHAPES[shape]))
+    observations = observations_for(policy)
+    results = []
+    for name, plan in plans(layer_tables(policy)).items():
+        folder = header_in(tmp_path / name, policy, plan)
+        actions = run_host_c(folder, folder, policy, observations)
+        # Random networks of 600 wide layers round more than trained ones; 5e-6 still tells a wrong index from rounding.
+        np.testing.assert_allclose(actions, policy.evaluate(observations), atol=5e-6, rtol=0)
+        assert (actions >= policy.action_low).all()
+        assert (actions <= policy.action_high).all()
+        results.append(actions)
+    assert len(results) >= 2
+
+
+@pytest.mark.parametrize("weights", ["int8", "int16"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_integer_plan_has_the_bits_of_the_reference(
+    make_student: MakeStudent, tmp_path: Path, shape: str, weights: str
 ) -> None:
-    folder, compiled = compile_to(make_student(**SHAPES[shape]))
-    observations = observations_for(compiled.policy)
-    actions = run_host_c(folder, tmp_path, compiled.policy, observations)
-    # Random networks of 600 wide layers round more than trained ones; 5e-6 still tells a wrong index from rounding.
-    np.testing.assert_allclose(actions, compiled.policy.evaluate(observations), atol=5e-6, rtol=0)
-    assert (actions >= compiled.policy.action_low).all()
-    assert (actions <= compiled.policy.action_high).all()
+    policy = build_policy(make_student(**SHAPES[shape]), weights=weights)
+    observations = observations_for(policy)
+    # Beyond the declared range, broken, and on the edge of broken.
+    observations[0], observations[1, -1], observations[2, 0], observations[3, 1] = 1e3, np.nan, -np.inf, 3e38
+    expected = policy.evaluate_exact(observations)
+    assert np.isnan(expected[1:4]).all()
+    assert np.isfinite(expected[4:]).all()
+    for name, plan in plans(layer_tables(policy)).items():
+        for unit in (True, False):
+            folder = header_in(tmp_path / f"{name}-{unit}", policy, plan, Dialect(float_unit=unit))
+            np.testing.assert_array_equal(run_host_c(folder, folder, policy, observations), expected)
+    assert (expected[4:] >= policy.action_low).all()
+    assert (expected[4:] <= policy.action_high).all()
 
 
-def test_layer_kinds_are_what_the_shapes_above_mean_to_cover(make_student: MakeStudent) -> None:
-    def kinds(name: str) -> tuple[frozenset[int], int]:
-        policy = build_policy(make_student(**SHAPES[name]))
-        return dense_layers(policy), len(policy.layers)
+def test_shapes_are_what_the_networks_above_mean_to_cover(make_student: MakeStudent) -> None:
+    def unrolled(name: str) -> Plan:
+        return plans(layer_tables(build_policy(make_student(**SHAPES[name]))))["unrolled"]
 
-    assert kinds("sparse")[0] == frozenset()
-    assert kinds("dense") == (frozenset({0, 1, 2}), 3)
-    assert kinds("mixed dense and sparse") == (frozenset({1}), 3)
-    text = c_code(build_policy(make_student(**SHAPES["long rows"])), "00" * 32)
-    assert "policy_sparse_u16_u8" in text or "policy_sparse_u16_u16" in text
+    assert unrolled("sparse").shapes == ("unrolled", "unrolled", "unrolled")
+    assert unrolled("sparse").fused
+    assert unrolled("dense").shapes[:2] == ("blocked", "blocked")
+    assert unrolled("mixed dense and sparse").shapes[:2] == ("unrolled", "blocked")
+    long = layer_tables(build_policy(make_student(**SHAPES["long rows"])))
+    assert {layer.column_kind for layer in long} == {"uint16", "uint8"} or long[0].column_kind == "uint16"
+    assert "policy_runs_" in c_code(build_policy(make_student(**SHAPES["dense"])), "00" * 32, plans(long)["loop"])
 
 
 @pytest.mark.parametrize("shape", ["sparse", "dense", "constant", "tanh hidden, identity out"])
@@ -103,20 +136,19 @@ def test_another_format_stops_the_compiler(make_student: MakeStudent, compile_to
 def load(folder: Path, scratch: Path) -> ctypes.CDLL:
     build_host_library(folder, scratch / "ring.so")
     library = ctypes.CDLL(str(scratch / "ring.so"))
-    library.run_tanh.restype = ctypes.c_float
-    library.run_tanh.argtypes = [ctypes.c_float]
     return library
 
 
+@pytest.mark.parametrize("weights", ["float32", "int8"])
 @pytest.mark.parametrize("history", [1, 2, 5])
 def test_ring_gives_the_stacked_observation(
-    make_student: MakeStudent, compile_to: CompileTo, tmp_path: Path, history: int
+    make_student: MakeStudent, compile_to: CompileTo, tmp_path: Path, history: int, weights: str
 ) -> None:
     """Steps through the ring equal the policy on stacks of frames, oldest first, the first frame filling the past."""
     base = 3
-    folder, compiled = compile_to(make_student((base * history, 8, 2), 0.6, history=history))
+    folder, compiled = compile_to(make_student((base * history, 8, 2), 0.6, history=history), weights=weights)
     library = load(folder, tmp_path)
-    state = (ctypes.c_float * (base * history + 1))()
+    state = ctypes.create_string_buffer(library.run_state_size())
     generator = np.random.default_rng(0)
     for length in (1, 3, 12):
         library.run_reset(state)
@@ -139,7 +171,7 @@ def test_two_states_do_not_disturb_each_other(make_student: MakeStudent, compile
     generator = np.random.default_rng(0)
     frames = generator.normal(size=(6, 5)).astype(np.float32)
 
-    def run(states: list[ctypes.Array[ctypes.c_float]]) -> list[list[float]]:
+    def run(states: list[ctypes.Array[ctypes.c_char]]) -> list[list[float]]:
         results: list[list[float]] = [[] for _ in states]
         for state in states:
             library.run_reset(state)
@@ -151,8 +183,8 @@ def test_two_states_do_not_disturb_each_other(make_student: MakeStudent, compile
                 results[which].append(float(action[0]))
         return results
 
-    kind = ctypes.c_float * 11
-    assert run([kind(), kind()])[0] == run([kind()])[0]
+    size = library.run_state_size()
+    assert run([ctypes.create_string_buffer(size) for _ in range(2)])[0] == run([ctypes.create_string_buffer(size)])[0]
 
 
 def test_self_test_finds_a_changed_weight(
@@ -169,19 +201,34 @@ def test_self_test_finds_a_changed_weight(
     assert load(other, other).run_self_test() > 0
 
 
-def test_nan_observation_gives_nan_action(
-    make_live_student: MakeStudent, compile_to: CompileTo, tmp_path: Path
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_a_broken_observation_gives_nan_until_it_has_left_the_history(
+    make_live_student: MakeStudent, compile_to: CompileTo, tmp_path: Path, value: float, weights: str
 ) -> None:
-    folder, compiled = compile_to(make_live_student())
-    used = compiled.policy.layers[0].matrix.indices[0]
-    observation = np.zeros((1, 25), np.float32)
-    observation[0, used] = np.nan
-    assert np.isnan(run_host_c(folder, tmp_path, compiled.policy, observation)).all()
+    folder, _ = compile_to(make_live_student(), weights=weights)
+    library = load(folder, tmp_path)
+    state = ctypes.create_string_buffer(library.run_state_size())
+    found = []
+    for step in range(14):
+        frame = np.zeros(5, np.float32)
+        if step in (2, 4):
+            frame[step % 5] = value
+        action = np.zeros(1, np.float32)
+        library.run_step(state, ctypes.c_void_p(frame.ctypes.data), ctypes.c_void_p(action.ctypes.data))
+        found.append(bool(np.isnan(action[0])))
+    assert found == [False, False, *[True] * 7, *[False] * 5]
 
 
 def test_tanh_keeps_its_stated_bound(make_student: MakeStudent, compile_to: CompileTo, tmp_path: Path) -> None:
     folder, _ = compile_to(make_student((5, 1), 1.0, history=1))
-    library = load(folder, tmp_path)
+    source = tmp_path / "tanh.c"
+    source.write_text('#include "policy.h"\nfloat run_tanh(float x);\nfloat run_tanh(float x) { return policy_tanh(x); }\n')
+    command = ["cc", *STRICT_FLAGS, "-O2", "-shared", "-fPIC", f"-I{folder}", source, "-o", tmp_path / "tanh.so"]
+    subprocess.run(command, check=True)
+    library = ctypes.CDLL(str(tmp_path / "tanh.so"))
+    library.run_tanh.restype = ctypes.c_float
+    library.run_tanh.argtypes = [ctypes.c_float]
     ends = np.array([0.0, -0.0, 1e-38, 8.299999, 8.3, 8.300001, 50.0, 3e38, np.inf], np.float32)
     points = np.concatenate(
         [np.linspace(-9, 9, 40001, dtype=np.float32), np.geomspace(1e-20, 9, 5000, dtype=np.float32), ends]
@@ -189,7 +236,6 @@ def test_tanh_keeps_its_stated_bound(make_student: MakeStudent, compile_to: Comp
     values = np.array([library.run_tanh(x) for x in points])
     assert np.abs(values - np.tanh(points.astype(np.float64))).max() <= 4e-7
     assert np.abs(values).max() <= 1.0
-    assert np.isnan(library.run_tanh(float("nan")))
     np.testing.assert_array_equal(values, -np.array([library.run_tanh(-x) for x in points]))
 
 
