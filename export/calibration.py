@@ -55,14 +55,16 @@ def observation_reach(
         limits = np.array(declared, np.float64).reshape(-1, 2)
         if len(limits) != base or not (np.isfinite(limits).all() and (limits[:, 0] < limits[:, 1]).all()):
             raise ExportError(
-                f"--observation-range has {len(limits)} pairs {limits.tolist()}, expected {base} of finite LOW < HIGH, one "
-                f"for each of {', '.join(student.observation_names)}"
+                f"--observation-range has {len(limits)} pairs {limits.tolist()}, expected {base} of finite LOW < HIGH, "
+                f"one for each of {', '.join(student.observation_names)}"
             )
-        return np.abs(limits - middle[:, None]).max(axis=1)
+        farthest: Float64 = np.abs(limits - middle[:, None]).max(axis=1)
+        return farthest
     if dataset is not None:
         file = TensorFile(dataset, None, "write it with `python -m distill collect --flat`", only=("observations",))
         rows = file.array("observations", (None, student.widths[0])).reshape(-1, base)
         reach = _MARGIN * np.maximum(np.abs(rows.max(axis=0) - middle), np.abs(rows.min(axis=0) - middle))
-        return np.maximum(reach, 1e-6 * student.observation_scale)
+        wide: Float64 = np.maximum(reach, 1e-6 * student.observation_scale)
+        return wide
     away = np.abs(student.observation_mean.astype(np.float64) - middle)
     return away + _SPREADS_REACHED * student.observation_scale.astype(np.float64)

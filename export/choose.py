@@ -18,7 +18,7 @@ _FLAGS = ("-Os", "-O2")
 
 @dataclass(frozen=True)
 class Choice:
-    """The text of policy.h, what it is called, the compiler flag it was counted with and the count; None: not counted."""
+    """The text of policy.h, its plan's name, and the compiler flag it was counted with and the count, or None."""
 
     header: str
     plan: str
@@ -68,8 +68,8 @@ def choose(policy: SparsePolicy, digest: str, target: Target, optimise: Optimise
     if not fitting:
         smallest = min(each[3].flash_bytes for each in counted)
         raise ExportError(
-            f"--budget-flash {budget_flash}: the smallest code takes {smallest} bytes on {target.name}; raise the budget, "
-            "give --weights int8, or distil a smaller student"
+            f"--budget-flash {budget_flash}: the smallest code takes {smallest} bytes on {target.name}; raise the "
+            "budget, give --weights int8, or distil a smaller student"
         )
     name, flag, _, measurement = min(fitting, key=lambda each: _cost(each[3], optimise))
     return Choice(texts[name], name, flag, measurement)

@@ -29,7 +29,7 @@ class Compile:
     threshold: float | None = None
     """Prune at this log-alpha instead of the stored one; loses fine-tuning."""
     weights: str = "float32"
-    """float32, int8 or int16; or int8 and int16 with commas, one for each layer. Integers come with int16 activations."""
+    """float32, int8 or int16; or int8 and int16 with commas, one for each layer. Activations of integers are int16."""
     dataset: Path | None = None
     """dataset.safetensors whose observations integers are fitted to; without it they are drawn from the normaliser."""
     observation_range: tuple[tuple[float, float], ...] | None = None
@@ -39,7 +39,7 @@ class Compile:
     """Processor that policy.h is written for; it runs on every other one too, except avr's (tables in flash)."""
     optimise: Literal["size", "speed", "balanced"] | None = None
     """Count every way to write the C on the target and take the one with the least flash, the fewest instructions, or
-    the smallest product of both; without it the rows are unrolled and nothing is counted."""
+    the smallest product of both; without it nothing is counted, and layers are unrolled where that costs little."""
     budget_flash: int | None = None
     """Take the fastest that fits into so many bytes of flash."""
     json: bool = False

@@ -44,8 +44,8 @@ def build_policy(
 ) -> SparsePolicy:
     """Simplify a pruned student into a policy with known answers; writes nothing.
 
-    weights: float32, int8, int16, or a list of the last two; dataset, observation_range: what integers are fitted to and
-    how far they reach (calibration.py).
+    weights: float32, int8, int16, or a list of the last two; dataset, observation_range: what integers are fitted to
+    and how far they reach (calibration.py).
 
     Raises:
         ExportError: the network cannot be folded into float32, or not be written in these integers.
@@ -83,7 +83,7 @@ def compile_student(
 ) -> Compiled:
     """Compile a student file into `folder`; the three files there are replaced once all are made and written.
 
-    optimise, budget_flash: see `choose`; with neither nothing is counted and rows are unrolled.
+    optimise, budget_flash: see `choose`; with neither nothing is counted and `default_plan` decides.
 
     Raises:
         ExportError: the student, an option or the folder is unusable; the message says what was replaced.
@@ -100,7 +100,7 @@ def compile_student(
     digest = hashlib.sha256(data).hexdigest()
     wanted = find_target(target)
     if optimise is None and budget_flash is None:
-        choice = Choice(c_code(policy, digest, dialect=dialect_of(wanted)), "unrolled", None, None)
+        choice = Choice(c_code(policy, digest, dialect=dialect_of(wanted)), "default", None, None)
     else:
         choice = choose(policy, digest, wanted, optimise or "speed", budget_flash)
     contents = {

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from export.errors import ExportError
-from export.fixed_point.network import FixedNetwork, dequantised
+from export.fixed_point.network import dequantised
 from export.fixed_point.quantise import FloatLayer, quantise
 from export.fixed_point.refine import refine
 from export.simplify import SimpleLayer, without_weights
@@ -16,7 +16,7 @@ from export.squash import Float64
 
 FLOAT = "float32"
 _SWEEPS = 3
-_ROUNDS = 4
+_ROUNDS = 3
 
 
 def weight_bits(weights: str, layers: int) -> tuple[int, ...]:
@@ -46,9 +46,11 @@ def integer_policy(
         ExportError: unknown `weights`, or numbers that integers cannot represent.
     """
     layers = simple
+    low, high = policy.action_low.astype(np.float64), policy.action_high.astype(np.float64)
+    centre = policy.centre.astype(np.float64)
     for last in [False] * (_ROUNDS - 1) + [True]:
         bits = weight_bits(weights, len(simple))[-len(layers) :]
-        network = _fitted(policy, layers, bits, observations, reach)
+        network = quantise(_floats(layers), observations, centre=centre, reach=reach, low=low, high=high, bits=bits)
         gone = tuple(layer.weights.toarray() == 0 for layer in network.layers)
         if last or not any((mask & (layer.weight != 0)).any() for mask, layer in zip(gone, layers, strict=True)):
             break
@@ -56,6 +58,9 @@ def integer_policy(
     matrices = [layer.weights for layer in network.layers]
     for matrix in matrices:
         matrix.eliminate_zeros()
+    targets = (policy.evaluate(observations) - (low + high) / 2) / ((high - low) / 2)
+    network = refine(network, network.read(observations), targets, _SWEEPS)
+    matrices = [layer.weights for layer in network.layers]
     floats = dequantised(network)
     return replace(
         policy,
@@ -76,18 +81,7 @@ def float_matrix(weight: Float64, integers: sparse.csr_array) -> sparse.csr_arra
     )
 
 
-def _fitted(
-    policy: SparsePolicy,
-    layers: tuple[SimpleLayer, ...],
-    bits: tuple[int, ...],
-    observations: Float64,
-    reach: Float64,
-) -> FixedNetwork:
-    floats = tuple(
+def _floats(layers: tuple[SimpleLayer, ...]) -> tuple[FloatLayer, ...]:
+    return tuple(
         FloatLayer(layer.weight.astype(np.float64), layer.bias.astype(np.float64), layer.activation) for layer in layers
     )
-    low, high = policy.action_low.astype(np.float64), policy.action_high.astype(np.float64)
-    centre = policy.centre.astype(np.float64)
-    network = quantise(floats, centre, low, high, reach, observations, bits, bits)
-    targets = (policy.evaluate(observations) - (low + high) / 2) / ((high - low) / 2)
-    return refine(network, network.read(observations), targets, _SWEEPS)

@@ -35,10 +35,7 @@ def dataset_observations(path: Path, policy: SparsePolicy, count: int) -> Float3
 
 def exact_actions(policy: SparsePolicy, observations: Float32) -> Float32 | None:
     """Return what every C rendering must give to the bit: integer weights alone define that, else None."""
-    if getattr(policy, "fixed", None) is None:
-        return None
-    actions: Float32 = policy.evaluate_exact(observations)  # type: ignore[attr-defined]
-    return actions
+    return None if policy.fixed is None else policy.evaluate_exact(observations)
 
 
 def range_fractions(policy: SparsePolicy, actions: Float32 | Float64, reference: Float32 | Float64) -> Float64:

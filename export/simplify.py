@@ -52,7 +52,9 @@ def without_weights(layers: tuple[SimpleLayer, ...], gone: tuple[NDArray[np.bool
     """Return `layers` without the weights marked in `gone` (out, in), simplified again."""
     return _reduced(
         [
-            _Working(np.where(mask, 0.0, layer.weight.astype(np.float64)), layer.bias.astype(np.float64), layer.activation)
+            _Working(
+                np.where(mask, 0.0, layer.weight.astype(np.float64)), layer.bias.astype(np.float64), layer.activation
+            )
             for layer, mask in zip(layers, gone, strict=True)
         ]
     )
@@ -110,7 +112,7 @@ def _fold_constant_units(layers: list[_Working]) -> bool:
 
 
 def _drop_silent_units(layers: list[_Working]) -> bool:
-    """Remove relu units that are 0 whatever comes: no positive weight on inputs that are never negative, no positive bias."""
+    """Remove relu units that are 0 whatever comes: only negative weights on inputs that never are, and bias <= 0."""
     changed = False
     for before, current, following in zip(layers, layers[1:], layers[2:], strict=False):
         if before.activation == "relu" and current.activation == "relu":

@@ -112,7 +112,8 @@ class SparsePolicy(Interface):
                 columns=columns,
                 row_pointers=row_pointers,
                 biases=sum(
-                    len(layer.bias) * (layer.bias_bits // 8 + (0 if layer.multiplier is None else 2)) for layer in layers
+                    len(layer.bias) * (layer.bias_bits // 8 + (0 if layer.multiplier is None else 2))
+                    for layer in layers
                 ),
                 normaliser=len(self.centre) * (3 + (4 if self.fixed.input_offset.any() else 0)),
             )

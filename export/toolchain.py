@@ -40,15 +40,8 @@ def build_host_library(include: Path, output: Path) -> None:
     Raises:
         ToolError: the compiler is missing or refuses the code.
     """
-    command = [*host_compiler().split(), *HOST_FLAGS, *harness_options(include), f"-I{include}"]
+    command = [*host_compiler().split(), *HOST_FLAGS, f"-I{include}"]
     run_compiler([*command, str(target_source("harness.c")), "-o", str(output)], HOST_PACKAGES)
-
-
-def harness_options(include: Path) -> tuple[str, ...]:
-    """Return the macros that tell the harness what the policy.h in `include` offers beside its interface."""
-    header = include / "policy.h"
-    has_tanh = header.is_file() and b" policy_tanh(float" in header.read_bytes()
-    return ("-DWITH_TANH",) if has_tanh else ()
 
 
 def target_source(name: str) -> Traversable:

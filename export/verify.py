@@ -121,8 +121,9 @@ def _rows(
     tolerance = float(np.maximum(TOLERANCE, ROUNDING_FACTOR * rounding))
     if not rounding <= ROUNDING_LIMIT:
         tolerance = TOLERANCE
-    known = (policy.evaluate(policy.known_observations), policy.known_actions.astype(np.float64))
-    rows = [_row("known answers", *known, policy, tolerance)]
+    answers = exact_actions(policy, policy.known_observations)
+    known = policy.evaluate(policy.known_observations) if answers is None else answers
+    rows = [_row("known answers", known, policy.known_actions.astype(np.float64), policy, tolerance)]
     rows += [_row(name, actions, reference, policy, tolerance) for name, actions in others.items()]
     exact = exact_actions(policy, observations)
     if exact is not None:

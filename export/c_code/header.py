@@ -165,30 +165,25 @@ def observation_limit(policy: SparsePolicy) -> float:
     Raises:
         ExportError: weights so large that ordinary observations might overflow.
     """
-    # Bounds of the form offset + slope * (largest input).
+    # A sum is at most offset + slope * (largest input).
     offset, slope = 0.0, 1.0
-    largest = np.float64(1.0)
-    for layer in policy.layers:
-        weight = abs(layer.matrix.astype(np.float64)).sum(axis=1)
-        bias = np.abs(layer.bias.astype(np.float64))
-        offset = float((weight * offset + bias).max(initial=0.0))
-        slope = float(weight.max(initial=0.0)) * slope
-        if layer.activation == "tanh":
-            largest = max(largest, slope)
-            offset, slope = 1.0, 0.0
-        largest = max(largest, slope)
-    room = np.finfo(np.float32).max / 4
-    if not offset < room / 4:
-        raise ExportError(f"biases reach {offset:.3g}, expected less than {room / 4:.3g}; check the student's weights")
-    centre = float(np.abs(policy.centre).max(initial=0.0))
-    limit = 2.0 ** math.floor(math.log2(room / 4 / max(1.0, float(largest))))
-    wanted = 1e4 * max(1.0, centre)
-    if limit < wanted:
+    steepest = 1.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for layer in policy.layers:
+            weight = abs(layer.matrix.astype(np.float64)).sum(axis=1)
+            offset = float((weight * offset + np.abs(layer.bias.astype(np.float64))).max(initial=0.0))
+            slope *= float(weight.max(initial=0.0))
+            steepest = max(steepest, slope)
+            if layer.activation == "tanh":
+                offset, slope = 1.0, 0.0
+    room = float(np.finfo(np.float32).max) / 8
+    wanted = 1e4 * max(1.0, float(np.abs(policy.centre).max(initial=0.0)))
+    if not (offset < room and steepest * wanted < room):
         raise ExportError(
-            f"observations beyond {limit:.3g} could overflow float32, expected room up to {wanted:.3g}; check the "
-            "student's weights"
+            f"observations of {wanted:g} could make sums of {offset + steepest * wanted:.3g}, expected less than "
+            f"{room:.3g}, what float32 holds; check the magnitudes of the student's weights and of observation_scale"
         )
-    return min(limit, 2.0**126)
+    return 2.0 ** math.floor(math.log2(room / steepest))
 
 
 def _bits(value: float) -> int:
@@ -206,7 +201,9 @@ def _network(policy: SparsePolicy, writer: LayerWriter, dialect: Dialect) -> str
         body += [f"sums[{k}] = {writer.literal_bias(last, k)};" for k in range(actions)]
     body += writer.calls()
     body += _squash_fixed(policy, writer) if fixed else _squash(policy)
-    lines = [f"/* Computes the action ({what}) for a stacked observation as policy_observe keeps it, oldest frame first. */"]
+    lines = [
+        f"/* Computes the action ({what}) for a stacked observation as policy_observe keeps it, oldest frame first. */"
+    ]
     lines += [f"POLICY_KERNEL void policy_network(const {writer.value_type} *x, {target}) {{"]
     return "\n".join([*lines, *(f"    {line}" for line in body), "}\n"])
 

@@ -81,7 +81,7 @@ def layer_tables(policy: SparsePolicy) -> tuple[LayerTables, ...]:
         values = [matrix.data[start:end].astype(kind) for start, end in bounds]
         columns = [matrix.indices[start:end].astype(np.int64) for start, end in bounds]
         empty = [len(row) == 0 for row in values]
-        common = {
+        common: dict[str, Any] = {
             "index": index,
             "columns_total": matrix.shape[1],
             "values": tuple(np.zeros(1, kind) if none else row for row, none in zip(values, empty, strict=True)),

@@ -72,9 +72,8 @@ class LayerWriter:
         """Return the statements of policy_network that leave the last layer's sums in `sums`."""
         widths = [layer.rows for layer in self.layers]
         functions = [layer for layer in self.layers if not self._fused_away(layer)]
-        stored = [index for index in range(len(functions) - 1)]
         buffers: dict[int, int] = {}
-        for index in stored:
+        for index in range(len(functions) - 1):
             buffers[index % 2] = max(buffers.get(index % 2, 0), widths[index])
         names = ("first", "second")
         lines = [f"{self.value_type} {names[which]}[{size}];" for which, size in sorted(buffers.items())]
@@ -126,6 +125,7 @@ class LayerWriter:
         return lines
 
     def literal_bias(self, layer: LayerTables, row: int) -> str:
+        """Return the bias of one row as a number in the sums' unit."""
         if layer.fixed:
             return number(int(layer.bias[row]) << layer.bias_shift, "int32")
         return number(layer.bias[row])
@@ -297,7 +297,8 @@ class LayerWriter:
 
         def terms(amount: int) -> list[str]:
             return [
-                self._times(layer, self.dialect.read(layer.kind, f"w[{i}]"), self._place(layer, i)) for i in range(amount)
+                self._times(layer, self.dialect.read(layer.kind, f"w[{i}]"), self._place(layer, i))
+                for i in range(amount)
             ]
 
         def advance(amount: int) -> list[str]:
@@ -404,4 +405,3 @@ def _blocked(layer: LayerTables) -> np.ndarray:
     whole = layer.rows // _BLOCK * _BLOCK
     interleaved = weight[:whole].reshape(-1, _BLOCK, layer.columns_total).transpose(0, 2, 1).ravel()
     return np.concatenate([interleaved, weight[whole:].ravel()])
-

@@ -13,6 +13,7 @@ SHAPES: tuple[Shape, ...] = get_args(Shape)
 FUSED_ACTIONS = 8
 _BLOCKED_ROWS = 8
 _STRAIGHT_WEIGHTS = 4000
+_CODE_SHARE = 0.75
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,8 @@ def can_fuse(layers: tuple[LayerTables, ...]) -> bool:
     if len(layers) < 2 or layers[-1].rows > FUSED_ACTIONS:
         return False
     last = layers[-1]
-    value_bytes = 4 if not last.fixed else int(last.kind.removeprefix("int")) // 8
-    index_bytes = 1 if last.column_kind == "uint8" else 2
-    return last.rows * last.columns_total * value_bytes <= last.weights * (value_bytes + index_bytes) + 16
+    value_bytes, _ = _weight_bytes(last)
+    return last.rows * last.columns_total * value_bytes <= _table_bytes(last) + 16
 
 
 def plans(layers: tuple[LayerTables, ...]) -> dict[str, Plan]:
@@ -46,19 +46,38 @@ def plans(layers: tuple[LayerTables, ...]) -> dict[str, Plan]:
 
 
 def default_plan(layers: tuple[LayerTables, ...]) -> Plan:
-    """Return the plan without counting: unrolled."""
-    return plans(layers)["unrolled"]
+    """Return the plan without counting: a layer is unrolled where the code for that is small beside its numbers."""
+    tried = plans(layers)
+    shapes = tuple(
+        small if _written_bytes(layer) > _CODE_SHARE * _table_bytes(layer) else fast
+        for layer, small, fast in zip(layers, tried["loop"].shapes, tried["unrolled"].shapes, strict=True)
+    )
+    return Plan(shapes, tried["loop"].fused)
+
+
+def _written_bytes(layer: LayerTables) -> int:
+    """About what Thumb-2 code takes for the rows of a layer written out by their lengths."""
+    return sum(40 + 20 * min(count, 16) for _, _, count in layer.runs())
+
+
+def _table_bytes(layer: LayerTables) -> int:
+    value_bytes, index_bytes = _weight_bytes(layer)
+    return layer.weights * (value_bytes + index_bytes)
+
+
+def _weight_bytes(layer: LayerTables) -> tuple[int, int]:
+    """Bytes of a value and of a column."""
+    value_bytes = 4 if not layer.fixed else int(layer.kind.removeprefix("int")) // 8
+    return value_bytes, 1 if layer.column_kind == "uint8" else 2
 
 
 def _shape(layer: LayerTables, wanted: str) -> Shape:
     if wanted == "unrolled" and _worth_blocks(layer):
         return "blocked"
-    return wanted if wanted in SHAPES else "loop"  # type: ignore[return-value]
+    return wanted if wanted in SHAPES else "loop"
 
 
 def _worth_blocks(layer: LayerTables) -> bool:
     """Dense blocks, zeros included: where they take fewer bytes than values and columns."""
-    value_bytes = 4 if not layer.fixed else int(layer.kind.removeprefix("int")) // 8
-    index_bytes = 1 if layer.column_kind == "uint8" else 2
-    dense = layer.rows * layer.columns_total * value_bytes
-    return layer.rows >= _BLOCKED_ROWS and dense <= layer.weights * (value_bytes + index_bytes)
+    dense = layer.rows * layer.columns_total * _weight_bytes(layer)[0]
+    return layer.rows >= _BLOCKED_ROWS and dense <= _table_bytes(layer)

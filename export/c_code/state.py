@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from export.c_code.dialect import Dialect
+from export.c_code.dialect import Dialect, number
 from export.sparse_policy import SparsePolicy
 
 
@@ -30,11 +30,12 @@ def _value(policy: SparsePolicy) -> str:
 
 
 def _input_tables(policy: SparsePolicy, dialect: Dialect) -> str:
-    base = policy.observation_size // policy.history
     if policy.fixed is None:
         if not policy.centre.any():
             return ""
-        comment = "/* Subtracted from every frame before layer 0; the rest of the normaliser is folded into its weights. */"
+        comment = (
+            "/* Subtracted from every frame before layer 0; the rest of the normaliser is folded into its weights. */"
+        )
         return f"{comment}\n{dialect.array('policy_centre', policy.centre)}\n"
     fixed = policy.fixed
     parts = ["/* An observation x is read as x * 2^exponent, less the offset, within +-limit. */"]
@@ -50,7 +51,10 @@ def _input_tables(policy: SparsePolicy, dialect: Dialect) -> str:
 def _state(policy: SparsePolicy) -> str:
     value = _value(policy)
     if policy.history == 1:
-        fields = [f"    {value} frames[POLICY_BASE_OBSERVATION_SIZE];", "    uint8_t broken; /* the observation was no number */"]
+        fields = [
+            f"    {value} frames[POLICY_BASE_OBSERVATION_SIZE];",
+            "    uint8_t broken; /* the observation was no number */",
+        ]
         reset = ["    state->broken = 0u;"]
     else:
         fields = [
@@ -142,7 +146,9 @@ def _limited(policy: SparsePolicy, dialect: Dialect, reading: str) -> str:
     assert policy.fixed is not None
     if policy.fixed.input_offset.any():
         reading = f"{reading} - {dialect.read('int32', 'policy_input_offset[i]')}"
-    return f"(int16_t)policy_limited({reading}, {_each(dialect, 'policy_input_limit', policy.fixed.input_limit, 'int16')})"
+    return (
+        f"(int16_t)policy_limited({reading}, {_each(dialect, 'policy_input_limit', policy.fixed.input_limit, 'int16')})"
+    )
 
 
 def _each(dialect: Dialect, table: str, values: NDArray[np.int64], kind: str) -> str:
@@ -167,18 +173,17 @@ def _outputs(policy: SparsePolicy, dialect: Dialect) -> str:
     """policy_output: actions as floats, NaN where the history is broken."""
     size = policy.widths[-1]
     if policy.fixed is None:
-        source, lines = "", []
+        source = ""
+        lines: list[str] = []
     else:
         source = "const int32_t output[], "
+        lines = []
         for k in range(size):
             exponent = int(policy.fixed.action_exponent[k])
             if dialect.float_unit:
-                unit = f"{np.ldexp(1.0, -exponent):.9g}"
-                unit = f"{unit}f" if "." in unit or "e" in unit else f"{unit}.0f"
-                lines_k = f"    action[{k}] = (float)output[{k}] * {unit};"
+                lines.append(f"    action[{k}] = (float)output[{k}] * {number(np.ldexp(1.0, -exponent))};")
             else:
-                lines_k = f"    action[{k}] = policy_to_float(output[{k}], {exponent});"
-            lines = [*(lines if k else []), lines_k]
+                lines.append(f"    action[{k}] = policy_to_float(output[{k}], {exponent});")
     return "\n".join(
         [
             "/* Hands out the actions in physical units; NaN when an observation in the history was no number. */",
@@ -198,9 +203,14 @@ def _outputs(policy: SparsePolicy, dialect: Dialect) -> str:
     )
 
 
+def _window(policy: SparsePolicy) -> str:
+    """Where the last frames lie in one piece, oldest first."""
+    return "state->frames" if policy.history == 1 else "&state->frames[state->oldest * POLICY_BASE_OBSERVATION_SIZE]"
+
+
 def _step(policy: SparsePolicy) -> str:
     value = _value(policy)
-    window = "state->frames" if policy.history == 1 else "&state->frames[state->oldest * POLICY_BASE_OBSERVATION_SIZE]"
+    window = _window(policy)
     if policy.fixed is None:
         compute = [f"    policy_network({window}, action);", "    policy_output(state->broken, action);"]
         evaluate = ["    policy_network(stacked, action);", "    policy_output(broken, action);"]
@@ -244,8 +254,8 @@ def _fixed_interface(policy: SparsePolicy, dialect: Dialect) -> str:
     actions = ", ".join(str(int(value)) for value in fixed.action_exponent)
     return "\n".join(
         [
-            "/* The same in integers only. reading[i] is observation i times 2 to the power of its fraction bits, magnitude",
-            " * at most 2^30; output[i] is action i times 2 to the power of its fraction bits.",
+            "/* The same in integers only. reading[i] is observation i times 2 to the power of its fraction bits,",
+            " * magnitude at most 2^30; output[i] is action i times 2 to the power of its fraction bits.",
             f" * Fraction bits of the readings: {inputs}; of the actions: {actions}. */",
             "static inline void policy_step_fixed(policy_state_t *state, const int32_t reading[], int32_t output[]) {",
             "    int16_t frame[POLICY_BASE_OBSERVATION_SIZE];",
@@ -253,7 +263,7 @@ def _fixed_interface(policy: SparsePolicy, dialect: Dialect) -> str:
             f"        frame[i] = {_limited(policy, dialect, 'reading[i]')};",
             "    }",
             "    policy_push(state, frame, 0u);",
-            f"    policy_network({'state->frames' if policy.history == 1 else '&state->frames[state->oldest * POLICY_BASE_OBSERVATION_SIZE]'}, output);",
+            f"    policy_network({_window(policy)}, output);",
             "}\n",
         ]
     )

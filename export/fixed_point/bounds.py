@@ -1,4 +1,4 @@
-"""Interval analysis: the largest and smallest value that any observation can cause at every place of an integer network."""
+"""Interval analysis: between which values every number in an integer network stays, whatever the observation."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from export.errors import ExportError
-from export.fixed_point.network import ACTIVATION_LIMIT, FixedNetwork
+from export.fixed_point.network import ACTIVATION_LIMIT, FixedLayer, FixedNetwork
 from export.fixed_point.tanh import RESULT_BITS, Integers
 
 SUM_LIMIT = 2**31 - 1
@@ -21,64 +21,59 @@ class Interval:
     high: Integers
 
 
-def row_interval(weights: sparse.csr_array, bias: Integers, inputs: Interval) -> Interval:
-    """Return the interval of weights @ inputs + bias."""
-    positive = weights.astype(np.int64).maximum(0)
-    negative = weights.astype(np.int64).minimum(0)
-    return Interval(
-        positive @ inputs.low + negative @ inputs.high + bias, positive @ inputs.high + negative @ inputs.low + bias
-    )
-
-
-def largest_partial_sum(weights: sparse.csr_array, bias: Integers, inputs: Interval) -> Integers:
-    """Return (out,): the largest magnitude of a sum in any order of its terms."""
-    size = np.maximum(np.abs(inputs.low), np.abs(inputs.high))
-    result: Integers = abs(weights.astype(np.int64)) @ size + np.abs(bias)
-    return result
-
-
 @dataclass(frozen=True)
 class LayerBounds:
-    """What one layer can reach: largest partial sum, the interval of its activations, and the share of int16 they use."""
+    """The largest magnitude of any partial sum or product of a layer, and of its activations (0: the last layer)."""
 
     largest_sum: int
     largest_activation: int
 
 
-def input_interval(network: FixedNetwork) -> Interval:
+def input_interval(network: FixedNetwork, history: int) -> Interval:
     """Return the interval of the stacked integer observation; it holds for every float there is."""
-    limit = np.tile(network.input_limit, network.history)
+    limit = np.tile(network.input_limit, history)
     return Interval(-limit, limit)
+
+
+def hidden_interval(layer: FixedLayer, inputs: Interval) -> Interval:
+    """Return the interval of a hidden layer's activations."""
+    if layer.activation == "tanh":
+        top = np.full(len(layer.bias), ACTIVATION_LIMIT)
+        return Interval(-top, top)
+    positive, negative = layer.weights.maximum(0), layer.weights.minimum(0)
+    bias = layer.bias << layer.bias_shift
+    low = positive @ inputs.low + negative @ inputs.high + bias
+    high = positive @ inputs.high + negative @ inputs.low + bias
+    if layer.activation == "relu":
+        low, high = np.maximum(low, 0), np.maximum(high, 0)
+    return Interval(low >> layer.shift, high >> layer.shift)
+
+
+def _largest_partial_sum(weights: sparse.csr_array, bias: Integers, inputs: Interval) -> int:
+    """Return the largest magnitude of a sum, its terms added in any order."""
+    size = np.maximum(np.abs(inputs.low), np.abs(inputs.high))
+    return int((abs(weights) @ size + np.abs(bias)).max(initial=0))
 
 
 def bounds(network: FixedNetwork) -> tuple[LayerBounds, ...]:
     """Return every layer's bounds.
 
     Raises:
-        ExportError: a sum could leave int32, or an activation int16 (the integers were not chosen by `quantise`).
+        ExportError: a sum could leave int32, or an activation int16 (`quantise` chooses no such integers).
     """
-    inputs = input_interval(network)
+    inputs = input_interval(network, network.history)
     result = []
     for index, layer in enumerate(network.layers):
-        bias = layer.bias << layer.bias_shift
-        largest = int(largest_partial_sum(layer.weights, bias, inputs).max(initial=0))
-        sums = row_interval(layer.weights, bias, inputs)
-        last = index + 1 == len(network.layers)
+        largest = _largest_partial_sum(layer.weights, layer.bias << layer.bias_shift, inputs)
+        activation = 0
         if layer.multiplier is not None:
             # One more than the limit: shifting rounds down.
-            largest = max(largest, (ACTIVATION_LIMIT + 1) * int(layer.multiplier.max(initial=0)))
-        if last:
-            reach = int((np.abs(network.middle) + network.half * 2**RESULT_BITS).max())
-            largest, activation = max(largest, reach), 0
-        elif layer.activation == "tanh":
-            top = np.full(len(bias), ACTIVATION_LIMIT)
-            inputs, activation = Interval(-top, top), ACTIVATION_LIMIT
+            largest = max(largest, (ACTIVATION_LIMIT + 1) * int(np.abs(layer.multiplier).max(initial=0)))
+        if index + 1 < len(network.layers):
+            inputs = hidden_interval(layer, inputs)
+            activation = int(np.abs(np.concatenate([inputs.low, inputs.high])).max(initial=0))
         else:
-            floor = 0 if layer.activation == "relu" else np.iinfo(np.int64).min
-            inputs = Interval(
-                np.maximum(sums.low, floor) >> layer.shift, np.maximum(sums.high, floor) >> layer.shift
-            )
-            activation = int(np.maximum(np.abs(inputs.low), np.abs(inputs.high)).max(initial=0))
+            largest = max(largest, int((np.abs(network.middle) + network.half * 2**RESULT_BITS).max()))
         if largest > SUM_LIMIT or activation > ACTIVATION_LIMIT:
             raise ExportError(
                 f"layer {index}: sums reach {largest} and activations {activation}, expected at most {SUM_LIMIT} and "

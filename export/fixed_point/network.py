@@ -1,6 +1,6 @@
 """A policy in integers: int16 activations, int8 or int16 weights, int32 sums; the same bits on every machine.
 
-Everything here is computed in int64, which never overflows; `bounds.py` proves that the int32 of the C code does not either.
+Everything here is computed in int64; `bounds.py` proves that the int32 of the C code is wide enough for it.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class FixedLayer:
 
     weights (out, in): integers in CSR, magnitude below 2**(value_bits - 1); bias (out,): magnitude below
     2**(bias_bits - 1). Hidden relu and identity: (sums, negative ones 0 for relu) >> shift. Hidden tanh and the last
-    layer: (limited * multiplier) >> multiplier_shift is the argument of tanh or the clip, where limited is sums >> shift
-    within +-ACTIVATION_LIMIT: far enough out that tanh or the clip is flat there.
+    layer: (limited * multiplier) >> multiplier_shift is the argument of tanh or the clip, where limited is
+    sums >> shift within +-ACTIVATION_LIMIT: far enough out that tanh or the clip is flat there.
     """
 
     weights: sparse.csr_array
@@ -62,8 +62,8 @@ class FixedLayer:
 class FixedNetwork:
     """A policy's arithmetic in integers.
 
-    An observation x becomes trunc(x 2**input_exponent) - input_offset, limited to +-input_limit; all three (base,), tied
-    over the stacked frames. The action is (middle + half * output) 2**-action_exponent; all three (action,).
+    An observation x becomes trunc(x 2**input_exponent) - input_offset, limited to +-input_limit; all three (base,),
+    tied over the stacked frames. The action is (middle + half * output) 2**-action_exponent; all three (action,).
     """
 
     input_exponent: Integers
@@ -79,22 +79,27 @@ class FixedNetwork:
         """Stacked frames."""
         return int(self.layers[0].weights.shape[1]) // len(self.input_exponent)
 
+    def _tiled(self, values: Integers, inputs: int) -> Integers:
+        return np.tile(values, inputs // len(values))
+
     def read(self, observations: NDArray[np.floating]) -> Integers:
         """Return (n, history*base) integers for observations in physical units (float32), none of them broken."""
-        limit = np.tile(self.input_limit, self.history)
+        limit = self._tiled(self.input_limit, observations.shape[1])
         readings = np.trunc(self._scaled(observations)).astype(np.int64)
-        return np.clip(readings - np.tile(self.input_offset, self.history), -limit, limit)
+        integers: Integers = np.clip(readings - self._tiled(self.input_offset, observations.shape[1]), -limit, limit)
+        return integers
 
     def _scaled(self, observations: NDArray[np.floating]) -> Float64:
         # A product with a power of two is exact in float64 for every float32.
         scaled: Float64 = np.ldexp(
-            observations.astype(np.float32).astype(np.float64), np.tile(self.input_exponent, self.history)
+            observations.astype(np.float32).astype(np.float64), self._tiled(self.input_exponent, observations.shape[1])
         )
         return scaled
 
     def broken(self, observations: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Return (n,): whether one of an observation's numbers is NaN, infinite, or reaches READING_LIMIT."""
-        return ~(np.abs(self._scaled(observations)) < READING_LIMIT).all(axis=1)
+        """Return (n, 1): whether one of an observation's numbers is NaN, infinite, or reaches READING_LIMIT."""
+        beyond: NDArray[np.bool_] = ~(np.abs(self._scaled(observations)) < READING_LIMIT)
+        return np.logical_or.reduce(beyond, axis=1, keepdims=True)
 
     def activations(self, inputs: Integers) -> list[Integers]:
         """Return the inputs of every layer, (n, in) each."""
@@ -115,7 +120,7 @@ class FixedNetwork:
 
     def evaluate(self, observations: NDArray[np.floating]) -> Float32:
         """Return (n, action) float32 actions, bit for bit what the C code gives; NaN where an observation is broken."""
-        broken = self.broken(observations)[:, None]
+        broken = self.broken(observations)
         actions = self.actions(self.output(self.read(np.where(broken, 0, observations))))
         return np.where(broken, np.float32(np.nan), actions)
 
@@ -132,8 +137,8 @@ class FixedNetwork:
 def dequantised(network: FixedNetwork) -> list[tuple[Float64, Float64]]:
     """Return (weight, bias) of every layer of the float network that the integers stand for.
 
-    It takes observations minus the offset in physical units; hidden tanh units give -1 to 1 and the last layer what tanh
-    or the clip takes; hidden relu and identity units are in units of their integers.
+    It takes observations minus the offset in physical units; hidden tanh units give -1 to 1 and the last layer what
+    tanh or the clip takes; hidden relu and identity units are in units of their integers.
     """
     result = []
     # What an input of 1 is in integers.

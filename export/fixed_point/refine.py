@@ -5,8 +5,10 @@ integer arithmetic is evaluated, so nothing is approximated.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.fixed_point.network import CLIP_BITS, FixedLayer, FixedNetwork
 from export.fixed_point.tanh import ARGUMENT_BITS, Integers
@@ -49,17 +51,15 @@ class Refinement:
             outputs, slope = np.tanh(arguments), 1 - np.tanh(arguments) ** 2
         else:
             outputs, slope = np.clip(arguments, -1, 1), (np.abs(arguments) < 1).astype(np.float64)
-        slopes = (outputs - self.targets) * slope * _unit(last, bits)
+        slopes: NDArray[Any] = (outputs - self.targets) * slope * _unit(last, bits)
         result: list[tuple[Float64, Float64]] = []
         for index in reversed(range(len(layers))):
-            result.insert(
-                0, (slopes.T @ self.inputs[index], slopes.sum(axis=0) * 2.0 ** layers[index].bias_shift)
-            )
+            result.insert(0, (slopes.T @ self.inputs[index], slopes.sum(axis=0) * 2.0 ** layers[index].bias_shift))
             if index:
                 before = layers[index - 1]
                 slopes = slopes @ self.weights[index]
                 if before.activation == "relu":
-                    slopes = slopes * (self.sums[index - 1] > 0) * 2.0**-before.shift
+                    slopes = np.where(self.sums[index - 1] > 0, slopes * 2.0**-before.shift, 0.0)
                 elif before.activation == "tanh":
                     inner = np.tanh(before.arguments(self.sums[index - 1]) / 2.0**ARGUMENT_BITS)
                     slopes = slopes * (1 - inner**2) * 2.0**15 * _unit(before, ARGUMENT_BITS)
@@ -133,8 +133,7 @@ class Refinement:
 
 def _unit(layer: FixedLayer, bits: int) -> Float64:
     assert layer.multiplier is not None
-    unit: Float64 = layer.multiplier * 2.0 ** -(layer.shift + layer.multiplier_shift + bits)
-    return unit
+    return np.asarray(layer.multiplier * 2.0 ** -(layer.shift + layer.multiplier_shift + bits), np.float64)
 
 
 def _rows(layer: FixedLayer, rows: Integers) -> FixedLayer:

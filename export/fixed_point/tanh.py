@@ -22,7 +22,8 @@ def coefficients() -> Integers:
     starts = 0.5 * np.arange(SEGMENTS)
     values = np.tanh(starts[:, None] + 0.5 * nodes)
     polynomials = np.linalg.solve(np.vander(nodes, increasing=True), values.T).T
-    return np.rint(polynomials * 2**RESULT_BITS).astype(np.int64)
+    result: Integers = np.rint(polynomials * 2**RESULT_BITS).astype(np.int64)
+    return result
 
 
 def tanh_fixed(argument: Integers) -> Integers:
@@ -33,4 +34,5 @@ def tanh_fixed(argument: Integers) -> Integers:
     result = table[segment, 3]
     for power in (2, 1, 0):
         result = ((result * fraction) >> SEGMENT_BITS) + table[segment, power]
-    return np.where(argument < 0, -result, result)
+    signed: Integers = np.where(argument < 0, -result, result)
+    return signed

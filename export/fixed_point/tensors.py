@@ -41,7 +41,10 @@ def fixed_tensors(network: FixedNetwork) -> dict[str, NDArray[Any]]:
 def fixed_metadata(network: FixedNetwork) -> dict[str, str]:
     """Return the metadata entries."""
     layers = [{name: getattr(layer, name) for name in _SCALARS} for layer in network.layers]
-    return {"weights": json.dumps([f"int{layer.value_bits}" for layer in network.layers]), "fixed_layers": json.dumps(layers)}
+    return {
+        "weights": json.dumps([f"int{layer.value_bits}" for layer in network.layers]),
+        "fixed_layers": json.dumps(layers),
+    }
 
 
 def read_fixed(file: TensorFile, layers: tuple[SparseLayer, ...], base: int, actions: int) -> FixedNetwork:
@@ -71,7 +74,7 @@ def read_fixed(file: TensorFile, layers: tuple[SparseLayer, ...], base: int, act
         ("input_exponent", -100, 100),
         ("input_offset", -(2**28), 2**28),
         ("input_limit", 1, 32767),
-        ("half", 1, 32767),
+        ("half", 1, 2**15),
         ("action_exponent", -100, 126),
     ):
         values = getattr(network, name)

@@ -1,5 +1,5 @@
-/* x * 2^exponent towards 0; nothing rounds before that. Sets broken where x is NaN, infinite or so far out that
- * the result would not fit 30 bits. */
+/* x * 2^exponent towards 0; nothing rounds before that. Sets broken where x is NaN, infinite or so far out
+ * that the result would not fit 30 bits. */
 static inline int32_t policy_reading(float x, int32_t exponent, uint32_t *broken) {
     union {
         float number;

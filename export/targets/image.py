@@ -10,7 +10,6 @@ from export.targets.target import Target
 from export.toolchain import (
     STRICT_FLAGS,
     compiler_version,
-    harness_options,
     host_compiler,
     run_compiler,
     target_source,
@@ -51,8 +50,6 @@ def build_image(
     """
     harness = source == "harness.c"
     command = [*(compiler or compiler_command(target)).split(), *target.flags, *STRICT_FLAGS, *extra, f"-I{include}"]
-    if harness:
-        command += harness_options(include)
     if target.family == "host" and harness:
         command += ["-fPIC", "-shared"]
     else:

@@ -16,6 +16,7 @@ from export.c_code.header import c_code
 from export.c_code.layer_tables import layer_tables
 from export.c_code.plan import Plan, plans
 from export.compile import Compiled, build_policy
+from export.errors import ExportError
 from export.sparse_policy import SparsePolicy
 from export.student_file import Student
 from export.toolchain import STRICT_FLAGS, build_host_library
@@ -223,7 +224,9 @@ def test_a_broken_observation_gives_nan_until_it_has_left_the_history(
 def test_tanh_keeps_its_stated_bound(make_student: MakeStudent, compile_to: CompileTo, tmp_path: Path) -> None:
     folder, _ = compile_to(make_student((5, 1), 1.0, history=1))
     source = tmp_path / "tanh.c"
-    source.write_text('#include "policy.h"\nfloat run_tanh(float x);\nfloat run_tanh(float x) { return policy_tanh(x); }\n')
+    source.write_text(
+        '#include "policy.h"\nfloat run_tanh(float x);\nfloat run_tanh(float x) { return policy_tanh(x); }\n'
+    )
     command = ["cc", *STRICT_FLAGS, "-O2", "-shared", "-fPIC", f"-I{folder}", source, "-o", tmp_path / "tanh.so"]
     subprocess.run(command, check=True)
     library = ctypes.CDLL(str(tmp_path / "tanh.so"))
@@ -256,3 +259,10 @@ def test_same_student_same_text_without_a_date(make_live_student: MakeStudent) -
     digest = bytes(range(32))
     table = c_code(policy, digest.hex()).split("policy_digest[32] = {")[1].split("}")[0]
     assert bytes(int(number) for number in table.replace("\n", " ").split(",") if number.strip()) == digest
+
+
+def test_weights_that_could_overflow_are_refused(make_student: MakeStudent, compile_to: CompileTo) -> None:
+    student = make_student((25, 16, 16, 1), seed=1)
+    layers = tuple(replace(layer, weight=layer.weight * np.float32(1e30)) for layer in student.layers)
+    with pytest.raises(ExportError, match="what float32 holds"):
+        compile_to(replace(student, layers=layers))

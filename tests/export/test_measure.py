@@ -26,14 +26,15 @@ def test_sparse_student_fits_and_beats_the_dense_teacher(
     student = measure(folder, compiled.policy)
     size = compiled.policy.byte_count
     assert student.flash_parts["values"] == size.values
-    assert student.flash_parts["indices"] == size.columns
-    assert student.flash_parts["biases"] == size.biases
+    # The last layer has one row, which needs no index.
+    assert student.flash_parts["indices"] == size.columns - compiled.policy.layers[-1].matrix.nnz
+    assert student.flash_parts["biases"] == size.biases - 4, "the last layer's bias is in the code"
     assert sum(student.flash_parts.values()) == student.flash_bytes
     assert abs(student.flash_parts["library_and_alignment"]) < 32, "library code was linked"
     assert student.flash_parts["libm"] == 0
     assert student.flash_bytes < 2500
     vectors = compiled.policy.known_observations.nbytes + compiled.policy.known_actions.nbytes
-    assert vectors < student.self_test_bytes < vectors + 300
+    assert vectors < student.self_test_bytes < vectors + 600
     assert student.instructions / compiled.policy.kept_weights < 14
     assert student.instructions <= student.instructions_max
 
@@ -54,11 +55,11 @@ def test_same_counts_every_time(make_live_student: MakeStudent, compile_to: Comp
 
 @pytest.mark.cross
 def test_stack_is_seen(make_student: MakeStudent, compile_to: CompileTo) -> None:
-    """Two activation buffers of 256 floats and the stacked observation lie on the teacher's stack."""
+    """One buffer of 256 floats lies on the teacher's stack: the second hidden layer is never stored."""
     folder, compiled = compile_to(make_student((25, 256, 256, 1)))
     measurement = measure(folder, compiled.policy)
-    assert 4 * (256 + 256 + 25) < measurement.stack_bytes < 4 * (256 + 256 + 25) + 256
-    assert measurement.ram_bytes == 4 * 25 + 4 + 4 * 5 + 4
+    assert 4 * 256 < measurement.stack_bytes < 4 * 256 + 256
+    assert measurement.ram_bytes == 4 * 2 * 25 + 4 + 4 * 5 + 4
 
 
 @pytest.mark.cross
