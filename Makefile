@@ -1,7 +1,7 @@
 # Thin wrappers around `python -m distill | export | hardware | firmware_bridge`; every stage also runs by itself.
 .DEFAULT_GOAL := help
 .PHONY: help install tools distill export-c firmware bridge demo swing-ups results bench-distill bench-distill-quick
-.PHONY: bench-speed ablations test check format generate clean
+.PHONY: bench-speed bench-export ablations test check format generate clean
 .DELETE_ON_ERROR:
 
 PYTHON  ?= python3
@@ -86,6 +86,9 @@ bench-distill-quick: install ## Two teachers, one seed, one size (under 10 minut
 
 bench-speed: install ## Training iterations per CPU second against a plain autograd loop (about 5 minutes)
 	$(RUN) benchmarks.training_speed
+
+bench-export: tools install ## Two networks through our exporter and every generator of C that pip installs (about 5 minutes)
+	$(RUN) benchmarks.export_benchmark --install
 
 ablations: install ## Every ablation on Hopper and on the cart, 5 seeds (resumable, CPU-hours)
 	$(RUN) benchmarks.ablations --jobs $(JOBS)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation_tables, distillation_tables
+from benchmarks import ablation_tables, distillation_tables, export_tables
 from benchmarks.provenance import machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -155,6 +155,14 @@ def ablations() -> list[str]:
     return ["## Ablations", f"`make ablations`. {INTERVAL}", ablation_tables.section(stored)]
 
 
+def exporters() -> list[str]:
+    """What `make bench-export` measured, or that it has not run."""
+    stored = distillation_tables.load(RESULTS / "export.json")
+    if stored is None:
+        return ["## Export beside other generators of C", "Not measured yet: `make bench-export`."]
+    return ["## Export beside other generators of C", export_tables.section(stored)]
+
+
 def draw() -> None:
     """The figures of docs/results.md, from the stored JSON files."""
     stored = distillation_tables.load(RESULTS / "distill.json")
@@ -193,6 +201,7 @@ def results_page(summary: dict[str, Any]) -> str:
             "\n".join(["| plant | held | mean return | worst |", "|---|---|---|---|", *rows]),
             "## Stages of the demo",
             stages(summary),
+            *exporters(),
             *training_speed(),
             *distillation(),
             *ablations(),
