@@ -140,8 +140,8 @@ class LayerWriter:
         return f"(int32_t){read} * {1 << layer.bias_shift}" if layer.bias_shift else read
 
     def _bias_first(self, layer: LayerTables) -> bool:
-        """Float layer 0 adds it last: folded normalisers make it large, and a sum rounds at its own size."""
-        return layer.fixed or layer.index > 0
+        """Floats add it last: folded normalisers make it large, and a sum rounds at its own size until then."""
+        return layer.fixed
 
     def _times(self, layer: LayerTables, weight: str, value: str) -> str:
         return f"(int32_t){weight} * {value}" if layer.fixed else f"{weight} * {value}"
