@@ -37,20 +37,21 @@ static void peer_evaluate(const float *observation, float *action) {
 
 @dataclass(frozen=True)
 class Ours:
-    """One way to call our exporter: options of compile (the target is added to them), flag of the C compiler."""
+    """One way to call our exporter: options of compile; the target is added to them."""
 
     variant: str
     options: tuple[str, ...]
-    optimisation: str = "-O2"
 
 
 OURS = (
     Ours("as compiled without options, -O2", ()),
     *(
-        Ours(f"{weights}, {goal}", ("--weights", weights, "--optimise", goal), "-Os" if goal == "size" else "-O2")
+        Ours(f"{weights}, {goal}", ("--weights", weights, "--optimise", goal))
         for weights in ("float32", "int16", "int8")
         for goal in ("size", "balanced", "speed")
     ),
+    Ours("float32, fastest under 10 KB", ("--weights", "float32", "--budget-flash", "10240")),
+    Ours("int8, fastest under 5 KB", ("--weights", "int8", "--budget-flash", "5120")),
 )
 
 
@@ -79,8 +80,8 @@ def our_rows(
     Raises:
         ExportError: compile or measure failed.
     """
-    out = _compiled(student, scratch, (*ours.options, "--target", target) if ours.options else ())
-    step = export_command("measure", str(out), "--target", target, "--optimisation", ours.optimisation)
+    out, flag = _compiled(student, scratch, (*ours.options, "--target", target) if ours.options else ())
+    step = export_command("measure", str(out), "--target", target, "--optimisation", flag)
     common = {"network": name, "tool": "ours", "variant": ours.variant, "target": target}
     figures = {key: step[key] for key in FIGURES}
     compared = observations[: COMPARED[TARGETS[target].has_float_unit]]
@@ -90,7 +91,7 @@ def our_rows(
         yield {**common, "entry": STEP, **figures, "max_error": error, "error_inputs": len(compared)}
         return
     code = PeerCode(scratch, includes=(out,))
-    stacked = cost(find_target(target), code, student, compared, optimisation=ours.optimisation, scratch=scratch)
+    stacked = cost(find_target(target), code, student, compared, optimisation=flag, scratch=scratch)
     inputs = {"error_inputs": len(compared)}
     yield {**common, "entry": STEP, **figures, "max_error": stacked.max_error, **inputs}
     yield {**common, "entry": STACKED, **dataclasses.asdict(stacked), **inputs}
@@ -105,7 +106,7 @@ def _error(target: str, folder: Path, student: Student, observations: Float64, s
 
 def our_host_row(name: str, student: Student, observations: Float64, scratch: Path) -> Row:
     """Time our code, compiled without options, on this machine."""
-    code = PeerCode(scratch, includes=(_compiled(student, scratch, ()),))
+    code = PeerCode(scratch, includes=(_compiled(student, scratch, ())[0],))
     common = {"network": name, "tool": "ours", "entry": STACKED, "variant": OURS[0].variant}
     return {**common, **host_figures(*host_time(code, student, observations, scratch), len(observations))}
 
@@ -121,9 +122,10 @@ def host_figures(microseconds: float, error: float, inputs: int) -> Row:
     }
 
 
-def _compiled(student: Student, scratch: Path, options: tuple[str, ...]) -> Path:
+def _compiled(student: Student, scratch: Path, options: tuple[str, ...]) -> tuple[Path, str]:
+    """Return the compiled folder, and the compiler's flag that it was counted best with (-O2 when nothing was)."""
     file, out = scratch / "student.safetensors", scratch / "policy"
     write_student(file, student)
-    export_command("compile", str(file), "--out", str(out), *options)
+    compiled = export_command("compile", str(file), "--out", str(out), *options)
     (scratch / "peer.h").write_text(_EVALUATE, encoding="utf-8")
-    return out
+    return out, compiled["compile_with"] or "-O2"

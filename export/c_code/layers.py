@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from export.c_code.assembly import CONDITION, assembly, can_assemble
 from export.c_code.dialect import Dialect, c_type, number
 from export.c_code.layer_tables import LayerTables
 from export.c_code.plan import Plan
@@ -31,6 +32,8 @@ class LayerWriter:
         rows, columns, weights = layer.rows, layer.columns_total, layer.weights
         head = f"/* Layer {layer.index}: {columns} -> {rows}, {weights} weights, {layer.activation}. */"
         if self._fused_away(layer):
+            if self.plan.shapes[layer.index - 1] == "straight":
+                return ""
             return "\n".join([head, array(f"policy_values{name}", layer.dense().T.ravel(), layer.kind)])
         parts = [head]
         if shape == "straight":
@@ -65,8 +68,19 @@ class LayerWriter:
         }[self.plan.shapes[layer.index]](layer)
         target = self.sum_type if self._fused(layer) or self._last(layer) else self.value_type
         head = f"POLICY_KERNEL void policy_layer_{layer.index}(const {self.value_type} *x, {target} *y) {{"
-        indented = "\n".join(f"    {line}" if line else "" for line in self._pointers(layer) + body)
-        return f"{head}\n{indented}\n}}\n"
+        function = _function(head, self._pointers(layer) + body)
+        if not self._assembled(layer):
+            return function
+        table, instructions = assembly(layer, self.layers[-1] if self._fused(layer) else None, self.dialect)
+        return f"#if {CONDITION}\n{table}\n{_function(head, instructions)}#else\n{function}#endif\n"
+
+    def _assembled(self, layer: LayerTables) -> bool:
+        return (
+            self.dialect.float_assembly
+            and self.plan.shapes[layer.index] == "straight"
+            and not self._last(layer)
+            and can_assemble(layer, self.layers[-1] if self._fused(layer) else None)
+        )
 
     def calls(self) -> list[str]:
         """Return the statements of policy_network that leave the last layer's sums in `sums`."""
@@ -390,6 +404,11 @@ class LayerWriter:
             ]
             lines += [f"for (uint_fast16_t n = {rest}u; n > 0u; --n) {{", *(f"    {line}" for line in single), "}"]
         return lines + self._epilogue(layer)
+
+
+def _function(head: str, body: list[str]) -> str:
+    indented = "\n".join(f"    {line}" if line else "" for line in body)
+    return f"{head}\n{indented}\n}}\n"
 
 
 def _flagged_columns(layer: LayerTables) -> np.ndarray:
