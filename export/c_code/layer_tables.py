@@ -80,10 +80,13 @@ def layer_tables(policy: SparsePolicy) -> tuple[LayerTables, ...]:
         bounds = list(zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True))
         values = [matrix.data[start:end].astype(kind) for start, end in bounds]
         columns = [matrix.indices[start:end].astype(np.int64) for start, end in bounds]
+        columns_total = matrix.shape[1]
+        if index == 0:
+            columns, columns_total = _kept(policy, columns)
         empty = [len(row) == 0 for row in values]
         common: dict[str, Any] = {
             "index": index,
-            "columns_total": matrix.shape[1],
+            "columns_total": columns_total,
             "values": tuple(np.zeros(1, kind) if none else row for row, none in zip(values, empty, strict=True)),
             "columns": tuple(np.zeros(1, np.int64) if none else row for row, none in zip(columns, empty, strict=True)),
             "kind": kind,
@@ -104,3 +107,19 @@ def layer_tables(policy: SparsePolicy) -> tuple[LayerTables, ...]:
                 )
             )
     return tuple(result)
+
+
+def _kept(policy: SparsePolicy, columns: list[NDArray[np.int64]]) -> tuple[list[NDArray[np.int64]], int]:
+    """Return layer 0's columns, and how many there are, in frames that hold the live inputs only."""
+    base = policy.observation_size // policy.history
+    live = live_inputs(policy)
+    rank = np.zeros(base, np.int64)
+    rank[live] = np.arange(len(live))
+    return [row // base * len(live) + rank[row % base] for row in columns], policy.history * len(live)
+
+
+def live_inputs(policy: SparsePolicy) -> NDArray[np.int64]:
+    """Return the indices of the base observations that any weight of layer 0 reads; the first one if none is."""
+    base = policy.observation_size // policy.history
+    live = np.unique(policy.layers[0].matrix.indices % base).astype(np.int64)
+    return live if len(live) else np.zeros(1, np.int64)

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.c_code.dialect import Dialect, number
+from export.c_code.layer_tables import live_inputs
 from export.sparse_policy import SparsePolicy
 
 
@@ -14,9 +15,9 @@ def state_code(policy: SparsePolicy, dialect: Dialect) -> str:
         for part in (
             _input_tables(policy, dialect),
             _state(policy),
-            _push(policy),
             _frame(policy, dialect),
-            _observe(policy),
+            "/* Pushes one base observation (POLICY_BASE_OBSERVATION_SIZE values) without computing an action. */",
+            *_observe(policy, "policy_observe", "float base_observation", "policy_frame"),
             _outputs(policy, dialect),
             _step(policy),
             _fixed_interface(policy, dialect),
@@ -30,6 +31,14 @@ def _value(policy: SparsePolicy) -> str:
 
 
 def _input_tables(policy: SparsePolicy, dialect: Dialect) -> str:
+    live = live_inputs(policy)
+    if len(live) == policy.observation_size // policy.history:
+        return _scale_tables(policy, dialect)
+    comment = "/* The base observations that some weight reads; the others are not kept. */"
+    return f"{comment}\n{dialect.array('policy_live_inputs', live, _live_kind(live))}\n{_scale_tables(policy, dialect)}"
+
+
+def _scale_tables(policy: SparsePolicy, dialect: Dialect) -> str:
     if policy.fixed is None:
         if not policy.centre.any():
             return ""
@@ -49,17 +58,17 @@ def _input_tables(policy: SparsePolicy, dialect: Dialect) -> str:
 
 
 def _state(policy: SparsePolicy) -> str:
-    value = _value(policy)
+    value, width = _value(policy), len(live_inputs(policy))
     if policy.history == 1:
         fields = [
-            f"    {value} frames[POLICY_BASE_OBSERVATION_SIZE];",
+            f"    {value} frames[{width}];",
             "    uint8_t broken; /* the observation was no number */",
         ]
         reset = ["    state->broken = 0u;"]
     else:
         fields = [
-            f"    {value} frames[2 * POLICY_HISTORY * POLICY_BASE_OBSERVATION_SIZE]; /* every frame twice, so that the",
-            "                    last POLICY_HISTORY ones always lie in one piece */",
+            f"    {value} frames[2 * POLICY_HISTORY * {width}]; /* every frame twice, so that the last POLICY_HISTORY",
+            "                    ones always lie in one piece */",
             "    uint8_t oldest; /* slot of the oldest frame, 1 to POLICY_HISTORY; 0: the next one fills them all */",
             "    uint8_t broken; /* steps until the history holds no observation that was no number */",
         ]
@@ -80,66 +89,47 @@ def _state(policy: SparsePolicy) -> str:
     )
 
 
-def _push(policy: SparsePolicy) -> str:
-    value = _value(policy)
-    head = [
-        "/* Appends a frame to the history; broken: 1 when one of its observations was no number. */",
-        f"POLICY_KERNEL void policy_push(policy_state_t *state, const {value} frame[], uint32_t broken) {{",
-    ]
-    if policy.history == 1:
-        body = [
-            "    for (uint_fast16_t i = 0; i < POLICY_BASE_OBSERVATION_SIZE; ++i) {",
-            "        state->frames[i] = frame[i];",
-            "    }",
-            "    state->broken = (uint8_t)broken;",
-        ]
-    else:
-        body = [
-            "    uint_fast16_t slot = state->oldest;",
-            "    uint_fast16_t frames = slot != 0u ? 1u : POLICY_HISTORY;",
-            "    do {",
-            "        slot = slot < POLICY_HISTORY ? slot : 0u;",
-            f"        {value} *first = &state->frames[slot * POLICY_BASE_OBSERVATION_SIZE];",
-            "        for (uint_fast16_t i = 0; i < POLICY_BASE_OBSERVATION_SIZE; ++i) {",
-            f"            const {value} value = frame[i];",
-            "            first[i] = value;",
-            "            first[i + POLICY_HISTORY * POLICY_BASE_OBSERVATION_SIZE] = value;",
-            "        }",
-            "        ++slot;",
-            "    } while (--frames > 0u);",
-            "    state->oldest = (uint8_t)slot;",
-            "    if (broken != 0u) {",
-            "        state->broken = POLICY_HISTORY;",
-            "    } else if (state->broken != 0u) {",
-            "        --state->broken;",
-            "    }",
-        ]
-    return "\n".join([*head, *body, "}\n"])
-
-
 def _frame(policy: SparsePolicy, dialect: Dialect) -> str:
-    """policy_frame: one frame of observations as layer 0 takes them."""
-    value = _value(policy)
+    """policy_frame: one frame of observations as layer 0 takes them, written to two places."""
     if policy.fixed is None:
         centre = dialect.read("float32", "policy_centre[i]")
         converted = f"observation[i] - {centre}" if policy.centre.any() else "observation[i]"
-        lines = ["        broken |= policy_is_broken(observation[i]);", f"        frame[i] = {converted};"]
+        checked = ["broken |= policy_is_broken(observation[i]);"]
     else:
         exponent = _each(dialect, "policy_input_exponent", policy.fixed.input_exponent, "int8")
-        reading = f"policy_reading(observation[i], {exponent}, &broken)"
-        lines = [f"        frame[i] = {_limited(policy, dialect, reading)};"]
+        converted = _limited(policy, dialect, f"policy_reading(observation[i], {exponent}, &broken)")
+        checked = []
     return "\n".join(
         [
-            "/* Turns base observations (physical units) into a frame; 1 when one of them is no number. */",
-            f"POLICY_KERNEL uint32_t policy_frame(const float observation[], {value} frame[]) {{",
-            "    uint32_t broken = 0u;",
-            "    for (uint_fast16_t i = 0; i < POLICY_BASE_OBSERVATION_SIZE; ++i) {",
-            *lines,
-            "    }",
-            "    return broken;",
-            "}\n",
+            "/* Turns base observations (physical units) into a frame and a copy of it; 1 when one of them is broken. */",
+            *_frame_function(
+                policy, dialect, "policy_frame", "float observation", [*checked, f"const T value = {converted};"]
+            ),
         ]
     )
+
+
+def _live_kind(live: NDArray[np.int64]) -> str:
+    return "uint8" if live.max() < 256 else "uint16"
+
+
+def _frame_function(policy: SparsePolicy, dialect: Dialect, name: str, argument: str, lines: list[str]) -> list[str]:
+    live = live_inputs(policy)
+    place, count, index = "i", "POLICY_BASE_OBSERVATION_SIZE", []
+    if len(live) < policy.observation_size // policy.history:
+        read = dialect.read(_live_kind(live), "policy_live_inputs[k]")
+        place, count, index = "k", str(len(live)), [f"const uint_fast16_t i = {read};"]
+    body = [*index, *lines, f"frame[{place}] = value;", f"copy[{place}] = value;"]
+    value = _value(policy)
+    return [
+        f"static inline uint32_t {name}(const {argument}[], {value} *frame, {value} *copy) {{",
+        "    uint32_t broken = 0u;",
+        f"    for (uint_fast16_t {place} = 0; {place} < {count}; ++{place}) {{",
+        *(f"        {line.replace('const T ', f'const {value} ')}" for line in body),
+        "    }",
+        "    return broken;",
+        "}\n",
+    ]
 
 
 def _limited(policy: SparsePolicy, dialect: Dialect, reading: str) -> str:
@@ -156,17 +146,32 @@ def _each(dialect: Dialect, table: str, values: NDArray[np.int64], kind: str) ->
     return dialect.read(kind, f"{table}[i]") if len(set(values.tolist())) > 1 else str(int(values[0]))
 
 
-def _observe(policy: SparsePolicy) -> str:
-    return "\n".join(
-        [
-            "/* Pushes one base observation (POLICY_BASE_OBSERVATION_SIZE values) without computing an action. */",
-            "static inline void policy_observe(policy_state_t *state, const float base_observation[]) {",
-            f"    {_value(policy)} frame[POLICY_BASE_OBSERVATION_SIZE];",
-            "    const uint32_t broken = policy_frame(base_observation, frame);",
-            "    policy_push(state, frame, broken);",
-            "}\n",
-        ]
-    )
+def _observe(policy: SparsePolicy, name: str, argument: str, frame: str) -> list[str]:
+    """The function that pushes one base observation, through the function `frame`."""
+    width = len(live_inputs(policy))
+    head = f"static inline void {name}(policy_state_t *state, const {argument}[]) {{"
+    if policy.history == 1:
+        call = f"{frame}({argument.rsplit(maxsplit=1)[-1]}, state->frames, state->frames)"
+        return [head, f"    state->broken = (uint8_t){call};", "}\n"]
+    return [
+        head,
+        "    uint_fast16_t slot = state->oldest;",
+        "    uint_fast16_t frames = slot != 0u ? 1u : POLICY_HISTORY;",
+        "    uint32_t broken = 0u;",
+        "    do {",
+        "        slot = slot < POLICY_HISTORY ? slot : 0u;",
+        f"        {_value(policy)} *frame = &state->frames[slot * {width}];",
+        f"        broken |= {frame}({argument.rsplit(maxsplit=1)[-1]}, frame, frame + POLICY_HISTORY * {width});",
+        "        ++slot;",
+        "    } while (--frames > 0u);",
+        "    state->oldest = (uint8_t)slot;",
+        "    if (broken != 0u) {",
+        "        state->broken = POLICY_HISTORY;",
+        "    } else if (state->broken != 0u) {",
+        "        --state->broken;",
+        "    }",
+        "}\n",
+    ]
 
 
 def _outputs(policy: SparsePolicy, dialect: Dialect) -> str:
@@ -205,11 +210,12 @@ def _outputs(policy: SparsePolicy, dialect: Dialect) -> str:
 
 def _window(policy: SparsePolicy) -> str:
     """Where the last frames lie in one piece, oldest first."""
-    return "state->frames" if policy.history == 1 else "&state->frames[state->oldest * POLICY_BASE_OBSERVATION_SIZE]"
+    width = len(live_inputs(policy))
+    return "state->frames" if policy.history == 1 else f"&state->frames[state->oldest * {width}]"
 
 
 def _step(policy: SparsePolicy) -> str:
-    value = _value(policy)
+    value, width = _value(policy), len(live_inputs(policy))
     window = _window(policy)
     if policy.fixed is None:
         compute = [f"    policy_network({window}, action);", "    policy_output(state->broken, action);"]
@@ -234,10 +240,11 @@ def _step(policy: SparsePolicy) -> str:
             "}\n",
             "/* Computes the action for a stacked observation, oldest frame first; both in physical units. */",
             "static inline void policy_evaluate(const float observation[], float action[]) {",
-            f"    {value} stacked[POLICY_OBSERVATION_SIZE];",
+            f"    {value} stacked[POLICY_HISTORY * {width}];",
+            f"    {value} *frame = stacked;",
             "    uint32_t broken = 0u;",
-            "    for (uint_fast16_t i = 0; i < POLICY_OBSERVATION_SIZE; i += POLICY_BASE_OBSERVATION_SIZE) {",
-            "        broken |= policy_frame(&observation[i], &stacked[i]);",
+            f"    for (uint_fast16_t i = 0; i < POLICY_HISTORY; ++i, frame += {width}) {{",
+            "        broken |= policy_frame(&observation[i * POLICY_BASE_OBSERVATION_SIZE], frame, frame);",
             "    }",
             *evaluate,
             "}\n",
@@ -254,15 +261,19 @@ def _fixed_interface(policy: SparsePolicy, dialect: Dialect) -> str:
     actions = ", ".join(str(int(value)) for value in fixed.action_exponent)
     return "\n".join(
         [
+            *_frame_function(
+                policy,
+                dialect,
+                "policy_frame_fixed",
+                "int32_t reading",
+                [f"const int16_t value = {_limited(policy, dialect, 'reading[i]')};"],
+            ),
+            *_observe(policy, "policy_observe_fixed", "int32_t reading", "policy_frame_fixed"),
             "/* The same in integers only. reading[i] is observation i times 2 to the power of its fraction bits,",
             " * magnitude at most 2^30; output[i] is action i times 2 to the power of its fraction bits.",
             f" * Fraction bits of the readings: {inputs}; of the actions: {actions}. */",
             "static inline void policy_step_fixed(policy_state_t *state, const int32_t reading[], int32_t output[]) {",
-            "    int16_t frame[POLICY_BASE_OBSERVATION_SIZE];",
-            "    for (uint_fast16_t i = 0; i < POLICY_BASE_OBSERVATION_SIZE; ++i) {",
-            f"        frame[i] = {_limited(policy, dialect, 'reading[i]')};",
-            "    }",
-            "    policy_push(state, frame, 0u);",
+            "    policy_observe_fixed(state, reading);",
             f"    policy_network({_window(policy)}, output);",
             "}\n",
         ]

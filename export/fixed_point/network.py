@@ -97,8 +97,15 @@ class FixedNetwork:
         return scaled
 
     def broken(self, observations: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Return (n, 1): whether one of an observation's numbers is NaN, infinite, or reaches READING_LIMIT."""
-        beyond: NDArray[np.bool_] = ~(np.abs(self._scaled(observations)) < READING_LIMIT)
+        """Return (n, 1): whether one of the numbers that layer 0 reads is NaN, infinite, or reaches READING_LIMIT.
+
+        Of a base observation that is read at all, every frame counts: it is kept as it comes.
+        """
+        base = len(self.input_exponent)
+        columns = self.layers[0].weights.indices
+        # The C code keeps the first one where none is read.
+        live = np.isin(np.arange(base), columns % base if len(columns) else [0])
+        beyond: NDArray[np.bool_] = ~(np.abs(self._scaled(observations)) < READING_LIMIT) & np.tile(live, self.history)
         return np.logical_or.reduce(beyond, axis=1, keepdims=True)
 
     def activations(self, inputs: Integers) -> list[Integers]:
@@ -121,7 +128,7 @@ class FixedNetwork:
     def evaluate(self, observations: NDArray[np.floating]) -> Float32:
         """Return (n, action) float32 actions, bit for bit what the C code gives; NaN where an observation is broken."""
         broken = self.broken(observations)
-        actions = self.actions(self.output(self.read(np.where(broken, 0, observations))))
+        actions = self.actions(self.output(self.read(np.where(np.isfinite(observations) & ~broken, observations, 0))))
         return np.where(broken, np.float32(np.nan), actions)
 
     def actions(self, output: Integers) -> Float32:

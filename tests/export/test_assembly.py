@@ -25,7 +25,7 @@ SHAPES: dict[str, dict[str, object]] = {
     "last layer apart": {"widths": (25, 20, 12), "density": 0.3},
     "identity": {"widths": (25, 20, 15, 2), "density": 0.4, "activations": ("identity", "relu", "identity")},
     "tanh stays in C": {"widths": (25, 20, 15, 2), "density": 0.4, "activations": ("tanh", "relu", "tanh")},
-    "more columns than it reaches": {"widths": (300, 16, 1), "density": 0.05},
+    "more columns than it reaches": {"widths": (300, 16, 1), "density": 0.5},
 }
 
 

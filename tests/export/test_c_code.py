@@ -13,7 +13,7 @@ import pytest
 
 from export.c_code.dialect import Dialect
 from export.c_code.header import c_code
-from export.c_code.layer_tables import layer_tables
+from export.c_code.layer_tables import layer_tables, live_inputs
 from export.c_code.plan import Plan, plans
 from export.compile import Compiled, build_policy
 from export.errors import ExportError
@@ -29,6 +29,7 @@ SHAPES: dict[str, dict[str, object]] = {
     "sparse": {"widths": (25, 40, 40, 1), "density": 0.15},
     "dense": {"widths": (25, 33, 17, 2), "density": 1.0},
     "tanh hidden, identity out": {"widths": (10, 9, 3), "density": 0.5, "activations": ("tanh", "identity")},
+    "dead inputs": {"widths": (24, 6, 1), "density": (0.02, 1.0), "history": 3},
     "one layer": {"widths": (5, 2), "density": 0.5, "history": 1},
     "constant": {"widths": (25, 8, 1), "density": 0.0},
     "300 columns": {"widths": (300, 6, 1), "density": 0.02},
@@ -73,7 +74,9 @@ def test_every_integer_plan_has_the_bits_of_the_reference(
     policy = build_policy(make_student(**SHAPES[shape]), weights=weights)
     observations = observations_for(policy)
     # Beyond the declared range, broken, and on the edge of broken.
-    observations[0], observations[1, -1], observations[2, 0], observations[3, 1] = 1e3, np.nan, -np.inf, 3e38
+    live = policy.layers[0].matrix.indices
+    used = live[0] if len(live) else 0
+    observations[0], observations[1, used], observations[2, used], observations[3, used] = 1e3, np.nan, -np.inf, 3e38
     expected = policy.evaluate_exact(observations)
     assert np.isnan(expected[1:4]).all()
     assert np.isfinite(expected[4:]).all()
@@ -95,6 +98,9 @@ def test_shapes_are_what_the_networks_above_mean_to_cover(make_student: MakeStud
     assert unrolled("mixed dense and sparse").shapes[:2] == ("unrolled", "blocked")
     long = layer_tables(build_policy(make_student(**SHAPES["long rows"])))
     assert {layer.column_kind for layer in long} == {"uint16", "uint8"} or long[0].column_kind == "uint16"
+    dead = build_policy(make_student(**SHAPES["dead inputs"]))
+    assert len(live_inputs(dead)) < 8
+    assert "policy_live_inputs" in c_code(dead, "00" * 32)
     assert "policy_runs_" in c_code(build_policy(make_student(**SHAPES["dense"])), "00" * 32, plans(long)["loop"])
 
 
