@@ -12,6 +12,8 @@ TEACHER ?= teachers/cart_rail.safetensors
 # observations, which keeps the gain low that would amplify float32's rounding.
 CART    := --hidden 16 16 --data-weight 3e4 --observation-noise 0.02 --shrink 0.75 --selection-episodes 100
 DISTILL ?= --teacher $(TEACHER) $(CART)
+# float32, int8 or int16: integers are fitted to the dataset, and what they cost in return is played.
+WEIGHTS ?= float32
 RUN     := $(VENV)/bin/python -m
 JOBS    ?= 2
 STAMP   := $(VENV)/.installed
@@ -37,9 +39,12 @@ $(STAMP): pyproject.toml
 distill: install ## Teacher -> dataset -> sparse student (build/distill)
 	$(RUN) distill train $(DISTILL) --out $(BUILD)/distill
 
-export-c: install ## Student -> policy.safetensors, policy.onnx, policy.h (build/policy), verified
-	$(RUN) export compile $(BUILD)/distill/student.safetensors --out $(BUILD)/policy
+INTEGERS := $(filter-out float32,$(WEIGHTS))
+
+export-c: install ## Student -> policy.safetensors, policy.onnx, policy.h (build/policy), verified (WEIGHTS=int8)
+	$(RUN) export compile $(BUILD)/distill/student.safetensors --out $(BUILD)/policy --weights $(WEIGHTS) $(if $(INTEGERS),--dataset $(BUILD)/distill/dataset.safetensors)
 	$(RUN) export verify $(BUILD)/policy --dataset $(BUILD)/distill/dataset.safetensors
+	$(if $(INTEGERS),$(RUN) distill compare $(BUILD)/distill/student.safetensors --policy $(BUILD)/policy)
 
 firmware: install ## Policy -> host-built firmware (build/firmware)
 	$(RUN) hardware build --board host --policy $(BUILD)/policy --out $(BUILD)/firmware

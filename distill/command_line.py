@@ -1,4 +1,4 @@
-"""Command line of the distill room: teach, collect, train, evaluate, teacher, ablate."""
+"""Command line of the distill room: teach, collect, train, evaluate, compare, teacher, ablate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from .ablate_config import AblateConfig
-from .config import CollectConfig, EvaluateConfig, TeacherConfig, TrainConfig
+from .config import CollectConfig, CompareConfig, EvaluateConfig, TeacherConfig, TrainConfig
 from .errors import DistillError
 from .standard_output import printed_to_stderr
 from .teach_config import TeachConfig
@@ -24,6 +24,7 @@ Command = (
     Annotated[TrainConfig, tyro.conf.subcommand("train")]
     | Annotated[CollectConfig, tyro.conf.subcommand("collect")]
     | Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")]
+    | Annotated[CompareConfig, tyro.conf.subcommand("compare")]
     | Annotated[TeacherConfig, tyro.conf.subcommand("teacher")]
     | Annotated[TeachConfig, tyro.conf.subcommand("teach")]
     | Annotated[AblateConfig, tyro.conf.subcommand("ablate")]
@@ -48,6 +49,10 @@ def _run(command: Command) -> dict[str, Any]:
         from .ablate import ablate
 
         return ablate(command)
+    if isinstance(command, CompareConfig):
+        from .compare import compare_verb
+
+        return compare_verb(command)
     from .verbs import collect_verb, evaluate_verb, teacher_verb
 
     if isinstance(command, CollectConfig):
@@ -91,12 +96,19 @@ def command_line() -> int:
         print(f"error: {_out_of_memory(error)}", file=sys.stderr)
         return 1
     result.setdefault("seconds", time.perf_counter() - started)
+    _print(command, result)
+    if "refused" in result:
+        print(f"error: {result['refused']}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _print(command: Command, result: dict[str, Any]) -> None:
     if command.json:
         print(json.dumps(result))
-        return 0
+        return
     from rich.console import Console
 
     from .tables import result_table
 
     Console().print(result_table(type(command).__name__.removesuffix("Config").lower(), result))
-    return 0

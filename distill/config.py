@@ -47,14 +47,9 @@ def environment_spec(
 
 
 @dataclass(frozen=True)
-class SourceConfig:
-    """The teacher and the environment it acts in."""
+class EnvironmentConfig:
+    """The environment that policies act in."""
 
-    teacher: Path = SHIPPED_TEACHER
-    """A Stable-Baselines3 or sb3-contrib .zip, an .onnx, TorchScript (.pt), .npz of plain matrices (docs/formats.md)
-    or this project's .safetensors. Nothing in it is executed."""
-    vecnormalize: Path | None = None
-    """The vecnormalize.pkl that belongs to the teacher, where its observations were normalised in training."""
     env: str = "hardware:CartRail-v0"
     """Gymnasium id, `module:Id` where importing a module registers it."""
     env_kwargs: str = "{}"
@@ -63,6 +58,21 @@ class SourceConfig:
     """`module:callable` that takes the environment and gives it back wrapped; may be repeated, applied in order."""
     frame_stack: int = 1
     """Stack this many observations, oldest first; reset fills them with the first one."""
+
+    def spec(self) -> EnvironmentSpec:
+        """Return the environment these options name. Raises DistillError as `environment_spec`."""
+        return environment_spec(self.env, self.env_kwargs, self.wrapper, self.frame_stack)
+
+
+@dataclass(frozen=True)
+class SourceConfig(EnvironmentConfig):
+    """The teacher and the environment it acts in."""
+
+    teacher: Path = SHIPPED_TEACHER
+    """A Stable-Baselines3 or sb3-contrib .zip, an .onnx, TorchScript (.pt), .npz of plain matrices (docs/formats.md)
+    or this project's .safetensors. Nothing in it is executed."""
+    vecnormalize: Path | None = None
+    """The vecnormalize.pkl that belongs to the teacher, where its observations were normalised in training."""
     activation: Literal["relu", "tanh"] | None = None
     """Hidden activation of a zip that does not state one readably."""
 
@@ -205,6 +215,24 @@ class EvaluateConfig(SourceConfig):
     """The student file."""
     episodes: int = 100
     """Held-out episodes."""
+    json: bool = False
+    """Print one JSON object on stdout."""
+
+
+@dataclass(frozen=True)
+class CompareConfig(EnvironmentConfig):
+    """Play a student and the policy compiled from it on the same held-out episodes: what integers cost in return."""
+
+    student: tyro.conf.Positional[Path] = Path("build/distill/student.safetensors")
+    """The student file that the policy was compiled from."""
+    policy: Path = Path("build/policy")
+    """Folder that `python -m export compile` wrote."""
+    episodes: int = 100
+    """Held-out episodes."""
+    seed: int = 0
+    """Leave out so many of the held-out episodes first."""
+    force: bool = False
+    """Accept a policy that loses more than 1 % of the student's return."""
     json: bool = False
     """Print one JSON object on stdout."""
 

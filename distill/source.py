@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from .config import SourceConfig, environment_spec
+from .config import SourceConfig
 from .environment import EnvironmentFacts, EnvironmentSpec
 from .errors import DistillError
 from .teachers import Teacher, read_teacher
@@ -20,7 +20,7 @@ def read_source(config: SourceConfig, *, say_notes: bool = True) -> tuple[Enviro
     Raises:
         DistillError: as `EnvironmentSpec.facts` and `read_teacher`.
     """
-    spec = environment_spec(config.env, config.env_kwargs, config.wrapper, config.frame_stack)
+    spec = config.spec()
     facts = spec.facts()
     teacher = read_teacher(config.teacher, facts, config.activation, vecnormalize=config.vecnormalize, spec=spec)
     if say_notes:

@@ -195,7 +195,7 @@ def test_every_verb_starts_with_the_teacher_fitted_and_its_notes_on_stderr(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = matrices(tmp_path / "four.npz")
-    config = SourceConfig(path, env="Pendulum-v1", wrapper=("gymnasium.wrappers:FlattenObservation",))
+    config = SourceConfig(teacher=path, env="Pendulum-v1", wrapper=("gymnasium.wrappers:FlattenObservation",))
     spec, facts, teacher = read_source(config)
     assert (facts.observation_size, teacher.sizes[0], spec.wrappers) == (3, 3, config.wrapper)
     written = capsys.readouterr()
@@ -204,7 +204,7 @@ def test_every_verb_starts_with_the_teacher_fitted_and_its_notes_on_stderr(
     read_source(config, say_notes=False)
     assert capsys.readouterr().err == ""
     with pytest.raises(DistillError, match="environment has 6 and 1"):
-        read_source(SourceConfig(path, env="Pendulum-v1", frame_stack=2))
+        read_source(SourceConfig(teacher=path, env="Pendulum-v1", frame_stack=2))
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
