@@ -359,7 +359,7 @@ def test_smallest_that_holds_is_chosen_and_falls_disqualify() -> None:
     small_bad, small_falling, small_rough, holding, large = (
         candidate(50, 90.0),
         candidate(60, 100.0, falls=0.1),
-        candidate(70, 100.0, rounding=2e-6),
+        candidate(70, 100.0, rounding=2e-5),
         candidate(80, 99.5),
         candidate(200, 101.0),
     )
