@@ -77,6 +77,7 @@ def _banner(policy: SparsePolicy, digest: str, plan: Plan) -> str:
 def _definitions(policy: SparsePolicy, digest: str, period_us: int, dialect: Dialect) -> str:
     base = policy.observation_size // policy.history
     include = "#include <avr/pgmspace.h>\n" if dialect.flash_tables else ""
+    fixed = "" if policy.fixed is None else "#define POLICY_FIXED 1 /* policy_step_fixed is there */\n"
     text = f"""#ifndef POLICY_H
 #define POLICY_H
 
@@ -94,7 +95,7 @@ def _definitions(policy: SparsePolicy, digest: str, period_us: int, dialect: Dia
 #define POLICY_ACTION_SIZE {policy.widths[-1]}
 #define POLICY_PERIOD_US {period_us}u
 #define POLICY_KNOWN_ANSWERS {policy.known_observations.shape[0]}
-
+{fixed}
 /* Kernels stay functions of their own: visible in a size listing. */
 #if defined(__GNUC__)
 #define POLICY_KERNEL static __attribute__((noinline, unused))
@@ -144,6 +145,8 @@ def _primitives(policy: SparsePolicy, layers: tuple[LayerTables, ...], dialect: 
             yield fragment("relu.h")
         if "tanh" in activations:
             yield fragment("tanh.h")
+        if layers[-1].activation == "identity":
+            yield fragment("clip.h")
     else:
         yield fragment("limited.h")
         if "tanh" in activations:
@@ -215,9 +218,8 @@ def _squash(policy: SparsePolicy) -> Iterator[str]:
         if policy.layers[-1].activation == "tanh":
             yield f"{output} = {number(middle[k])} + {number(half[k])} * policy_tanh(sums[{k}]);"
         else:
-            yield f"{output} = {number(middle[k])} + {number(half[k])} * sums[{k}];"
-            yield f"{output} = {output} < policy_action_low[{k}] ? policy_action_low[{k}] : {output};"
-            yield f"{output} = {output} > policy_action_high[{k}] ? policy_action_high[{k}] : {output};"
+            limits = f"policy_action_low[{k}], policy_action_high[{k}]"
+            yield f"{output} = policy_clipped({number(middle[k])} + {number(half[k])} * sums[{k}], {limits});"
 
 
 def _squash_fixed(policy: SparsePolicy, writer: LayerWriter) -> Iterator[str]:

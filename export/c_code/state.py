@@ -101,7 +101,7 @@ def _frame(policy: SparsePolicy, dialect: Dialect) -> str:
         checked = []
     return "\n".join(
         [
-            "/* Turns base observations (physical units) into a frame and a copy of it; 1 when one of them is broken. */",
+            "/* Turns base observations (physical units) into a frame and a copy; 1 when one of them is broken. */",
             *_frame_function(
                 policy, dialect, "policy_frame", "float observation", [*checked, f"const T value = {converted};"]
             ),
@@ -155,21 +155,20 @@ def _observe(policy: SparsePolicy, name: str, argument: str, frame: str) -> list
         return [head, f"    state->broken = (uint8_t){call};", "}\n"]
     return [
         head,
-        "    uint_fast16_t slot = state->oldest;",
-        "    uint_fast16_t frames = slot != 0u ? 1u : POLICY_HISTORY;",
+        "    int_fast16_t slot = state->oldest;",
+        "    uint_fast16_t frames = slot != 0 ? 1u : POLICY_HISTORY;",
         "    uint32_t broken = 0u;",
         "    do {",
-        "        slot = slot < POLICY_HISTORY ? slot : 0u;",
+        "        slot &= (slot - POLICY_HISTORY) >> 15; /* POLICY_HISTORY becomes 0, without a branch */",
         f"        {_value(policy)} *frame = &state->frames[slot * {width}];",
         f"        broken |= {frame}({argument.rsplit(maxsplit=1)[-1]}, frame, frame + POLICY_HISTORY * {width});",
         "        ++slot;",
         "    } while (--frames > 0u);",
         "    state->oldest = (uint8_t)slot;",
-        "    if (broken != 0u) {",
-        "        state->broken = POLICY_HISTORY;",
-        "    } else if (state->broken != 0u) {",
-        "        --state->broken;",
-        "    }",
+        "    /* POLICY_HISTORY where broken, else one less, down to 0; without a branch. */",
+        "    int32_t left = (int32_t)state->broken - 1;",
+        "    left -= left >> 31;",
+        "    state->broken = (uint8_t)(left + ((POLICY_HISTORY - left) & -(int32_t)broken));",
         "}\n",
     ]
 
@@ -194,14 +193,16 @@ def _outputs(policy: SparsePolicy, dialect: Dialect) -> str:
             "/* Hands out the actions in physical units; NaN when an observation in the history was no number. */",
             f"static inline void policy_output({source}uint32_t broken, float action[]) {{",
             *lines,
-            "    if (broken != 0u) {",
-            "        const union {",
-            "            uint32_t bits;",
+            "    /* All ones where nothing is broken: the same instructions either way. */",
+            "    const int32_t whole = ((int32_t)broken - 1) >> 31;",
+            "    for (uint_fast16_t i = 0; i < POLICY_ACTION_SIZE; ++i) {",
+            "        union {",
             "            float number;",
-            "        } nan = {0x7fc00000u};",
-            "        for (uint_fast16_t i = 0; i < POLICY_ACTION_SIZE; ++i) {",
-            "            action[i] = nan.number;",
-            "        }",
+            "            int32_t bits;",
+            "        } value;",
+            "        value.number = action[i];",
+            "        value.bits = 0x7fc00000 ^ ((value.bits ^ 0x7fc00000) & whole);",
+            "        action[i] = value.number;",
             "    }",
             "}\n",
         ]

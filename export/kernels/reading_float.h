@@ -1,5 +1,5 @@
 /* x * 2^exponent towards 0; nothing rounds before that. Sets broken where x is NaN, infinite or so far out
- * that the result would not fit 30 bits. */
+ * that the result would not fit 30 bits; without a branch. */
 static inline int32_t policy_reading(float x, int32_t exponent, uint32_t *broken) {
     union {
         float number;
@@ -7,9 +7,8 @@ static inline int32_t policy_reading(float x, int32_t exponent, uint32_t *broken
     } value;
     value.bits = (127 + exponent) * 0x800000;
     value.number = x * value.number;
-    if ((value.bits & 0x7fffffff) >= 0x4e800000) {
-        *broken = 1u;
-        return 0;
-    }
+    const int32_t beyond = (0x4e7fffff - (value.bits & 0x7fffffff)) >> 31;
+    *broken |= (uint32_t)beyond & 1u;
+    value.bits &= ~beyond;
     return (int32_t)value.number;
 }

@@ -47,6 +47,13 @@ void run_step(policy_state_t *state, const float *base_observation, float *actio
     policy_step(state, base_observation, action);
 }
 
+#ifdef POLICY_FIXED
+void run_step_fixed(policy_state_t *state, const int32_t *reading, int32_t *output);
+void run_step_fixed(policy_state_t *state, const int32_t *reading, int32_t *output) {
+    policy_step_fixed(state, reading, output);
+}
+#endif
+
 int32_t run_self_test(void);
 int32_t run_self_test(void) {
     return policy_self_test();

@@ -23,9 +23,10 @@ ENTRY_POINTS = (
     "run_frames",
     "run_observe",
     "run_step",
+    "run_step_fixed",
     "run_self_test",
 )
-"""Functions of harness.c that a core can call."""
+"""Functions of harness.c that a core can call; run_step_fixed where the policy is one of integers."""
 
 _MATHEMATICS = frozenset(
     name + suffix
