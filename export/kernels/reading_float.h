@@ -7,8 +7,8 @@ static inline int32_t policy_reading(float x, int32_t exponent, uint32_t *broken
     } value;
     value.bits = (127 + exponent) * 0x800000;
     value.number = x * value.number;
-    const int32_t beyond = (0x4e7fffff - (value.bits & 0x7fffffff)) >> 31;
-    *broken |= (uint32_t)beyond & 1u;
-    value.bits &= ~beyond;
+    const int32_t room = 0x4e7fffff - (value.bits & 0x7fffffff);
+    *broken |= (uint32_t)room >> 31;
+    value.bits &= ~(room >> 31);
     return (int32_t)value.number;
 }
