@@ -1,4 +1,4 @@
-"""Command line of this room: `python -m export compile | verify | measure`."""
+"""Command line of this room: `python -m export compile | verify | measure | package`."""
 
 import contextlib
 import dataclasses
@@ -80,12 +80,28 @@ class Measure:
     """Print one JSON object on stdout."""
 
 
+@dataclass(frozen=True)
+class Package:
+    """Hand a compiled policy over as two C files, a library, or another ONNX."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder that `compile` wrote."""
+    kind: Annotated[str, tyro.conf.arg(name="as", metavar="KIND")]
+    """split (policy.h and policy.c); arduino, platformio, cmake (libraries); onnx-sparse (sparse_initializer),
+    onnx-sparse-constant (sparse Constant nodes), onnx-qdq (QuantizeLinear and DequantizeLinear; integer policies)."""
+    out: Path
+    """Folder for split; else the file, a .zip or .onnx. Replaced when all is made."""
+    json: bool = False
+    """Print one JSON object on stdout."""
+
+
 def command_line() -> int:
     """Parse, run one verb, report what failed; the exit code. Raises SystemExit(2) for wrong usage."""
     verbs: Any = (
         Annotated[Compile, tyro.conf.subcommand("compile")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
         | Annotated[Measure, tyro.conf.subcommand("measure")]
+        | Annotated[Package, tyro.conf.subcommand("package")]
     )
     config = tyro.cli(
         verbs, prog="python -m export", description="Freeze a student into a policy for a microcontroller."
@@ -106,13 +122,15 @@ def command_line() -> int:
     return 1
 
 
-def run(config: Compile | Verify | Measure) -> int:
+def run(config: Compile | Verify | Measure | Package) -> int:
     """Run one verb, print its result, return the exit code."""
     started = time.perf_counter()
     if isinstance(config, Compile):
         result, code = _compile(config), 0
     elif isinstance(config, Verify):
         result, code = _verify(config)
+    elif isinstance(config, Package):
+        result, code = _package(config), 0
     else:
         result, code = _measure(config), 0
     result["seconds"] = round(time.perf_counter() - started, 3)
@@ -180,6 +198,12 @@ def _measure(config: Measure) -> dict[str, Any]:
     if measurement.does_not_fit:
         print(f"note: {config.folder} {measurement.does_not_fit}; the figures stand", file=sys.stderr)
     return {"policy_digest": digest, **dataclasses.asdict(measurement)}
+
+
+def _package(config: Package) -> dict[str, Any]:
+    from export.package import package, packaged_summary
+
+    return packaged_summary(package(config.folder, config.kind, config.out))
 
 
 def _json_value(value: Any) -> Any:

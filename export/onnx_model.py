@@ -1,6 +1,7 @@
 """policy.onnx: Gemm, Relu, Tanh and the action scale in float32; free batch dimension, policy's digest."""
 
 import json
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,6 @@ def onnx_model(policy: SparsePolicy, digest: str) -> bytes:
         ToolError: the package onnx is not installed, or its checker refuses the model.
     """
     try:
-        import onnx
         from onnx import TensorProto, helper, numpy_helper
     except ImportError as error:
         raise ToolError(f"cannot import {error.name}: pip install 'bayesian-policy-distillation[export]'") from None
@@ -58,13 +58,35 @@ def onnx_model(policy: SparsePolicy, digest: str) -> bytes:
         [helper.make_tensor_value_info("action", TensorProto.FLOAT, ["batch", policy.widths[-1]])],
         initializers,
     )
+    return encode_graph(graph, policy, digest, OPSET, IR_VERSION)
+
+
+def encode_graph(graph: Any, policy: SparsePolicy, digest: str, opset: int, ir_version: int) -> bytes:
+    """Return the bytes of a model around an onnx graph, with the policy's metadata.
+
+    Raises:
+        ToolError: the checker of onnx refuses the model.
+    """
+    from onnx import helper
+
     model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="bayesian-policy-distillation"
+        graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="bayesian-policy-distillation"
     )
-    model.ir_version = IR_VERSION
+    model.ir_version = ir_version
     helper.set_model_props(model, _properties(policy, digest))
+    return encode_model(model)
+
+
+def encode_model(model: Any, types: bool = True) -> bytes:
+    """Return the bytes of an onnx model, always the same for the same model; types: infer and check them as well.
+
+    Raises:
+        ToolError: the checker of onnx refuses the model.
+    """
+    import onnx
+
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(model, full_check=types)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ToolError(
             f"onnx checker refuses the model: {str(error).splitlines()[0]}; please report this policy"
