@@ -67,8 +67,10 @@ def bounds(network: FixedNetwork) -> tuple[LayerBounds, ...]:
         largest = _largest_partial_sum(layer.weights, layer.bias << layer.bias_shift, inputs)
         activation = 0
         if layer.multiplier is not None:
-            # One more than the limit: shifting rounds down.
-            largest = max(largest, (ACTIVATION_LIMIT + 1) * int(np.abs(layer.multiplier).max(initial=0)))
+            # The clamp takes differences of twice its limit; shifting rounds down, so one more than the limit is left.
+            clamped = (largest >> layer.shift) + 2 * ACTIVATION_LIMIT + 2
+            product = (ACTIVATION_LIMIT + 1) * int(np.abs(layer.multiplier).max(initial=0))
+            largest = max(largest, clamped, product)
         if index + 1 < len(network.layers):
             inputs = hidden_interval(layer, inputs)
             activation = int(np.abs(np.concatenate([inputs.low, inputs.high])).max(initial=0))
