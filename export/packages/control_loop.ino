@@ -1,8 +1,9 @@
 /*
- * The policy behind the serial line, 115200 baud: send one observation a line, numbers with blanks between them, in the
- * order below; back come the actions and the microseconds that policy_step took. "reset" starts a new episode.
- * In your firmware, fill `observation` from the sensors once every POLICY_PERIOD_US, and test every action as here
- * before it reaches an actuator: it is NaN while the last POLICY_HISTORY observations hold one that is no number.
+ * The policy behind the serial line, 115200 baud: send one observation a line, numbers with blanks between
+ * them, in the order below; back come the actions and the microseconds that policy_step took. "reset" starts
+ * a new episode. In your firmware, fill `observation` from the sensors once every POLICY_PERIOD_US, and test
+ * every action as here before it reaches an actuator: it is NaN while the last POLICY_HISTORY observations
+ * hold one that is no number.
  *
 @FACTS@
  */
