@@ -262,15 +262,19 @@ def read_policy(path: Path | str) -> SparsePolicy:
     widths = file.json("student_widths", list)
     if len(widths) < 2 or not all(isinstance(width, int) and width > 0 for width in widths):
         raise file.complain("metadata 'student_widths' is no list of two or more positive integers")
-    return SparsePolicy(
-        centre=file.array("observation_centre", (inputs // history,)),
+    centre = file.array("observation_centre", (inputs // history,))
+    policy = SparsePolicy(
+        centre=centre,
         layers=layers,
         known_observations=observations,
         known_actions=file.array("known_answers.actions", (observations.shape[0], actions)),
         student_widths=tuple(widths),
-        fixed=read_fixed(file, layers, inputs // history, actions) if "weights" in file.metadata else None,
+        fixed=read_fixed(file, layers, centre, actions),
         **read_interface(file, inputs // history, actions).interface(),
     )
+    if policy.fixed is not None and policy.evaluate_exact(observations).tobytes() != policy.known_actions.tobytes():
+        raise file.complain("the integers do not give the known answers to the bit")
+    return policy
 
 
 def _read_shapes(file: TensorFile, count: int) -> list[tuple[int, int]]:

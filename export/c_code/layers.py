@@ -378,7 +378,7 @@ class LayerWriter:
             if not first:
                 body.append(f"s{row} += {bias(0 if last else row)};")
             finish = [f"const {self.sum_type} s = s{row};", *self._finish(layer)]
-            step = ["++m;"] if layer.multiplier is not None and layer.activation == "tanh" else []
+            step = ["++m;"] if layer.multiplier is not None and layer.activation == "tanh" and not last else []
             body += ["{", *(f"    {line}" for line in finish + step), "}"]
         if not last:
             body.append(f"b += {_BLOCK};")

@@ -22,7 +22,8 @@ def input_scales(centre: Float64, reach: Float64) -> tuple[Integers, Integers, I
             f"observations reach {reach.min()} to {reach.max()} from their centre, expected finite numbers above 0; "
             "give --dataset or --observation-range"
         )
-    exponent = np.floor(np.log2(ACTIVATION_LIMIT / reach)).astype(np.int64)
+    # Reading and offset round apart by up to half a unit: nothing within reach may meet the limit.
+    exponent = np.floor(np.log2((ACTIVATION_LIMIT - 1) / reach)).astype(np.int64)
     # The offset too has to fit, with room for the reading around it.
     room = np.floor(np.log2(READING_LIMIT / 4 / np.maximum(np.abs(centre), reach)))
     exponent = np.minimum(exponent, room.astype(np.int64))
@@ -32,7 +33,7 @@ def input_scales(centre: Float64, reach: Float64) -> tuple[Integers, Integers, I
             f"up to {_EXPONENT_LIMIT}; give --observation-range"
         )
     offset = np.rint(np.ldexp(centre, exponent)).astype(np.int64)
-    limit = np.minimum(ACTIVATION_LIMIT, np.ceil(np.ldexp(reach, exponent))).astype(np.int64)
+    limit = np.minimum(ACTIVATION_LIMIT, np.ceil(np.ldexp(reach, exponent) + 0.5)).astype(np.int64)
     return exponent, offset, np.maximum(limit, 1)
 
 

@@ -128,7 +128,9 @@ class FixedNetwork:
     def evaluate(self, observations: NDArray[np.floating]) -> Float32:
         """Return (n, action) float32 actions, bit for bit what the C code gives; NaN where an observation is broken."""
         broken = self.broken(observations)
-        actions = self.actions(self.output(self.read(np.where(np.isfinite(observations) & ~broken, observations, 0))))
+        # In an observation that is not broken this concerns only what no weight reads.
+        readable = np.abs(self._scaled(observations)) < READING_LIMIT
+        actions = self.actions(self.output(self.read(np.where(readable, observations, 0))))
         return np.where(broken, np.float32(np.nan), actions)
 
     def actions(self, output: Integers) -> Float32:

@@ -151,7 +151,9 @@ def _free_layer(fit: _Fit, after: _Following) -> tuple[FixedLayer, Float64]:
     top, scales = balance.top, balance.best()
     shift = max(0, int(np.ceil(np.log2((scales * fit.reach).max() / _ACTIVATION_ROOM))))
     # The integers of the following layer are its weights / scale * steps.
-    steps = after.limit / (np.abs(after.weight) / scales).max(axis=1)
+    heaviest = (np.abs(after.weight) / scales).max(axis=1)
+    # A row of the following layer may have no weights: a constant action.
+    steps = after.limit / np.where(heaviest > 0, heaviest, 1.0)
     importance = (after.weight**2).T @ after.gain
     spread = Spread(fit.reached)
     rows: list[Integers] = []

@@ -11,7 +11,8 @@ from scipy import sparse
 
 from export.errors import ExportError
 from export.fixed_point.bounds import bounds
-from export.fixed_point.network import FixedLayer, FixedNetwork
+from export.fixed_point.network import FixedLayer, FixedNetwork, dequantised
+from export.squash import Float32
 from export.tensor_file import TensorFile
 
 if TYPE_CHECKING:
@@ -47,12 +48,18 @@ def fixed_metadata(network: FixedNetwork) -> dict[str, str]:
     }
 
 
-def read_fixed(file: TensorFile, layers: tuple[SparseLayer, ...], base: int, actions: int) -> FixedNetwork:
-    """Read the integers of a policy whose float layers are read already.
+def read_fixed(file: TensorFile, layers: tuple[SparseLayer, ...], centre: Float32, actions: int) -> FixedNetwork | None:
+    """Read the integers of a policy whose float layers and centre (base,) are read already; None where it has none.
 
     Raises:
-        FileFormatError: a tensor or an entry is missing, out of range, or could overflow.
+        FileFormatError: a tensor or an entry is missing, out of range, could overflow, or does not stand for the float
+            layers beside it.
     """
+    if "weights" not in file.metadata:
+        if any(name.startswith("fixed.") for name in file.tensors) or "fixed_layers" in file.metadata:
+            raise file.complain("it holds integers but metadata 'weights' is missing")
+        return None
+    base = len(centre)
     scalars = file.json("fixed_layers", list)
     if len(scalars) != len(layers):
         raise file.complain(f"metadata 'fixed_layers' has {len(scalars)} entries, expected {len(layers)}")
@@ -60,7 +67,10 @@ def read_fixed(file: TensorFile, layers: tuple[SparseLayer, ...], base: int, act
     def integers(name: str, shape: tuple[int | None, ...], kinds: tuple[str, ...] = ("int32",)) -> NDArray[np.int64]:
         return file.array(f"fixed.{name}", shape, kinds).astype(np.int64)
 
-    fixed = [_read_layer(file, index, layer, scalars[index], integers) for index, layer in enumerate(layers)]
+    fixed = [
+        _read_layer(file, index, layer, scalars[index], integers, last=index + 1 == len(layers))
+        for index, layer in enumerate(layers)
+    ]
     network = FixedNetwork(
         input_exponent=integers("input_exponent", (base,)),
         input_offset=integers("input_offset", (base,)),
@@ -74,20 +84,41 @@ def read_fixed(file: TensorFile, layers: tuple[SparseLayer, ...], base: int, act
         ("input_exponent", -100, 100),
         ("input_offset", -(2**28), 2**28),
         ("input_limit", 1, 32767),
-        ("half", 1, 2**15),
+        ("action_half", 1, 2**15),
         ("action_exponent", -100, 126),
     ):
-        values = getattr(network, name)
+        values = getattr(network, name.replace("action_half", "half"))
         if ((values < low) | (values > high)).any():
             raise file.complain(f"tensor 'fixed.{name}' holds {values.tolist()}, expected {low} to {high}")
     try:
         bounds(network)
     except ExportError as error:
         raise file.complain(str(error)) from None
+    _check_floats(file, network, layers, centre)
     return network
 
 
-def _read_layer(file: TensorFile, index: int, layer: SparseLayer, scalars: Any, integers: Any) -> FixedLayer:
+def _check_floats(file: TensorFile, network: FixedNetwork, layers: tuple[SparseLayer, ...], centre: Float32) -> None:
+    """Integers and the floats that they stand for are in one file: a number changed in either shows."""
+    kinds = fixed_metadata(network)["weights"]
+    if file.metadata["weights"] != kinds:
+        raise file.complain(
+            f"metadata 'weights' is {file.metadata['weights'][:40]!r}, expected {kinds!r} as the layers"
+        )
+    offset = np.ldexp(network.input_offset.astype(np.float64), -network.input_exponent).astype(np.float32)
+    if not np.array_equal(offset, centre):
+        raise file.complain(f"'fixed.input_offset' stands for {offset.tolist()}, expected the observation_centre")
+    for index, ((weight, bias), layer) in enumerate(zip(dequantised(network), layers, strict=True)):
+        matrix = layer.matrix
+        rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+        values = weight[rows, matrix.indices].astype(np.float32)
+        if not (np.array_equal(values, matrix.data) and np.array_equal(bias.astype(np.float32), layer.bias)):
+            raise file.complain(f"the integers of layer {index} do not stand for its float values and bias")
+
+
+def _read_layer(
+    file: TensorFile, index: int, layer: SparseLayer, scalars: Any, integers: Any, *, last: bool
+) -> FixedLayer:
     numbers = {}
     for name, low, high in (
         ("value_bits", 8, 16),
@@ -97,12 +128,15 @@ def _read_layer(file: TensorFile, index: int, layer: SparseLayer, scalars: Any, 
         ("multiplier_shift", 0, 30),
     ):
         value = scalars.get(name) if isinstance(scalars, dict) else None
-        if not isinstance(value, int) or not low <= value <= high or (name.endswith("bits") and value not in (8, 16)):
+        # A bool is an int to isinstance.
+        if type(value) is not int or not low <= value <= high or (name.endswith("bits") and value not in (8, 16)):
             raise file.complain(f"fixed_layers[{index}] has {name} = {value!r}, expected an integer {low} to {high}")
         numbers[name] = value
     matrix = layer.matrix
     values = integers(f"layer{index}.values", (matrix.nnz,), (f"int{numbers['value_bits']}",))
-    scaled = f"fixed.layer{index}.multiplier" in file.tensors
+    scaled = layer.activation == "tanh" or last
+    if not scaled and f"fixed.layer{index}.multiplier" in file.tensors:
+        raise file.complain(f"tensor 'fixed.layer{index}.multiplier' is there, expected none for {layer.activation}")
     return FixedLayer(
         weights=sparse.csr_array((values, matrix.indices, matrix.indptr), shape=matrix.shape),
         bias=integers(f"layer{index}.bias", (matrix.shape[0],), (f"int{numbers['bias_bits']}",)),

@@ -1,0 +1,333 @@
+"""Integer policies over random networks: C has the bits of the reference, the proven bounds hold, files are checked."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, reject, settings
+from hypothesis import strategies as st
+
+from export.c_code.dialect import Dialect
+from export.c_code.header import c_code
+from export.c_code.layer_tables import layer_tables
+from export.c_code.plan import plans
+from export.compile import build_policy
+from export.errors import ExportError, FileFormatError
+from export.fixed_point.bounds import bounds
+from export.fixed_point.network import ACTIVATION_LIMIT, READING_LIMIT, FixedNetwork
+from export.sparse_policy import SparsePolicy, encode_policy, read_policy
+from export.student_file import Student
+from export.targets.image import build_image
+from export.targets.open_core import open_core, run_vectors
+from export.targets.target import TARGETS
+from export.tensor_file import encode_tensors
+
+MakeStudent = Callable[..., Student]
+
+RANGES = [(-1.0, 1.0), (-20.0, 20.0), (-1e-3, 3e-3), (0.25, 7.0), (-1e6, 5e5)]
+FIXTURE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A random network and the format of its integers."""
+
+    hidden: tuple[tuple[int, str], ...]
+    final: str
+    actions: int
+    base: int
+    history: int
+    density: float
+    limits: tuple[float, float]
+    formats: tuple[str, ...]
+    seed: int
+
+    def policy(self, make_student: MakeStudent, **options: Any) -> SparsePolicy:
+        widths = (self.base * self.history, *(width for width, _ in self.hidden), self.actions)
+        names = (*(name for _, name in self.hidden), self.final)
+        low, high = self.limits
+        student = make_student(
+            widths, self.density, seed=self.seed, history=self.history, activations=names, low=low, high=high
+        )
+        layers = len(build_policy(student).layers)
+        return build_policy(student, weights=",".join(self.formats[:layers]), **options)
+
+
+def cases(widest: int) -> st.SearchStrategy[Case]:
+    """Networks of one to four layers."""
+    activation = st.sampled_from(["relu", "tanh", "identity"])
+    return st.builds(
+        Case,
+        hidden=st.lists(st.tuples(st.integers(1, widest), activation), min_size=0, max_size=3).map(tuple),
+        final=st.sampled_from(["tanh", "identity"]),
+        actions=st.integers(1, 10),
+        base=st.integers(1, 6),
+        history=st.integers(1, 4),
+        density=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
+        limits=st.sampled_from(RANGES),
+        formats=st.lists(st.sampled_from(["int8", "int16"]), min_size=4, max_size=4).map(tuple),
+        seed=st.integers(0, 2**16),
+    )
+
+
+def readings(network: FixedNetwork, generator: np.random.Generator, count: int) -> np.ndarray:
+    """(n, history*base) integers as policy_step_fixed takes them: ordinary, on the limits, and the largest."""
+    inputs = len(network.input_limit) * network.history
+    limit, offset = (np.tile(values, network.history) for values in (network.input_limit, network.input_offset))
+    ordinary = offset + limit * generator.normal(0, 0.4, (count, inputs))
+    corners = offset + limit * generator.choice([-1, 1], (count, inputs)) + generator.integers(-1, 2, (count, inputs))
+    largest = READING_LIMIT * generator.choice([-1, 0, 1], (count, inputs))
+    return np.clip(np.rint(np.concatenate([ordinary, corners, largest])), -READING_LIMIT, READING_LIMIT).astype(
+        np.int64
+    )
+
+
+def observations(network: FixedNetwork, generator: np.random.Generator, count: int) -> np.ndarray:
+    """The same as floats, and every kind of number that a float can be."""
+    exponent = np.tile(network.input_exponent, network.history)
+    whole = np.ldexp(readings(network, generator, count).astype(np.float64), -exponent).astype(np.float32)
+    between = np.nextafter(whole, generator.choice([-np.inf, np.inf], whole.shape).astype(np.float32))
+    odd = np.ldexp(generator.normal(0, 1, (count, whole.shape[1])), generator.integers(-149, 128, (count, 1)))
+    special = np.array([np.nan, -np.nan, np.inf, -np.inf, 0, -0.0, 1e-45, -1e-40, 3.4e38, 1], np.float32)
+    mixed = whole[:count].copy()
+    mixed[np.arange(count), generator.integers(whole.shape[1], size=count)] = generator.choice(special, count)
+    with np.errstate(over="ignore"):
+        return np.concatenate([whole, between, odd.astype(np.float32), mixed])
+
+
+@settings(max_examples=7, deadline=None, suppress_health_check=FIXTURE)
+@given(case=cases(20))
+def test_c_has_the_bits_of_the_reference(
+    make_student: MakeStudent, tmp_path_factory: pytest.TempPathFactory, case: Case
+) -> None:
+    """Floats in and floats out, and integers alone; every plan, with and without a floating-point unit."""
+    policy = case.policy(make_student)
+    network = policy.fixed
+    assert network is not None
+    generator = np.random.default_rng(case.seed)
+    floats = observations(network, generator, 60)
+    expected = policy.evaluate_exact(floats)
+    whole = readings(network, generator, 20)
+    limit, offset = (np.tile(values, case.history) for values in (network.input_limit, network.input_offset))
+    outputs = network.output(np.clip(whole - offset, -limit, limit))
+    variants = list(plans(layer_tables(policy)).values())
+    # Both dialects of one plan, and each of the others in one: what differs is in separate functions.
+    for index, plan in enumerate([variants[0], *variants]):
+        folder = tmp_path_factory.mktemp("plan")
+        unit = (index + case.seed) % 2 == 0
+        (folder / "policy.h").write_text(c_code(policy, "00" * 32, plan, Dialect(float_unit=unit)))
+        build_image(TARGETS["host"], folder, folder / "host.so", "harness.c", ("-O1",))
+        core = open_core(TARGETS["host"], folder / "host.so")
+        assert core.call("run_self_test").result == 0
+        actions = run_vectors(core, floats, case.actions)
+        different = (actions.view(np.uint32) != expected.view(np.uint32)).any(axis=1)
+        assert not different.any(), (plan, unit, floats[different][0], actions[different][0], expected[different][0])
+
+        state = core.write(0, np.zeros(core.call("run_state_size").result, np.uint8))
+        target = core.write(2048, np.zeros(case.actions, np.int32))
+        for row, output in zip(whole.astype(np.int32), outputs, strict=True):
+            core.call("run_reset", state)
+            for frame in row.reshape(case.history, case.base):
+                core.call("run_step_fixed", state, core.write(4096, frame), target)
+            got = core.read_float32(target, (case.actions,)).view(np.int32)
+            assert got.tolist() == output.tolist(), (plan, unit, row)
+
+
+def worst_corners(network: FixedNetwork) -> np.ndarray:
+    """(n, inputs): for every row of layer 0 the inputs that make its sum largest and smallest."""
+    weights = network.layers[0].weights.toarray()
+    limit = np.tile(network.input_limit, network.history)
+    return np.concatenate([sign * np.where(weights < 0, -limit, limit) for sign in (1, -1)])
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=FIXTURE)
+@given(case=cases(40))
+def test_proven_bounds_hold_and_are_reached(make_student: MakeStudent, case: Case) -> None:
+    policy = case.policy(make_student)
+    network = policy.fixed
+    assert network is not None
+    generator = np.random.default_rng(case.seed)
+    limit = np.tile(network.input_limit, network.history)
+    inputs = np.concatenate(
+        [
+            worst_corners(network),
+            limit * generator.choice([-1, 1], (200, len(limit))),
+            generator.integers(-limit, limit + 1, (200, len(limit))),
+        ]
+    )
+    for index, (layer, proven) in enumerate(zip(network.layers, bounds(network), strict=True)):
+        weights = layer.weights.toarray()
+        terms = inputs[:, None, :] * weights
+        bias = np.broadcast_to(layer.bias << layer.bias_shift, terms.shape[:2])[..., None]
+        for parts in (np.concatenate([bias, terms], axis=2), np.concatenate([terms[..., ::-1], bias], axis=2)):
+            partial = np.abs(np.cumsum(parts, axis=2)).max()
+            assert partial <= proven.largest_sum
+        sums = layer.sums(inputs)
+        np.testing.assert_array_equal(sums, terms.sum(axis=2) + bias[..., 0])
+        if index == 0 and layer.multiplier is None:
+            # With the bias on the side of the sum the bound is the sum itself.
+            reached = np.abs(sums - bias[..., 0]).max(axis=0) + np.abs(bias[0, :, 0])
+            assert reached.max() == proven.largest_sum
+        if layer.multiplier is not None:
+            limited = np.clip(sums >> layer.shift, -ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+            assert np.abs(limited * layer.multiplier).max() <= proven.largest_sum
+        if index + 1 < len(network.layers):
+            inputs = layer.hidden(sums)
+            assert np.abs(inputs).max() <= proven.largest_activation <= ACTIVATION_LIMIT
+        assert proven.largest_sum < 2**31
+    output = network.output(worst_corners(network))
+    assert np.abs(output).max() < 2**31
+    actions = network.actions(output)
+    assert (actions >= policy.action_low).all()
+    assert (actions <= policy.action_high).all()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=FIXTURE)
+@given(case=cases(8), data=st.data())
+def test_nothing_saturates_within_the_declared_range(
+    make_student: MakeStudent, case: Case, data: st.DataObject
+) -> None:
+    ends = st.floats(-1e4, 1e4, width=32)
+    pairs = data.draw(st.lists(st.tuples(ends, ends), min_size=case.base, max_size=case.base))
+    declared = tuple((min(pair), max(pair)) for pair in pairs)
+    assume(all(high - low >= 1e-3 * max(abs(low), abs(high), 1e-3) for low, high in declared))
+    try:
+        policy = case.policy(make_student, observation_range=declared)
+    except ExportError:
+        # Integers need not exist for ranges far from what the student was made for.
+        reject()
+    network = policy.fixed
+    assert network is not None
+    low, high = (np.array(side, np.float64) for side in zip(*declared, strict=True))
+    share = np.random.default_rng(case.seed).random((200, case.history, case.base))
+    inside = (low + (high - low) * share).astype(np.float32)
+    inside[0], inside[1] = low, high
+    frames = np.clip(inside, low.astype(np.float32), high.astype(np.float32)).reshape(200, -1)
+    exponent, offset, limit = (
+        np.tile(values, case.history) for values in (network.input_exponent, network.input_offset, network.input_limit)
+    )
+    scaled = np.trunc(np.ldexp(frames.astype(np.float64), exponent)).astype(np.int64) - offset
+    assert (np.abs(scaled) <= limit).all()
+    np.testing.assert_array_equal(network.read(frames), scaled)
+    assert not network.broken(frames).any()
+
+
+def test_simplification_after_rounding_keeps_what_a_weight_of_zero_carried(make_student: MakeStudent) -> None:
+    """A weight that rounds to 0 goes, with its unit where nothing else reads it; the policy stays close."""
+    student = make_student((10, 12, 1), 1.0, seed=2, history=2)
+    last = student.layers[1].weight.copy()
+    last[0, 1:] *= 1e-4
+    layers = (student.layers[0], replace(student.layers[1], weight=last))
+    policy = build_policy(replace(student, layers=layers), weights="int8")
+    assert policy.widths[1] < 12
+    seen = np.random.default_rng(0).normal(0, 1, (200, 10)).astype(np.float32)
+    error = policy.evaluate_exact(seen) - replace(student, layers=layers).evaluate(seen.astype(np.float64))
+    assert np.abs(error).max() < 0.02
+
+
+class PolicyFile:
+    """The tensors and metadata of an integer policy with every kind of layer, to be changed and read again."""
+
+    def __init__(self, folder: Path, policy: SparsePolicy) -> None:
+        from safetensors import safe_open
+
+        self.path = folder / "policy.safetensors"
+        self.path.write_bytes(encode_policy(policy))
+        with safe_open(self.path, framework="numpy") as opened:
+            self.tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+            self.metadata = dict(opened.metadata())
+
+    def read(self, tensors: dict[str, np.ndarray | None], metadata: dict[str, str | None]) -> SparsePolicy:
+        """Read with these entries changed; None takes one away."""
+        kept = {name: value for name, value in {**self.tensors, **tensors}.items() if value is not None}
+        texts = {name: value for name, value in {**self.metadata, **metadata}.items() if value is not None}
+        self.path.write_bytes(encode_tensors(kept, texts))
+        return read_policy(self.path)
+
+    def refuses(
+        self, tensors: dict[str, np.ndarray | None] | None = None, metadata: dict[str, str | None] | None = None
+    ) -> None:
+        """Check that the change is named in one line."""
+        with pytest.raises(FileFormatError) as caught:
+            self.read(tensors or {}, metadata or {})
+        assert str(caught.value).startswith(f"{self.path}: ")
+        assert "\n" not in str(caught.value)
+        assert "python -m export compile" in str(caught.value)
+
+
+@pytest.fixture
+def file(make_student: MakeStudent, tmp_path: Path) -> PolicyFile:
+    student = make_student(
+        (10, 9, 8, 2), 0.6, seed=1, history=2, activations=("tanh", "relu", "identity"), low=-2.0, high=3.0
+    )
+    student = replace(student, observation_mean=np.float32([9, -30, 0.1, 4, 0]))
+    return PolicyFile(tmp_path, build_policy(student, weights="int8,int16,int8"))
+
+
+def test_an_integer_policy_reads_back_as_it_was(file: PolicyFile) -> None:
+    policy = file.read({}, {})
+    assert policy.fixed is not None
+    assert encode_policy(policy) == file.path.read_bytes()
+    assert [layer.multiplier is None for layer in policy.fixed.layers] == [False, True, False]
+    assert policy.fixed.input_offset.any()
+
+
+def test_every_tensor_of_the_integers_is_checked(file: PolicyFile) -> None:
+    names = [name for name in file.tensors if name.startswith("fixed.")]
+    assert len(names) == 6 + 3 * 2 + 2
+    for name in names:
+        array = file.tensors[name]
+        file.refuses({name: None})
+        file.refuses({name: array.astype(np.float32)})
+        file.refuses({name: array[:-1]})
+        file.refuses({name: np.append(array, array[:1])})
+        file.refuses({name: array[None]})
+        # Integer actions go up to 2**30, and then float32 rounds by 32.
+        least = 128 if name == "fixed.action_middle" else 1
+        for position, step in product(range(len(array)), (-least, least)):
+            changed = array.copy()
+            changed[position : position + 1] += step
+            if name == "fixed.input_limit":
+                # Where readings saturate is written nowhere else; the bounds are proven for what is read.
+                policy = file.read({name: changed}, {})
+                assert policy.fixed is not None
+                bounds(policy.fixed)
+            else:
+                file.refuses({name: changed})
+    for value in (0, -1, ACTIVATION_LIMIT + 1):
+        limit = file.tensors["fixed.input_limit"].copy()
+        limit[0] = value
+        file.refuses({"fixed.input_limit": limit})
+
+
+def test_every_entry_of_the_integers_is_checked(file: PolicyFile) -> None:
+    for name in ("weights", "fixed_layers"):
+        for text in (None, "", "{}", "[]", "null", "[1, 2, 3]", '["int8"]', '["int8", "int8", "int8"]', "\x00"):
+            file.refuses(metadata={name: text})
+    file.refuses(metadata={"weights": None, "fixed_layers": None})
+    layers = json.loads(file.metadata["fixed_layers"])
+    assert all(len(layer) == 5 for layer in layers)
+    for index, layer in enumerate(layers):
+        for key, value in layer.items():
+            # Without a multiplier there is nothing that the shift after it could change.
+            idle = key == "multiplier_shift" and index == 1
+            near = () if idle else tuple(other for other in (value - 1, value + 1) if other >= 0)
+            for other in (*near, -1, 31, 2**40, True, None, "7", 1.5, [value]):
+                changed = [{**each, key: other} if place == index else each for place, each in enumerate(layers)]
+                file.refuses(metadata={"fixed_layers": json.dumps(changed)})
+            without = {name: each for name, each in layer.items() if name != key}
+            changed = [without if place == index else each for place, each in enumerate(layers)]
+            file.refuses(metadata={"fixed_layers": json.dumps(changed)})
+
+
+def test_floats_beside_the_integers_are_checked(file: PolicyFile) -> None:
+    for name in ("layer0.values", "layer1.bias", "observation_centre", "known_answers.actions"):
+        changed = file.tensors[name].copy()
+        changed.flat[0] = np.nextafter(changed.flat[0], np.float32(100))
+        file.refuses({name: changed})
+    file.refuses({"fixed.layer1.multiplier": np.ones(8, np.int16)})
