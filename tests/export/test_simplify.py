@@ -25,27 +25,41 @@ def byte_count(layers: tuple[SparseLayer, ...]) -> int:
     return ByteCount(*(sum(array[part].nbytes for array in arrays) for part in range(3)), biases, normaliser=0).total
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     seed=st.integers(0, 2**16),
-    hidden=st.lists(st.integers(1, 12), min_size=0, max_size=3),
-    density=st.sampled_from([0.0, 0.02, 0.1, 0.4, 1.0]),
-    activation=st.sampled_from(["relu", "tanh", "identity"]),
+    hidden=st.lists(
+        st.tuples(st.integers(1, 40), st.sampled_from(["relu", "tanh", "identity"])), min_size=0, max_size=3
+    ),
     final=st.sampled_from(["tanh", "identity"]),
+    density=st.one_of(st.sampled_from([0.0, 0.02, 1.0]), st.floats(0, 1)),
+    base=st.integers(1, 6),
+    history=st.integers(1, 4),
+    limits=st.sampled_from([(-1.0, 1.0), (-20.0, 20.0), (-1e-3, 3e-3), (0.25, 7.0), (-1e6, 5e5)]),
 )
 def test_same_outputs_never_more_bytes(
-    request: pytest.FixtureRequest, seed: int, hidden: list[int], density: float, activation: str, final: str
+    request: pytest.FixtureRequest,
+    seed: int,
+    hidden: list[tuple[int, str]],
+    final: str,
+    density: float,
+    base: int,
+    history: int,
+    limits: tuple[float, float],
 ) -> None:
     make_student = request.getfixturevalue("make_student")
-    widths = (6, *hidden, 2)
-    activations = (activation,) * len(hidden) + (final,)
-    student = make_student(widths, density, seed=seed, history=2, activations=activations)
+    low, high = limits
+    widths = (base * history, *(width for width, _ in hidden), 2)
+    activations = (*(name for _, name in hidden), final)
+    student = make_student(widths, density, seed=seed, history=history, activations=activations, low=low, high=high)
     policy = build_policy(student)
-    observations = np.random.default_rng(seed).normal(0, 3, (50, 6)).astype(np.float32)
+    observations = np.random.default_rng(seed).normal(0, 3, (50, widths[0])).astype(np.float32)
     expected = student.evaluate(observations.astype(np.float64))
-    np.testing.assert_allclose(policy.evaluate(observations), expected, atol=2e-5, rtol=0)
+    np.testing.assert_allclose(policy.evaluate(observations), expected, atol=1e-5 * (high - low), rtol=0)
 
     plain = tuple(Layer(layer.weight, layer.bias, layer.activation) for layer in student.layers)
+    # The student's normaliser: a mean and a scale for each of its inputs.
+    assert policy.byte_count.total <= byte_count(sparse_layers(plain, student.history)) + 2 * 4 * base
     assert byte_count(policy.layers) <= byte_count(sparse_layers(plain, student.history))
     assert policy.kept_weights <= sum(np.count_nonzero(layer.weight) for layer in student.layers)
     for layer, following in zip(policy.layers[:-1], policy.layers[1:], strict=True):
