@@ -43,12 +43,17 @@ def choose(policy: SparsePolicy, digest: str, target: Target, optimise: Optimise
     else what is unrolled.
 
     Raises:
-        ExportError: nothing fits the budget; the smallest is named.
+        ExportError: nothing fits the budget, the smallest is named; or a budget for the host.
         ToolError: compiler or emulator is missing or failed.
     """
     candidates = plans(layer_tables(policy))
     dialect = dialect_of(target)
     if target.family == "host":
+        if budget_flash is not None:
+            raise ExportError(
+                f"--budget-flash {budget_flash}: nothing is counted on the host, expected a microcontroller; give "
+                "another --target or leave the budget out"
+            )
         name = "loop" if optimise == "size" else "unrolled"
         return Choice(c_code(policy, digest, candidates[name], dialect), name, None, None)
     counted: list[tuple[str, str, Plan, Measurement]] = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.c_code.header import c_code
+from export.c_code.header import c_code, observation_limit
 from export.calibration import calibration_observations, observation_reach
 from export.choose import Choice, Optimise, choose, dialect_of
 from export.errors import ExportError
@@ -50,6 +50,11 @@ def build_policy(
     Raises:
         ExportError: the network cannot be folded into float32, or not be written in these integers.
     """
+    if weights == FLOAT and (dataset is not None or observation_range is not None):
+        raise ExportError(
+            "--dataset and --observation-range are what integers are fitted to, but --weights is float32; give "
+            "--weights int8 or int16, or leave them out"
+        )
     simple = ordered(simplify(student))
     draft = SparsePolicy(
         centre=centre(student),
@@ -62,6 +67,8 @@ def build_policy(
     observations, actions = known_answers(student, draft)
     if not np.isfinite(actions).all():
         raise ExportError("the pruned student computes NaN on ordinary observations; check its weights' magnitudes")
+    # Weights that overflow floats on ordinary observations are no better as integers.
+    observation_limit(draft)
     if weights != FLOAT:
         reach = observation_reach(student, dataset, observation_range)
         draft = integer_policy(draft, simple, weights, calibration_observations(student, dataset), reach)

@@ -141,6 +141,8 @@ class TensorFile:
         )
         if not fits:
             wanted_text = "(" + ", ".join("n" if size is None else str(size) for size in shape) + ")"
+            if 0 in array.shape:
+                wanted_text += ", no side of length 0"
             raise self.complain(f"tensor {name!r} has shape {array.shape}, expected {wanted_text}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])

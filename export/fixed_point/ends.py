@@ -23,14 +23,14 @@ def input_scales(centre: Float64, reach: Float64) -> tuple[Integers, Integers, I
             "give --dataset or --observation-range"
         )
     # Reading and offset round apart by up to half a unit: nothing within reach may meet the limit.
-    exponent = np.floor(np.log2((ACTIVATION_LIMIT - 1) / reach)).astype(np.int64)
+    finest = np.floor(np.log2(ACTIVATION_LIMIT - 1) - np.log2(reach))
     # The offset too has to fit, with room for the reading around it.
-    room = np.floor(np.log2(READING_LIMIT / 4 / np.maximum(np.abs(centre), reach)))
-    exponent = np.minimum(exponent, room.astype(np.int64))
+    room = np.floor(np.log2(READING_LIMIT / 4) - np.log2(np.maximum(np.abs(centre), reach)))
+    exponent = np.minimum(finest, room).astype(np.int64)
     if (np.abs(exponent) > _EXPONENT_LIMIT).any():
         raise ExportError(
-            f"observations would be scaled by 2**{int(exponent.min())} to 2**{int(exponent.max())}, expected exponents "
-            f"up to {_EXPONENT_LIMIT}; give --observation-range"
+            f"observations would be scaled by 2**{exponent.min()} to 2**{exponent.max()}, expected exponents of at "
+            f"most {_EXPONENT_LIMIT} either way; give another --observation-range"
         )
     offset = np.rint(np.ldexp(centre, exponent)).astype(np.int64)
     limit = np.minimum(ACTIVATION_LIMIT, np.ceil(np.ldexp(reach, exponent) + 0.5)).astype(np.int64)

@@ -244,14 +244,14 @@ def _scaled_layer(fit: _Fit) -> FixedLayer:
     # argument = sum / scale * 2**bits = ((sum >> shift) * multiplier) >> multiplier_shift
     factor = np.ldexp(1.0 / scales, bits + shift)
     multiplier_shift = int(np.clip(np.floor(np.log2(ACTIVATION_LIMIT / factor.max())), 0, 30))
-    multiplier = np.rint(np.ldexp(factor, multiplier_shift)).astype(np.int64)
-    if (multiplier > ACTIVATION_LIMIT).any():
+    multiplier = np.rint(np.ldexp(factor, multiplier_shift))
+    if not (multiplier <= ACTIVATION_LIMIT).all():
         raise ExportError(
-            f"a row's sum would need the multiplier {multiplier.max()}, expected at most {ACTIVATION_LIMIT}; export "
-            "this policy with --weights float32"
+            f"a row's sum would need the multiplier {multiplier.max():.0f}, expected at most {ACTIVATION_LIMIT}; "
+            "export this policy with --weights float32"
         )
     fixed = _with_bias(fit, matrix, scales, 0.0, shift_after=shift)
-    return replace(fixed, multiplier=multiplier, multiplier_shift=multiplier_shift)
+    return replace(fixed, multiplier=multiplier.astype(np.int64), multiplier_shift=multiplier_shift)
 
 
 def _with_bias(

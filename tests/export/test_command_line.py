@@ -16,8 +16,10 @@ import pytest
 from export.__main__ import main
 from export.compile import Compiled, build_policy, compile_student
 from export.errors import ExportError
+from export.sparse_policy import read_policy
 from export.student_file import Student, write_student
 from export.tensor_file import encode_tensors
+from export.verify import run_host_c
 
 MakeStudent = Callable[..., Student]
 CompileTo = Callable[..., tuple[Path, Compiled]]
@@ -134,6 +136,151 @@ def test_bad_input_is_one_line_and_exit_1(
         assert err.startswith("error: ")
         assert err.count("\n") == 1, err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def compiled(make_live_student: MakeStudent, compile_to: CompileTo) -> tuple[Path, Path, dict[str, bytes]]:
+    """A student file, the folder compiled from it, and what is in that folder."""
+    folder, _ = compile_to(make_live_student())
+    return folder.with_name("policy.student.safetensors"), folder, contents(folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The line with which `compile` refuses."""
+    code, out, err = run_here(capsys, "compile", *arguments)
+    assert (code, out) == (1, ""), (arguments, err)
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1, err
+    return err
+
+
+def test_students_that_cannot_be_are_refused_and_the_policy_stays(
+    compiled: tuple[Path, Path, dict[str, bytes]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from safetensors import safe_open
+
+    student, folder, before = compiled
+    with safe_open(student, framework="numpy") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+        metadata = opened.metadata()
+    weight = tensors["layer0.weight"]
+    nan, infinite = weight.copy(), weight.copy()
+    nan[3, 2], infinite[3, 2] = np.nan, -np.inf
+    zeros = np.zeros
+    changes: dict[str, tuple[dict[str, np.ndarray], dict[str, str]]] = {
+        "holds nan at index (3, 2)": ({"layer0.weight": nan}, {}),
+        "holds -inf at index (3, 2)": ({"layer0.weight": infinite}, {}),
+        "'layer1.weight' has shape (0, 64), expected (n, 64), no side of length 0": (
+            {"layer1.weight": zeros((0, 64), np.float32), "layer1.bias": zeros(0, np.float32)},
+            {},
+        ),
+        "'layer0.weight' has shape (64, 0)": ({"layer0.weight": zeros((64, 0), np.float32)}, {}),
+        "'format_version' is '2', expected '1'": ({}, {"format_version": "2"}),
+        "could make sums of": ({"layer0.weight": np.where(weight != 0, np.float32(1e38), 0).astype(np.float32)}, {}),
+    }
+    path = tmp_path / "changed.safetensors"
+    for words, (arrays, texts) in changes.items():
+        path.write_bytes(encode_tensors({**tensors, **arrays}, {**metadata, **texts}))
+        for options in ((), ("--weights", "int8")):
+            assert words in refused(capsys, path, "--out", folder, *options)
+            assert contents(folder) == before
+    for size in (1e10, 1e30):
+        large = np.where(weight != 0, np.float32(size), 0).astype(np.float32)
+        path.write_bytes(encode_tensors({**tensors, "layer0.weight": large}, metadata))
+        assert "would need the multiplier" in refused(capsys, path, "--out", folder, "--weights", "int8")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--weights int4", "--weights is 'int4', expected float32, int8, int16, or"),
+        ("--weights int8,int8", "one for each of 3 layers"),
+        ("--weights float32,int8,int8", "one for each of 3 layers"),
+        ("--budget-flash 10 --target host", "nothing is counted on the host"),
+        ("--weights int8 --observation-range 0 1", "has 1 pairs [[0.0, 1.0]], expected 5"),
+        ("--weights int8 --observation-range" + 5 * " 1 0", "of finite LOW < HIGH"),
+        ("--weights int8 --observation-range" + 5 * " nan 1", "of finite LOW < HIGH"),
+        ("--weights int8 --observation-range" + 5 * " 0 inf", "of finite LOW < HIGH"),
+        ("--weights int8 --observation-range" + 5 * " 0 1e-300", "2**1011, expected exponents of at most 100"),
+        ("--weights int8 --observation-range" + 5 * " -1e300 1e300", "expected exponents of at most 100"),
+        ("--observation-range" + 5 * " 0 1", "--weights is float32"),
+        ("--dataset absent", "--weights is float32"),
+        ("--weights int8 --dataset absent", "absent: no such file"),
+    ],
+)
+def test_options_of_compile_that_cannot_be_are_refused_and_the_policy_stays(
+    compiled: tuple[Path, Path, dict[str, bytes]], capsys: pytest.CaptureFixture[str], options: str, words: str
+) -> None:
+    student, folder, before = compiled
+    assert words in refused(capsys, student, "--out", folder, *options.split())
+    assert contents(folder) == before
+
+
+@pytest.mark.cross
+def test_a_budget_that_nothing_fits_leaves_the_policy(
+    compiled: tuple[Path, Path, dict[str, bytes]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    student, folder, before = compiled
+    line = refused(capsys, student, "--out", folder, "--budget-flash", "10")
+    assert "--budget-flash 10: the smallest code takes" in line
+    assert contents(folder) == before
+
+
+def test_datasets_of_another_kind_are_refused(
+    compiled: tuple[Path, Path, dict[str, bytes]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    student, folder, before = compiled
+    path = tmp_path / "dataset.safetensors"
+    for rows, words in (
+        (np.zeros((50, 24), np.float32), "has shape (50, 24), expected (n, 25)"),
+        (np.zeros((0, 25), np.float32), "no side of length 0"),
+        (np.full((50, 25), np.nan, np.float32), "holds nan at index (0, 0)"),
+        (np.zeros((50, 25), np.int32), "is int32, expected float32"),
+    ):
+        path.write_bytes(encode_tensors({"observations": rows}, {}))
+        assert words in refused(capsys, student, "--out", folder, "--weights", "int8", "--dataset", path)
+        assert contents(folder) == before
+
+
+@pytest.mark.parametrize("options", [(), ("--weights", "int8")])
+def test_a_file_limit_is_one_line_and_the_policy_stays(
+    compiled: tuple[Path, Path, dict[str, bytes]], options: tuple[str, ...]
+) -> None:
+    """What a full disk is to the kernel, for real: no file may grow beyond 1 KiB."""
+    import resource
+
+    student, folder, before = compiled
+    done = subprocess.run(
+        [sys.executable, "-m", "export", "compile", student, "--out", folder, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)),
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: cannot write into {folder}: File too large")
+    assert done.stderr.count("\n") == 1
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_300_columns_and_more_weights_than_16_bits_count(
+    make_student: MakeStudent, compile_to: CompileTo, weights: str
+) -> None:
+    for widths in ((300, 6, 1), (200, 500, 1)):
+        folder, compiled = compile_to(make_student(widths, (0.7, 1.0)), str(widths[0]), weights=weights)
+        if widths[0] == 200:
+            assert compiled.policy.kept_weights > 65_535
+        observations = np.random.default_rng(0).normal(0, 1, (20, widths[0])).astype(np.float32)
+        actions = run_host_c(folder, folder, read_policy(folder), observations)
+        if weights == "int8":
+            assert actions.tobytes() == compiled.policy.evaluate_exact(observations).tobytes()
+        else:
+            np.testing.assert_allclose(actions, compiled.policy.evaluate(observations), atol=2e-5)
 
 
 def test_interrupt_while_packages_load_is_one_line(tmp_path: Path) -> None:
