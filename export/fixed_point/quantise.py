@@ -15,7 +15,7 @@ from export.fixed_point.balance import Balance
 from export.fixed_point.bounds import SUM_LIMIT, Interval, bounds, hidden_interval, input_interval
 from export.fixed_point.ends import action_scales, input_scales
 from export.fixed_point.network import ACTIVATION_LIMIT, CLIP_BITS, FixedLayer, FixedNetwork
-from export.fixed_point.rounding import Spread, rounded_row
+from export.fixed_point.rounding import Spread, rounded_rows
 from export.fixed_point.tanh import ARGUMENT_BITS, RESULT_BITS, SEGMENTS, Integers
 from export.squash import Float64, activate
 
@@ -160,20 +160,17 @@ def _free_layer(fit: _Fit, after: _Following) -> tuple[FixedLayer, Float64]:
     for row, weights in enumerate(layer.weight):
         used = np.flatnonzero(weights)
         covariance = spread.of(used)
-        fed_weights = after.weight[:, row]
-        best: tuple[float, Integers, float] | None = None
-        for scale in _candidates(scales[row], top[row], np.abs(fed_weights) * steps, after.limit, len(used)):
-            integers, error = rounded_row(weights[used] * scale, covariance, fit.limit)
-            wanted = fed_weights / scale * steps
-            fed = ((np.rint(wanted) - wanted) / steps) ** 2 @ after.gain
-            # Shifting rounds the activation to whole units.
-            own = share[row] * (error + 4.0**bias_shift / 12) + 4.0**shift / 12
-            cost = importance[row] * own / scale**2 + fed * power[row] * scale**2
-            if best is None or cost < best[0]:
-                best = (cost, integers, scale)
-        assert best is not None
-        rows.append(best[1])
-        scales[row] = best[2]
+        fed = np.flatnonzero(after.weight[:, row])
+        heights = after.weight[fed, row] * steps[fed]
+        tried = _candidates(scales[row], top[row], np.abs(heights), after.limit, len(used))
+        integers, errors = rounded_rows(weights[used] * tried[:, None], covariance, fit.limit)
+        wanted = heights / tried[:, None]
+        fed_errors = ((np.rint(wanted) - wanted) / steps[fed]) ** 2 @ after.gain[fed]
+        # Shifting rounds the activation to whole units.
+        own = share[row] * (errors + 4.0**bias_shift / 12) + 4.0**shift / 12
+        best = int(np.argmin(importance[row] * own / tried**2 + fed_errors * power[row] * tried**2))
+        rows.append(integers[best])
+        scales[row] = tried[best]
     matrix = _matrix(layer.weight, rows)
     fixed = _with_bias(fit, matrix, scales, 2.0**shift / 2 if shift else 0.0, shift_after=shift)
     while np.abs(_ends(hidden_interval(fixed, fit.interval))).max(initial=0) > ACTIVATION_LIMIT:
@@ -207,7 +204,7 @@ def _candidates(scale: float, top: float, heights: Float64, limit: int, weights:
     that would cost its whole row.
     """
     count = max(_FEWEST, _SCALES * _SHORT_ROW // max(weights, _SHORT_ROW))
-    height = float(heights.max())
+    height = float(heights.max(initial=0.0))
     low, high = max(_NARROWEST * scale, height / limit), min(_WIDEST * scale, top)
     low = min(low, high)
     ends = max(1.0, np.floor(height / high)), np.ceil(height / low) + 1
@@ -235,7 +232,9 @@ def _scaled_layer(fit: _Fit) -> FixedLayer:
     for weights, scale in zip(layer.weight, scales, strict=True):
         used = np.flatnonzero(weights)
         rows.append(
-            rounded_row(weights[used] * scale, spread.of(used), fit.limit)[0] if len(used) else np.zeros(0, np.int64)
+            rounded_rows(weights[None, used] * scale, spread.of(used), fit.limit)[0][0]
+            if len(used)
+            else np.zeros(0, np.int64)
         )
     matrix = _matrix(layer.weight, rows)
     # Where tanh and the clip are flat, and no further: the bits are needed below.

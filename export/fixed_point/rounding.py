@@ -1,4 +1,4 @@
-"""Rounding one row of weights to integers so that its sum, not each weight, comes out close."""
+"""Rounding a row of weights to integers so that its sum, not each weight, comes out close."""
 
 import numpy as np
 
@@ -24,29 +24,29 @@ class Spread:
         return np.cov(self._by_input[used], bias=True).reshape(len(used), len(used))
 
 
-def rounded_row(weights: Float64, covariance: Float64, limit: int) -> tuple[Integers, float]:
-    """Return integers (k,) near `weights` (k,) within +-limit, and the expected squared error of the row's sum.
+def rounded_rows(weights: Float64, covariance: Float64, limit: int) -> tuple[Integers, Float64]:
+    """Return integers (m, k) near `weights` (m, k) within +-limit, and (m,) the expected squared errors of their sums.
 
-    One weight after the other is rounded, and what that changes is made up by those still open, as the covariance
-    (from `Spread`) of the inputs asks for: optimal brain surgeon with rounding in place of pruning (GPTQ, Frantar et
-    al. 2022). A constant error does not count: the bias takes it.
+    Each row is one try at the same inputs. One weight after the other is rounded, and what that changes is made up by
+    those still open, as the covariance (from `Spread`) of the inputs asks for: optimal brain surgeon with rounding in
+    place of pruning (GPTQ, Frantar et al. 2022). A constant error does not count: the bias takes it.
     """
-    count = len(weights)
+    count = weights.shape[1]
     if covariance.ndim == 1:
         nearest = np.clip(np.rint(weights), -limit, limit).astype(np.int64)
-        return nearest, float((nearest - weights) ** 2 @ covariance)
+        return nearest, (nearest - weights) ** 2 @ covariance
     damped = covariance + (1e-6 * np.trace(covariance) / count + 1e-12) * np.eye(count)
     inverse = np.linalg.inv(damped)
     wanted = weights.copy()
-    chosen = np.zeros(count, np.int64)
+    chosen = np.zeros(weights.shape, np.int64)
     # The largest inputs first: their errors are the ones that the rest has to make up for.
     for index in np.argsort(-np.diag(covariance), kind="stable"):
-        chosen[index] = int(np.clip(np.rint(wanted[index]), -limit, limit))
-        error = (wanted[index] - chosen[index]) / inverse[index, index]
-        wanted -= error * inverse[:, index]
+        chosen[:, index] = np.clip(np.rint(wanted[:, index]), -limit, limit)
+        error = (wanted[:, index] - chosen[:, index]) / inverse[index, index]
+        wanted -= error[:, None] * inverse[:, index]
         inverse -= np.outer(inverse[:, index], inverse[index]) / inverse[index, index]
         # Downdated exactly: what is decided takes no part in later corrections.
         inverse[index, :] = inverse[:, index] = 0
         inverse[index, index] = 1
     difference = chosen - weights
-    return chosen, float(difference @ covariance @ difference)
+    return chosen, ((difference @ covariance) * difference).sum(axis=1)
