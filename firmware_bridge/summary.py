@@ -112,7 +112,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("parameters", f"{summary['teacher_parameters']:,}", f"{summary['kept_parameters']:,}"),
         (f"return, interquartile mean (n {teacher['n']})", f"{teacher['iqm']:.1f}", f"{student['iqm']:.1f}"),
         (f"return, mean (n {student['n']})", f"{teacher['mean']:.1f}", f"{student['mean']:.1f}"),
-        ("flash on a Cortex-M4F [bytes]", "", f"{summary['flash_bytes_m4f']:,}"),
+        ("flash on a Cortex-M4F [bytes]", f"{summary['teacher_flash_bytes_m4f']:,}", f"{summary['flash_bytes_m4f']:,}"),
         (
             "instructions per control step",
             f"{summary['teacher_instructions_m4f']:,.0f}",
