@@ -10,6 +10,8 @@ from export.c_code.header import c_code, observation_limit
 from export.calibration import calibration_observations, observation_reach
 from export.choose import Choice, Optimise, choose, dialect_of
 from export.errors import ExportError
+from export.fixed_point.bounds import SUM_LIMIT, bounds
+from export.fixed_point.network import ACTIVATION_LIMIT, FixedNetwork
 from export.integer_policy import FLOAT, integer_policy
 from export.known_answers import known_answers
 from export.onnx_model import onnx_model
@@ -118,6 +120,17 @@ def compile_student(
     return Compiled(policy, digest, tuple(replace_files(folder, contents)), pruned.warning, choice)
 
 
+def proven(network: FixedNetwork) -> dict[str, object]:
+    """Return what interval analysis says: the observations that do not saturate, and what every layer reaches."""
+    reached = bounds(network)
+    return {
+        "observation_range": network.range().tolist(),
+        "largest_sums": [layer.largest_sum for layer in reached],
+        "largest_activations": [layer.largest_activation for layer in reached[:-1]],
+        "limits": {"sum": SUM_LIMIT, "activation": ACTIVATION_LIMIT},
+    }
+
+
 def compiled_summary(compiled: Compiled) -> dict[str, object]:
     """Return the figures of a compiled policy, ready for JSON."""
     policy = compiled.policy
@@ -136,6 +149,7 @@ def compiled_summary(compiled: Compiled) -> dict[str, object]:
         "policy_widths": list(policy.widths),
         "student": {"role": policy.role, "widths": list(policy.student_widths), "parameters": student_parameters},
         "teacher_parameters": policy.config.get("teacher_parameters"),
+        "proven": None if policy.fixed is None else proven(policy.fixed),
         "files": [str(path) for path in compiled.files],
         "code": compiled.choice.plan,
         "compile_with": compiled.choice.flag,

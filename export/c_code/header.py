@@ -64,6 +64,7 @@ def _banner(policy: SparsePolicy, digest: str, plan: Plan) -> str:
         f"code         {shapes}",
         f"observation  {policy.history} frames, oldest first, each: {', '.join(policy.observation_names)}",
         f"action       {', '.join(policy.action_names)}",
+        *_reach(policy),
         "",
         "No globals that are written, no malloc, no library calls. Use:",
         "  policy_state_t state; policy_reset(&state); then, once a period: policy_step(&state, observation, action);",
@@ -72,6 +73,14 @@ def _banner(policy: SparsePolicy, digest: str, plan: Plan) -> str:
         "you actuate.",
     ]
     return "\n".join(["/*", *(f" * {comment(line)}".rstrip() for line in lines), " */"])
+
+
+def _reach(policy: SparsePolicy) -> Iterator[str]:
+    """Between which observations integers do not saturate."""
+    if policy.fixed is None:
+        return
+    pairs = (f"{low:.4g} to {high:.4g}" for low, high in policy.fixed.range())
+    yield f"reads        {', '.join(pairs)}; beyond it saturates, within no sum or activation can"
 
 
 def _definitions(policy: SparsePolicy, digest: str, period_us: int, dialect: Dialect) -> str:

@@ -30,7 +30,8 @@ class LayerWriter:
         array = self.dialect.array
         name = f"_{layer.index}"
         rows, columns, weights = layer.rows, layer.columns_total, layer.weights
-        head = f"/* Layer {layer.index}: {columns} -> {rows}, {weights} weights, {layer.activation}. */"
+        flagged = "; the highest bit of a column ends its row" if shape == "loop" and self._flagged(layer) else ""
+        head = f"/* Layer {layer.index}: {columns} -> {rows}, {weights} weights, {layer.activation}{flagged}. */"
         if self._fused_away(layer):
             if self.plan.shapes[layer.index - 1] == "straight":
                 return ""

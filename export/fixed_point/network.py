@@ -108,6 +108,12 @@ class FixedNetwork:
         beyond: NDArray[np.bool_] = ~(np.abs(self._scaled(observations)) < READING_LIMIT) & np.tile(live, self.history)
         return np.logical_or.reduce(beyond, axis=1, keepdims=True)
 
+    def range(self) -> Float64:
+        """Return (base, 2): the observations between which nothing saturates, physical units."""
+        ends = np.stack([self.input_offset - self.input_limit, self.input_offset + self.input_limit], axis=1)
+        result: Float64 = np.ldexp(ends.astype(np.float64), -self.input_exponent[:, None])
+        return result
+
     def activations(self, inputs: Integers) -> list[Integers]:
         """Return the inputs of every layer, (n, in) each."""
         values = [inputs]

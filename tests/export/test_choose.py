@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.export_networks import network, observations
 from export.choose import Choice, choose
-from export.compile import build_policy, compile_student
+from export.compile import build_policy, compile_student, compiled_summary
 from export.errors import ExportError
 from export.sparse_policy import SparsePolicy
 from export.student_file import Student, write_student
@@ -94,3 +94,18 @@ def test_on_the_host_nothing_is_counted(make_live_student: MakeStudent) -> None:
     assert chosen(policy, "host", "size").plan == "loop"
     assert chosen(policy, "host", "speed").plan == "unrolled"
     assert chosen(policy, "host", "balanced").measurement is None
+
+
+def test_what_is_proven_is_reported(make_live_student: MakeStudent, tmp_path: Path) -> None:
+    source = tmp_path / "student.safetensors"
+    write_student(source, make_live_student())
+    declared = ((-1.0, 2.0), (-0.5, 0.5), (0.0, 3.0), (-7.0, -6.0), (-1e4, 1e4))
+    compiled = compile_student(source, tmp_path / "out", weights="int8", observation_range=declared)
+    proven = compiled_summary(compiled)["proven"]
+    for (low, high), (proven_low, proven_high) in zip(declared, proven["observation_range"], strict=True):
+        assert proven_low <= low
+        assert high <= proven_high
+    assert max(proven["largest_sums"]) <= proven["limits"]["sum"]
+    assert max(proven["largest_activations"]) <= proven["limits"]["activation"]
+    assert "reads        " in (tmp_path / "out" / "policy.h").read_text()
+    assert compiled_summary(compile_student(source, tmp_path / "float"))["proven"] is None
