@@ -15,7 +15,7 @@ from export.sparse_policy import SparseLayer, SparsePolicy, ordered
 from export.squash import Float64
 
 FLOAT = "float32"
-_SWEEPS = 3
+_SWEEPS = 4
 _ROUNDS = 3
 
 

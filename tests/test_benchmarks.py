@@ -283,9 +283,11 @@ def test_our_rows_are_the_step_and_the_bare_network(tmp_path: Path, student: Stu
     made = export_ours.our_rows(export_ours.OURS[0], "student", student, inputs, target="cortex-m4f", scratch=tmp_path)
     step, bare = made
     assert (step["entry"], bare["entry"]) == (export_ours.STEP, export_ours.STACKED)
-    assert step["ram_bytes"] == bare["ram_bytes"] + 24  # five frames and a counter kept, one frame instead of five
+    # Ten frames and two counters are kept, padded to words; one frame comes in instead of five.
+    assert step["ram_bytes"] == bare["ram_bytes"] + 4 * 50 + 4 - 4 * 20
     assert 0 < step["max_error"] == bare["max_error"] < 2e-6
-    assert 4_000 < bare["instructions"] < step["instructions"] < 20_000
+    assert min(bare["instructions"], step["instructions"]) > 4_000
+    assert max(bare["instructions"], step["instructions"]) < 10_000
 
 
 def test_options_that_export_lacks_are_named(tmp_path: Path) -> None:

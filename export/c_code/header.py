@@ -108,10 +108,10 @@ def _definitions(policy: SparsePolicy, digest: str, period_us: int, dialect: Dia
 /* Kernels stay functions of their own: visible in a size listing. */
 #if defined(__GNUC__)
 #define POLICY_KERNEL static __attribute__((noinline, unused))
-#define POLICY_UNUSED __attribute__((unused))
+#define POLICY_BARRIER __asm__ volatile("" ::: "memory")
 #else
 #define POLICY_KERNEL static
-#define POLICY_UNUSED
+#define POLICY_BARRIER ((void)0)
 #endif
 """
     plain = Dialect()  # the caller reads these, so they stay in memory everywhere

@@ -7,8 +7,10 @@ import numpy as np
 from export.c_code.assembly import CONDITION, assembly, can_assemble
 from export.c_code.dialect import Dialect, c_type, number
 from export.c_code.layer_tables import LayerTables
+from export.c_code.packed_columns import field_bits, packed_columns
 from export.c_code.plan import Plan
 
+_BARRIER = 3  # terms of a float row; then loads wait, or compilers load all of them first and run out of registers
 _UNROLLED = 8  # weights of a row written out; longer rows loop over so many
 _BLOCK = 8
 
@@ -47,6 +49,8 @@ class LayerWriter:
             parts.append(array(f"policy_values{name}", np.concatenate(layer.values), layer.kind))
             if shape == "loop" and self._flagged(layer):
                 parts.append(array(f"policy_columns{name}", _flagged_columns(layer), layer.column_kind))
+            elif shape == "packed":
+                parts.append(array(f"policy_columns{name}", packed_columns(layer), "uint8"))
             elif not layer.full:
                 parts.append(array(f"policy_columns{name}", np.concatenate(layer.columns), layer.column_kind))
         if shape == "loop" and not self._flagged(layer):
@@ -62,6 +66,7 @@ class LayerWriter:
         if self._fused_away(layer):
             return ""
         body = {
+            "packed": self._packed,
             "loop": self._loop,
             "unrolled": self._unrolled,
             "blocked": self._blocked,
@@ -127,7 +132,8 @@ class LayerWriter:
         if shape not in ("straight", "blocked"):
             lines.append(f"const {c_type(layer.kind)} *w = policy_values_{layer.index};")
             if not layer.full:
-                lines.append(f"const {c_type(layer.column_kind)} *c = policy_columns_{layer.index};")
+                kind = "uint8" if shape == "packed" else layer.column_kind
+                lines.append(f"const {c_type(kind)} *c = policy_columns_{layer.index};")
             if not self._last(layer):
                 lines.append(f"const {c_type(layer.bias_kind)} *b = policy_biases_{layer.index};")
                 if layer.multiplier is not None:
@@ -267,6 +273,36 @@ class LayerWriter:
             f"}} while (c != policy_columns_{layer.index} + {layer.weights});",
         ]
 
+    def _packed(self, layer: LayerTables) -> list[str]:
+        """The next column is a distance on from the last; one beyond the row's end is in the next row."""
+        bits = field_bits(layer)
+        mask = 2**bits - 1
+        low, high = (self.dialect.read("uint8", f"c[{place}]") for place in ("n >> 3", "(n >> 3) + 1u"))
+        advance = [
+            "uint_fast16_t field;",
+            "do {",
+            f"    field = ((((uint_fast16_t){high} << 8) | {low}) >> (n & 7u)) & {mask}u;",
+            f"    n += {bits};",
+            "    column += field;",
+            f"}} while (field == {mask}u);",
+        ]
+        weight = self.dialect.read(layer.kind, "*w")
+        return [
+            "uint_fast16_t n = 0u;",
+            f"uint_fast16_t column = {int(layer.columns[0][0])}u;",
+            "do {",
+            f"    {self._row_start(layer)}",
+            "    do {",
+            f"        s += {self._times(layer, weight, 'x[column]')};",
+            "        ++w;",
+            *(f"        {line}" for line in advance),
+            f"    }} while (column < {layer.columns_total}u);",
+            f"    column -= {layer.columns_total}u;",
+            *(f"    {line}" for line in self._row_end(layer)),
+            f"}} while (w != policy_values_{layer.index} + {layer.weights});",
+            *self._epilogue(layer),
+        ]
+
     def _counted_rows(self, layer: LayerTables) -> list[str]:
         """Runs of rows, each with its number of rows and of weights in a row."""
         kind = self._run_kind(layer)
@@ -330,7 +366,10 @@ class LayerWriter:
         if whole:
             loop = [f"s += {term};" for term in terms(_UNROLLED)] + advance(_UNROLLED)
             lines += [f"for (uint_fast16_t k = {whole}u; k > 0u; --k) {{", *(f"    {line}" for line in loop), "}"]
-        lines += [f"s += {term};" for term in written]
+        for place, term in enumerate(written, start=1):
+            lines.append(f"s += {term};")
+            if not layer.fixed and place % _BARRIER == 0 and place < len(written):
+                lines.append("POLICY_BARRIER;")
         if rest:
             lines += advance(rest) if not layer.full else [f"w += {rest};"]
         if not first:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from export.c_code.layer_tables import LayerTables
+from export.c_code.packed_columns import can_pack
 
-Shape = Literal["loop", "unrolled", "blocked", "straight"]
-"""loop: one loop over rows and weights, smallest; unrolled: a loop for each number of weights in a row; blocked: dense,
-eight rows at a time; straight: no loop, every number in the code."""
+Shape = Literal["packed", "loop", "unrolled", "blocked", "straight"]
+"""packed: like loop, its columns a stream of bits, smallest; loop: one loop over rows and weights; unrolled: a loop for
+each number of weights in a row; blocked: dense, eight rows at a time; straight: no loop, every number in the code."""
 
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 FUSED_ACTIONS = 8
@@ -38,8 +39,10 @@ def plans(layers: tuple[LayerTables, ...]) -> dict[str, Plan]:
     """Return the plans worth trying, by name, smallest code first."""
     fused = can_fuse(layers)
     result = {}
-    for name in ("loop", "unrolled", "straight"):
+    for name in ("packed", "loop", "unrolled", "straight"):
         shapes = tuple(_shape(layer, name) for layer in layers)
+        if name == "packed" and name not in shapes:
+            continue
         if name != "straight" or sum(layer.weights for layer in layers) <= _STRAIGHT_WEIGHTS:
             result[name] = Plan(shapes, fused)
     return result
@@ -74,6 +77,8 @@ def _weight_bytes(layer: LayerTables) -> tuple[int, int]:
 def _shape(layer: LayerTables, wanted: str) -> Shape:
     if wanted == "unrolled" and _worth_blocks(layer):
         return "blocked"
+    if wanted == "packed" and not can_pack(layer):
+        return "loop"
     return wanted if wanted in SHAPES else "loop"
 
 

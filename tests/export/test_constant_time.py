@@ -82,7 +82,7 @@ def counts(core: Core, policy: SparsePolicy, step: str, inputs: np.ndarray) -> s
 
 def assert_constant(folder: Path, target: Target, policy: SparsePolicy, steps: dict[str, np.ndarray]) -> None:
     layers = layer_tables(policy)
-    assert list(plans(layers)) == ["loop", "unrolled", "straight"]
+    assert list(plans(layers)) == ["packed", "loop", "unrolled", "straight"]
     for name, plan in plans(layers).items():
         (folder / "policy.h").write_text(c_code(policy, "00" * 32, plan, dialect_of(target)))
         for flag in FLAGS:

@@ -11,7 +11,7 @@ from export.__main__ import main
 from export.c_backends import CBackend, run_backend
 from export.compile import Compiled
 from export.errors import ExportError, FileFormatError, MismatchError, ToolError
-from export.observations import dataset_observations, perturbed_known_observations
+from export.observations import dataset_observations, exact_actions, perturbed_known_observations
 from export.sparse_policy import SparsePolicy
 from export.student_file import Student
 from export.targets.image import build_image
@@ -252,15 +252,14 @@ def test_integer_weights_are_compared_to_the_bit(
     make_live_student: MakeStudent, compile_to: CompileTo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, _ = compile_to(make_live_student(), weights="int8")
-    exact = SparsePolicy.evaluate_exact
 
     def one_bit_off(policy: SparsePolicy, observations: np.ndarray) -> np.ndarray:
-        actions = exact(policy, observations)
+        actions = policy.evaluate_exact(observations)
         actions[-1, 0] = np.nextafter(actions[-1, 0], np.float32(2))
         return actions
 
-    for answers, passes in ((exact, True), (one_bit_off, False)):
-        monkeypatch.setattr(SparsePolicy, "evaluate_exact", answers)
+    for answers, passes in ((exact_actions, True), (one_bit_off, False)):
+        monkeypatch.setattr("export.verify.exact_actions", answers)
         verification = verify(folder, count=50)
         rows = [row for row in verification.rows if row.backend.startswith("C ")]
         assert {row.tolerance for row in rows} == {0.0}
