@@ -6,7 +6,7 @@ from typing import Literal
 from export.c_code.dialect import Dialect
 from export.c_code.header import c_code
 from export.c_code.layer_tables import layer_tables
-from export.c_code.plan import Plan, plans
+from export.c_code.plan import plans
 from export.errors import ExportError, ToolError
 from export.measure import Measurement, count
 from export.sparse_policy import SparsePolicy
@@ -56,27 +56,27 @@ def choose(policy: SparsePolicy, digest: str, target: Target, optimise: Optimise
             )
         name = "loop" if optimise == "size" else "unrolled"
         return Choice(c_code(policy, digest, candidates[name], dialect), name, None, None)
-    counted: list[tuple[str, str, Plan, Measurement]] = []
+    counted: list[tuple[str, str, Measurement]] = []
     texts = {name: c_code(policy, digest, plan, dialect) for name, plan in candidates.items()}
     refused: ToolError | None = None
-    for name, plan in candidates.items():
+    for name, text in texts.items():
         for flag in _FLAGS:
             try:
-                counted.append((name, flag, plan, count(target, texts[name], policy, flag)))
+                counted.append((name, flag, count(target, text, policy, flag)))
             except ToolError as error:
                 # Straight-line code may be larger than the core's memory; the loops never are, if anything is.
                 refused = error
     if not counted:
         assert refused is not None
         raise refused
-    fitting = [each for each in counted if budget_flash is None or each[3].flash_bytes <= budget_flash]
+    fitting = [each for each in counted if budget_flash is None or each[2].flash_bytes <= budget_flash]
     if not fitting:
-        smallest = min(each[3].flash_bytes for each in counted)
+        smallest = min(each[2].flash_bytes for each in counted)
         raise ExportError(
             f"--budget-flash {budget_flash}: the smallest code takes {smallest} bytes on {target.name}; raise the "
             "budget, give --weights int8, or distil a smaller student"
         )
-    name, flag, _, measurement = min(fitting, key=lambda each: _cost(each[3], optimise))
+    name, flag, measurement = min(fitting, key=lambda each: _cost(each[2], optimise))
     return Choice(texts[name], name, flag, measurement)
 
 

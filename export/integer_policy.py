@@ -55,19 +55,17 @@ def integer_policy(
         if last or not any((mask & (layer.weight != 0)).any() for mask, layer in zip(gone, layers, strict=True)):
             break
         layers = ordered(without_weights(layers, gone))
-    matrices = [layer.weights for layer in network.layers]
-    for matrix in matrices:
-        matrix.eliminate_zeros()
+    for fixed in network.layers:
+        fixed.weights.eliminate_zeros()
     targets = (policy.evaluate(observations) - (low + high) / 2) / ((high - low) / 2)
     network = refine(network, network.read(observations), targets, _SWEEPS)
-    matrices = [layer.weights for layer in network.layers]
     floats = dequantised(network)
     return replace(
         policy,
         centre=np.ldexp(network.input_offset.astype(np.float64), -network.input_exponent).astype(np.float32),
         layers=tuple(
-            SparseLayer(float_matrix(weight, matrix), bias.astype(np.float32), layer.activation)
-            for (weight, bias), matrix, layer in zip(floats, matrices, layers, strict=True)
+            SparseLayer(float_matrix(weight, fixed.weights), bias.astype(np.float32), fixed.activation)
+            for (weight, bias), fixed in zip(floats, network.layers, strict=True)
         ),
         fixed=network,
     )

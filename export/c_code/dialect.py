@@ -32,7 +32,7 @@ class Dialect:
         texts = [number(value, kind) for value in values.ravel()]
         width = 8 if kind == "float32" else 24
         rows = [", ".join(texts[start : start + width]) for start in range(0, len(texts), width)]
-        where = " PROGMEM" if self.flash_tables else ""
+        where = " POLICY_IN_FLASH" if self.flash_tables else ""
         return f"static const {c_type(kind)} {name}[{len(texts)}]{where} = {{\n    " + ",\n    ".join(rows) + ",\n};"
 
     def read(self, kind: str, place: str) -> str:
@@ -40,9 +40,8 @@ class Dialect:
         if not self.flash_tables:
             return place
         if kind == "float32":
-            return f"pgm_read_float(&{place})"
-        width = {1: "byte", 2: "word", 4: "dword"}[np.dtype(kind).itemsize]
-        return f"({c_type(kind)})pgm_read_{width}(&{place})"
+            return f"POLICY_FLASH_FLOAT(&{place})"
+        return f"({c_type(kind)})POLICY_FLASH_{8 * np.dtype(kind).itemsize}(&{place})"
 
 
 def c_type(kind: str) -> str:

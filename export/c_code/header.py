@@ -85,7 +85,7 @@ def _reach(policy: SparsePolicy) -> Iterator[str]:
 
 def _definitions(policy: SparsePolicy, digest: str, period_us: int, dialect: Dialect) -> str:
     base = policy.observation_size // policy.history
-    include = "#include <avr/pgmspace.h>\n" if dialect.flash_tables else ""
+    flash = "\n" + fragment("flash_tables.h") if dialect.flash_tables else ""
     fixed = "" if policy.fixed is None else "#define POLICY_FIXED 1 /* policy_step_fixed is there */\n"
     text = f"""#ifndef POLICY_H
 #define POLICY_H
@@ -96,15 +96,15 @@ def _definitions(policy: SparsePolicy, digest: str, period_us: int, dialect: Dia
 #endif
 
 #include <stdint.h>
-{include}
+
 #define POLICY_DIGEST_HEX "{digest}"
 #define POLICY_BASE_OBSERVATION_SIZE {base}
 #define POLICY_HISTORY {policy.history}
 #define POLICY_OBSERVATION_SIZE {policy.observation_size}
 #define POLICY_ACTION_SIZE {policy.widths[-1]}
 #define POLICY_PERIOD_US {period_us}u
-#define POLICY_KNOWN_ANSWERS {policy.known_observations.shape[0]}
-{fixed}
+{fixed}#define POLICY_KNOWN_ANSWERS {policy.known_observations.shape[0]}
+
 /* Kernels stay functions of their own: visible in a size listing. */
 #if defined(__GNUC__)
 #define POLICY_KERNEL static __attribute__((noinline, unused))
@@ -113,7 +113,7 @@ def _definitions(policy: SparsePolicy, digest: str, period_us: int, dialect: Dia
 #define POLICY_KERNEL static
 #define POLICY_BARRIER ((void)0)
 #endif
-"""
+{flash}"""
     plain = Dialect()  # the caller reads these, so they stay in memory everywhere
     digest_bytes = np.frombuffer(bytes.fromhex(digest), np.uint8)
     return "\n".join(

@@ -1,6 +1,7 @@
 """The numbers of one layer as its C code wants them, for floats and for integers alike."""
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,11 @@ class LayerTables:
         return self.kind != "float32"
 
     @property
+    def bias_first(self) -> bool:
+        """Floats add it last: folded normalisers make it large, and a sum rounds at its own size until then."""
+        return self.fixed
+
+    @property
     def rows(self) -> int:
         """Number of outputs."""
         return len(self.values)
@@ -55,12 +61,9 @@ class LayerTables:
         """Narrowest type of a column."""
         return "uint8" if self.columns_total <= 256 else "uint16"
 
-    def runs(self) -> list[tuple[int, int, int]]:
-        """Return (first row, rows, weights of each) of every run of rows with equally many weights."""
-        counts = [len(row) for row in self.values]
-        starts = [0] + [row for row in range(1, self.rows) if counts[row] != counts[row - 1]]
-        ends = [*starts[1:], self.rows]
-        return [(start, end - start, counts[start]) for start, end in zip(starts, ends, strict=True)]
+    def runs(self) -> list[tuple[int, int]]:
+        """Return (rows, weights of each) of every run of rows with equally many weights."""
+        return [(len(list(run)), count) for count, run in groupby(len(row) for row in self.values)]
 
     def dense(self) -> NDArray[Any]:
         """Return (rows, columns) values, zeros included."""

@@ -60,7 +60,7 @@ def default_plan(layers: tuple[LayerTables, ...]) -> Plan:
 
 def _written_bytes(layer: LayerTables) -> int:
     """About what Thumb-2 code takes for the rows of a layer written out by their lengths."""
-    return sum(40 + 20 * min(count, 16) for _, _, count in layer.runs())
+    return sum(40 + 20 * min(count, 16) for _, count in layer.runs())
 
 
 def _table_bytes(layer: LayerTables) -> int:

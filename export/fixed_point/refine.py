@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.errors import ExportError
+from export.fixed_point.bounds import bounds
 from export.fixed_point.network import CLIP_BITS, FixedLayer, FixedNetwork
 from export.fixed_point.tanh import ARGUMENT_BITS, Integers
 from export.squash import Float64
@@ -145,13 +147,22 @@ def _rows(layer: FixedLayer, rows: Integers) -> FixedLayer:
 
 
 def refine(network: FixedNetwork, inputs: Integers, targets: Float64, sweeps: int) -> FixedNetwork:
-    """Return `network` after at most `sweeps` sweeps over all of its numbers; ends when little moves."""
+    """Return `network` after at most `sweeps` sweeps over all of its numbers; ends when little moves.
+
+    A sweep after which the bounds no longer hold is not taken: moves are judged by the loss alone.
+    """
     if sum(layer.weights.nnz for layer in network.layers) > NUMBERS_LIMIT:
         return network
     refinement = Refinement(network, inputs, targets)
     for _ in range(sweeps):
         before = refinement.loss
         refinement.sweep()
+        moved = refinement.result()
+        try:
+            bounds(moved)
+        except ExportError:
+            break
+        network = moved
         if refinement.loss > 0.98 * before:
             break
-    return refinement.result()
+    return network

@@ -2,7 +2,7 @@
 
 from export.packages.archive import archive
 from export.packages.facts import description, fact_lines, library_name, library_version, policy_facts
-from export.packages.pair import library_sources, reads_flash, template
+from export.packages.pair import library_sources, template
 from export.sparse_policy import SparsePolicy
 
 SKETCH = "examples/control_loop/control_loop.ino"
@@ -33,7 +33,7 @@ _KEYWORDS = {
 def arduino_library(policy: SparsePolicy, digest: str, header: str) -> bytes:
     """Return the bytes of the zip: library.properties, keywords.txt, src/ and one sketch."""
     files = {
-        "library.properties": _properties(policy, digest, header),
+        "library.properties": _properties(policy, digest),
         "keywords.txt": "".join(f"{word}\t{kind}\n" for kind, words in _KEYWORDS.items() for word in words),
         SKETCH: sketch(policy, digest),
         **library_sources(policy, digest, header),
@@ -47,7 +47,7 @@ def sketch(policy: SparsePolicy, digest: str) -> str:
     return template("control_loop.ino").replace("@FACTS@", "\n".join(lines))
 
 
-def _properties(policy: SparsePolicy, digest: str, header: str) -> str:
+def _properties(policy: SparsePolicy, digest: str) -> str:
     """Arduino's own keys first; it ignores others, here the policy's facts."""
     facts = policy_facts(policy, digest)
     entries = {
@@ -59,7 +59,7 @@ def _properties(policy: SparsePolicy, digest: str, header: str) -> str:
         "paragraph": f"Observation, in this order: {facts['observation_order']}. Actions: {facts['action_limits']}.",
         "category": "Device Control",
         "url": "",
-        "architectures": "avr" if reads_flash(header) else "*",
+        "architectures": "*",
         "includes": "policy.h",
         **facts,
     }

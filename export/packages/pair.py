@@ -29,11 +29,6 @@ def library_sources(policy: SparsePolicy, digest: str, header: str) -> dict[str,
     return {f"src/{name}": text for name, text in pair(policy, digest, header).items()}
 
 
-def reads_flash(header: str) -> bool:
-    """Tell whether the tables are read by AVR's instructions for flash."""
-    return "#include <avr/pgmspace.h>" in header
-
-
 def template(name: str) -> str:
     """Return one of the files beside this one."""
     return files("export").joinpath("packages", name).read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ import json
 from export.packages.archive import archive
 from export.packages.arduino import SKETCH, sketch
 from export.packages.facts import description, library_name, library_version, policy_facts
-from export.packages.pair import library_sources, reads_flash
+from export.packages.pair import library_sources
 from export.sparse_policy import SparsePolicy
 
 
@@ -19,7 +19,7 @@ def platformio_library(policy: SparsePolicy, digest: str, header: str) -> bytes:
         "authors": [{"name": "bayesian-policy-distillation"}],
         "headers": "policy.h",
         "frameworks": "*",
-        "platforms": "atmelavr" if reads_flash(header) else "*",
+        "platforms": "*",
         "build": {"srcDir": "src", "includeDir": "src", "flags": ["-ffp-contract=off"]},
         "examples": [{"name": "control_loop", "base": "examples/control_loop", "files": ["control_loop.ino"]}],
         "policy": policy_facts(policy, digest),

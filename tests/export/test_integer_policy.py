@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from export.c_code.dialect import Dialect
 from export.c_code.header import c_code
@@ -19,7 +20,8 @@ from export.c_code.plan import plans
 from export.compile import build_policy
 from export.errors import ExportError, FileFormatError
 from export.fixed_point.bounds import bounds
-from export.fixed_point.network import ACTIVATION_LIMIT, READING_LIMIT, FixedNetwork
+from export.fixed_point.network import ACTIVATION_LIMIT, CLIP_BITS, READING_LIMIT, FixedLayer, FixedNetwork
+from export.fixed_point.refine import Refinement, refine
 from export.sparse_policy import SparsePolicy, encode_policy, read_policy
 from export.student_file import Student
 from export.targets.image import build_image
@@ -215,6 +217,34 @@ def test_nothing_saturates_within_the_declared_range(
     assert (np.abs(scaled) <= limit).all()
     np.testing.assert_array_equal(network.read(frames), scaled)
     assert not network.broken(frames).any()
+
+
+def test_refinement_keeps_no_integers_that_break_the_bounds() -> None:
+    """A unit at the edge of int16 whose targets ask for more: its bias may not grow."""
+
+    def layer(weight: int, **options: Any) -> FixedLayer:
+        matrix = sparse.csr_array(np.array([[weight]], np.int64))
+        return FixedLayer(matrix, 8, np.zeros(1, np.int64), 8, 6, 6, **options)
+
+    one = np.ones(1, np.int64)
+    last = layer(100, activation="identity", multiplier=2 * one, multiplier_shift=3)
+    network = FixedNetwork(
+        input_exponent=15 * one,
+        input_offset=0 * one,
+        input_limit=ACTIVATION_LIMIT * one,
+        layers=(layer(64, activation="relu"), last),
+        middle=0 * one,
+        half=one,
+        action_exponent=0 * one,
+    )
+    assert bounds(network)[0].largest_activation == ACTIVATION_LIMIT
+    inputs = np.arange(1, 400, dtype=np.int64)[:, None]
+    outputs = last.arguments(last.sums(network.activations(inputs)[1])) / 2.0**CLIP_BITS
+    free = Refinement(network, inputs, outputs + 0.01)
+    assert free.sweep() > 0
+    with pytest.raises(ExportError, match="activations 3327"):
+        bounds(free.result())
+    bounds(refine(network, inputs, outputs + 0.01, 5))
 
 
 def test_simplification_after_rounding_keeps_what_a_weight_of_zero_carried(make_student: MakeStudent) -> None:

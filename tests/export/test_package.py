@@ -195,11 +195,6 @@ def test_split_unit_reads_its_tables_from_the_flash_of_an_avr(
     assert sum(size for name, size in sizes.items() if name.startswith(".progmem")) > 400
     # In memory: the digest and the two limits, which the caller reads.
     assert sum(size for name, size in sizes.items() if name.startswith((".rodata", ".data", ".bss"))) == 40
-    package(folder, "arduino", tmp_path / "arduino.zip")
-    assert (
-        "architectures=avr\n"
-        in (unpacked(tmp_path / "arduino.zip", tmp_path / "arduino") / "library.properties").read_text()
-    )
 
 
 def test_header_that_compile_did_not_write_is_not_split(make_student: MakeStudent, compile_to: CompileTo) -> None:

@@ -68,6 +68,17 @@ def test_host_and_cortex_m4f_compute_the_same_bits(
 
 
 @pytest.mark.cross
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_a_header_for_avr_runs_everywhere(make_student: MakeStudent, compile_to: CompileTo, weights: str) -> None:
+    folder, _ = compile_to(make_student((10, 12, 1), 0.3), weights=weights, target="avr")
+    assert "PROGMEM" in (folder / "policy.h").read_text()
+    verification = verify(folder, count=50, targets=("cortex-m4f", "avr"))
+    assert verification.ok
+    assert verification.same_bits
+    assert {"C on this machine", "C on AVR"} <= {row.backend for row in verification.rows}
+
+
+@pytest.mark.cross
 def test_a_changed_weight_in_the_header_fails(make_live_student: MakeStudent, compile_to: CompileTo) -> None:
     """One value 0.1 % off, with the right digest: caught by the self test or by the error."""
     folder, compiled = compile_to(make_live_student())
