@@ -126,6 +126,7 @@ def proven(network: FixedNetwork) -> dict[str, object]:
     return {
         "observation_range": network.range().tolist(),
         "largest_sums": [layer.largest_sum for layer in reached],
+        "largest_products": [layer.largest_product for layer in reached],
         "largest_activations": [layer.largest_activation for layer in reached[:-1]],
         "limits": {"sum": SUM_LIMIT, "activation": ACTIVATION_LIMIT},
     }

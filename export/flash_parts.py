@@ -10,6 +10,7 @@ _PARTS = {
     "policy_runs_": "row_pointers",
     "policy_multipliers_": "tables",
     "policy_input_": "normaliser",
+    "policy_live_inputs": "normaliser",
     "policy_biases_": "biases",
     "policy_centre": "normaliser",
     "policy_layer_": "code",

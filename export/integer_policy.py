@@ -16,7 +16,6 @@ from export.squash import Float64
 
 FLOAT = "float32"
 _SWEEPS = 4
-_ROUNDS = 3
 
 
 def weight_bits(weights: str, layers: int) -> tuple[int, ...]:
@@ -48,15 +47,14 @@ def integer_policy(
     layers = simple
     low, high = policy.action_low.astype(np.float64), policy.action_high.astype(np.float64)
     centre = policy.centre.astype(np.float64)
-    for last in [False] * (_ROUNDS - 1) + [True]:
+    # Every round but the last removes a weight, so this ends.
+    while True:
         bits = weight_bits(weights, len(simple))[-len(layers) :]
         network = quantise(_floats(layers), observations, centre=centre, reach=reach, low=low, high=high, bits=bits)
         gone = tuple(layer.weights.toarray() == 0 for layer in network.layers)
-        if last or not any((mask & (layer.weight != 0)).any() for mask, layer in zip(gone, layers, strict=True)):
+        if not any((mask & (layer.weight != 0)).any() for mask, layer in zip(gone, layers, strict=True)):
             break
         layers = ordered(without_weights(layers, gone))
-    for fixed in network.layers:
-        fixed.weights.eliminate_zeros()
     targets = (policy.evaluate(observations) - (low + high) / 2) / ((high - low) / 2)
     network = refine(network, network.read(observations), targets, _SWEEPS)
     floats = dequantised(network)
@@ -64,18 +62,16 @@ def integer_policy(
         policy,
         centre=np.ldexp(network.input_offset.astype(np.float64), -network.input_exponent).astype(np.float32),
         layers=tuple(
-            SparseLayer(float_matrix(weight, fixed.weights), bias.astype(np.float32), fixed.activation)
-            for (weight, bias), fixed in zip(floats, network.layers, strict=True)
+            SparseLayer(
+                sparse.csr_array(
+                    (values.astype(np.float32), fixed.weights.indices, fixed.weights.indptr), fixed.weights.shape
+                ),
+                bias.astype(np.float32),
+                fixed.activation,
+            )
+            for (values, bias), fixed in zip(floats, network.layers, strict=True)
         ),
         fixed=network,
-    )
-
-
-def float_matrix(weight: Float64, integers: sparse.csr_array) -> sparse.csr_array:
-    """Return (out, in) float32 values at the places of `integers`, in its order."""
-    rows = np.repeat(np.arange(integers.shape[0]), np.diff(integers.indptr))
-    return sparse.csr_array(
-        (weight[rows, integers.indices].astype(np.float32), integers.indices, integers.indptr), shape=integers.shape
     )
 
 

@@ -75,7 +75,7 @@ class RowWriter:
             return {"relu": "policy_relu(s)", "tanh": "policy_tanh(s)", "identity": "s"}[layer.activation]
         if layer.activation == "tanh":
             multiplier = self.dialect.read("int16", "*m" if row is None else f"policy_multipliers_{layer.index}[{row}]")
-            return f"policy_limited(policy_tanh({self.argument(layer, 's', multiplier)}), 32767)"
+            return f"policy_tanh({self.argument(layer, 's', multiplier)})"
         value = "(s & ~(s >> 31))" if layer.activation == "relu" else "s"
         return f"{value} >> {layer.shift}" if layer.shift else value
 

@@ -23,9 +23,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class LayerBounds:
-    """The largest magnitude of any partial sum or product of a layer, and of its activations (0: the last layer)."""
+    """The largest magnitude of any partial sum of a layer, of any other number before its activations, and of those.
+
+    largest_product: in the clamp and times the multiplier, or the action's; 0 where sums are only shifted.
+    largest_activation: 0 for the last layer.
+    """
 
     largest_sum: int
+    largest_product: int
     largest_activation: int
 
 
@@ -65,21 +70,20 @@ def bounds(network: FixedNetwork) -> tuple[LayerBounds, ...]:
     result = []
     for index, layer in enumerate(network.layers):
         largest = _largest_partial_sum(layer.weights, layer.bias << layer.bias_shift, inputs)
-        activation = 0
+        product = activation = 0
         if layer.multiplier is not None:
             # The clamp takes differences of twice its limit; shifting rounds down, so one more than the limit is left.
             clamped = (largest >> layer.shift) + 2 * ACTIVATION_LIMIT + 2
-            product = (ACTIVATION_LIMIT + 1) * int(np.abs(layer.multiplier).max(initial=0))
-            largest = max(largest, clamped, product)
+            product = max(clamped, (ACTIVATION_LIMIT + 1) * int(np.abs(layer.multiplier).max(initial=0)))
         if index + 1 < len(network.layers):
             inputs = hidden_interval(layer, inputs)
             activation = int(np.abs(np.concatenate([inputs.low, inputs.high])).max(initial=0))
         else:
-            largest = max(largest, int((np.abs(network.middle) + network.half * 2**RESULT_BITS).max()))
-        if largest > SUM_LIMIT or activation > ACTIVATION_LIMIT:
+            product = max(product, int((np.abs(network.middle) + network.half * 2**RESULT_BITS).max()))
+        if max(largest, product) > SUM_LIMIT or activation > ACTIVATION_LIMIT:
             raise ExportError(
-                f"layer {index}: sums reach {largest} and activations {activation}, expected at most {SUM_LIMIT} and "
-                f"{ACTIVATION_LIMIT}; compile the student again"
+                f"layer {index}: sums reach {largest}, products {product} and activations {activation}, expected at "
+                f"most {SUM_LIMIT}, {SUM_LIMIT} and {ACTIVATION_LIMIT}; compile the student again"
             )
-        result.append(LayerBounds(largest, activation))
+        result.append(LayerBounds(largest, product, activation))
     return tuple(result)

@@ -7,7 +7,10 @@ from export.fixed_point.network import ACTIVATION_LIMIT, READING_LIMIT
 from export.fixed_point.tanh import RESULT_BITS, Integers
 from export.squash import Float64
 
-_EXPONENT_LIMIT = 100
+INPUT_EXPONENTS = (-100, 100)
+ACTION_EXPONENTS = (-100, 126)
+"""Powers of two that an observation and an action may be scaled by; 2**-126 is the least normal float32."""
+
 _NARROWEST_HALF = 2**7
 
 
@@ -27,11 +30,7 @@ def input_scales(centre: Float64, reach: Float64) -> tuple[Integers, Integers, I
     # The offset too has to fit, with room for the reading around it.
     room = np.floor(np.log2(READING_LIMIT / 4) - np.log2(np.maximum(np.abs(centre), reach)))
     exponent = np.minimum(finest, room).astype(np.int64)
-    if (np.abs(exponent) > _EXPONENT_LIMIT).any():
-        raise ExportError(
-            f"observations would be scaled by 2**{exponent.min()} to 2**{exponent.max()}, expected exponents of at "
-            f"most {_EXPONENT_LIMIT} either way; give another --observation-range"
-        )
+    _check_exponents("observations", exponent, INPUT_EXPONENTS, "give another --observation-range")
     offset = np.rint(np.ldexp(centre, exponent)).astype(np.int64)
     limit = np.minimum(ACTIVATION_LIMIT, np.ceil(np.ldexp(reach, exponent) + 0.5)).astype(np.int64)
     return exponent, offset, np.maximum(limit, 1)
@@ -41,10 +40,11 @@ def action_scales(low: Float64, high: Float64) -> tuple[Integers, Integers, Inte
     """Return (middle, half, exponent), (action,) each: (middle +- half 2**RESULT_BITS) 2**-exponent within limits.
 
     Raises:
-        ExportError: a range too narrow for where it lies.
+        ExportError: a range too narrow for where it lies, or an exponent out of range.
     """
     middle, half = (low + high) / 2, (high - low) / 2
     exponent = np.floor(np.log2(2.0**30 / np.maximum(np.abs(low), np.abs(high)))).astype(np.int64)
+    _check_exponents("actions", exponent, ACTION_EXPONENTS, "export this policy with --weights float32")
     whole = np.floor(np.ldexp(half, exponent - RESULT_BITS)).astype(np.int64)
     centre = np.rint(np.ldexp(middle, exponent)).astype(np.int64)
     outside = np.ones(len(low), bool)
@@ -58,3 +58,11 @@ def action_scales(low: Float64, high: Float64) -> tuple[Integers, Integers, Inte
             "of at least 1/128 of the largest limit; export this policy with --weights float32"
         )
     return centre, whole, exponent
+
+
+def _check_exponents(what: str, exponent: Integers, limits: tuple[int, int], remedy: str) -> None:
+    if exponent.min() < limits[0] or exponent.max() > limits[1]:
+        raise ExportError(
+            f"{what} would be scaled by 2**{exponent.min()} to 2**{exponent.max()}, expected exponents of {limits[0]} "
+            f"to {limits[1]}; {remedy}"
+        )

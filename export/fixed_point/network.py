@@ -20,6 +20,11 @@ CLIP_BITS = 14
 """Fraction bits of the last layer's output where it is clipped, not squashed: 16384 is the action limit."""
 
 
+def argument_bits(activation: str) -> int:
+    """Return the fraction bits of what goes into tanh, or else into the clip."""
+    return ARGUMENT_BITS if activation == "tanh" else CLIP_BITS
+
+
 @dataclass(frozen=True)
 class FixedLayer:
     """One layer: sums = weights @ inputs + (bias << bias_shift), then what `activation` says.
@@ -40,6 +45,11 @@ class FixedLayer:
     multiplier: Integers | None = None
     multiplier_shift: int = 0
 
+    @property
+    def argument_bits(self) -> int:
+        """Fraction bits of what goes into tanh or the clip."""
+        return argument_bits(self.activation)
+
     def sums(self, inputs: Integers) -> Integers:
         """Return (n, out) sums for (n, in) inputs."""
         result: Integers = inputs @ self.weights.astype(np.int64).T + (self.bias << self.bias_shift)
@@ -54,7 +64,7 @@ class FixedLayer:
     def hidden(self, sums: Integers) -> Integers:
         """Return (n, out) activations of a hidden layer."""
         if self.activation == "tanh":
-            return np.minimum(tanh_fixed(self.arguments(sums)), ACTIVATION_LIMIT)
+            return tanh_fixed(self.arguments(sums))
         return (np.maximum(sums, 0) if self.activation == "relu" else sums) >> self.shift
 
 
@@ -143,15 +153,11 @@ class FixedNetwork:
         """Return float32 actions of integer ones: rounded to float32, then scaled by a power of two, which is exact."""
         return np.ldexp(output.astype(np.float32), -self.action_exponent).astype(np.float32)
 
-    @property
-    def argument_bits(self) -> int:
-        """Fraction bits of what the last layer puts into tanh or the clip."""
-        return ARGUMENT_BITS if self.layers[-1].activation == "tanh" else CLIP_BITS
-
 
 def dequantised(network: FixedNetwork) -> list[tuple[Float64, Float64]]:
-    """Return (weight, bias) of every layer of the float network that the integers stand for.
+    """Return (values, bias) of every layer of the float network that the integers stand for.
 
+    values: where the layer's CSR array has its integers, in its order: a hostile file's dense matrix may fit nowhere.
     It takes observations minus the offset in physical units; hidden tanh units give -1 to 1 and the last layer what
     tanh or the clip takes; hidden relu and identity units are in units of their integers.
     """
@@ -159,14 +165,13 @@ def dequantised(network: FixedNetwork) -> list[tuple[Float64, Float64]]:
     # What an input of 1 is in integers.
     scale = np.ldexp(1.0, np.tile(network.input_exponent, network.history))
     for layer in network.layers:
-        weight = layer.weights.toarray().astype(np.float64) * scale
+        values = layer.weights.data * scale[layer.weights.indices]
         bias = (layer.bias << layer.bias_shift).astype(np.float64)
         if layer.multiplier is None:
             unit = np.full(len(bias), 2.0**-layer.shift)
             scale = np.ones(len(bias))
         else:
-            bits = ARGUMENT_BITS if layer.activation == "tanh" else CLIP_BITS
-            unit = layer.multiplier * 2.0 ** -(layer.shift + layer.multiplier_shift + bits)
+            unit = layer.multiplier * 2.0 ** -(layer.shift + layer.multiplier_shift + layer.argument_bits)
             scale = np.full(len(bias), 2.0**RESULT_BITS)
-        result.append((weight * unit[:, None], bias * unit))
+        result.append((values * np.repeat(unit, np.diff(layer.weights.indptr)), bias * unit))
     return result

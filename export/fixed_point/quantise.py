@@ -14,9 +14,9 @@ from export.errors import ExportError
 from export.fixed_point.balance import Balance
 from export.fixed_point.bounds import SUM_LIMIT, Interval, bounds, hidden_interval, input_interval
 from export.fixed_point.ends import action_scales, input_scales
-from export.fixed_point.network import ACTIVATION_LIMIT, CLIP_BITS, FixedLayer, FixedNetwork
+from export.fixed_point.network import ACTIVATION_LIMIT, FixedLayer, FixedNetwork, argument_bits
 from export.fixed_point.rounding import Spread, rounded_rows
-from export.fixed_point.tanh import ARGUMENT_BITS, RESULT_BITS, SEGMENTS, Integers
+from export.fixed_point.tanh import RESULT_BITS, SEGMENTS, Integers
 from export.squash import Float64, activate
 
 _SCALES = 24  # tried for every row, twice; fewer where rows are longer than _SHORT_ROW
@@ -174,7 +174,8 @@ def _free_layer(fit: _Fit, after: _Following) -> tuple[FixedLayer, Float64]:
     matrix = _matrix(layer.weight, rows)
     fixed = _with_bias(fit, matrix, scales, 2.0**shift / 2 if shift else 0.0, shift_after=shift)
     while np.abs(_ends(hidden_interval(fixed, fit.interval))).max(initial=0) > ACTIVATION_LIMIT:
-        fixed = replace(fixed, shift=fixed.shift + 1)
+        shift += 1
+        fixed = _with_bias(fit, matrix, scales, 2.0**shift / 2, shift_after=shift)
     return fixed, 2.0**fixed.shift / scales
 
 
@@ -220,7 +221,7 @@ def _candidates(scale: float, top: float, heights: Float64, limit: int, weights:
 def _scaled_layer(fit: _Fit) -> FixedLayer:
     """Return a tanh layer or the last one: a multiplier for every row brings the sums to one unit."""
     layer = fit.layer
-    bits = ARGUMENT_BITS if layer.activation == "tanh" else CLIP_BITS
+    bits = argument_bits(layer.activation)
     largest = np.abs(layer.weight).max(axis=1, initial=0)
     constant = largest == 0
     scales = np.minimum(fit.limit / np.where(constant, 1, largest), _SUM_ROOM / np.where(constant, 1, fit.reach))

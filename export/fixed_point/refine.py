@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from export.errors import ExportError
 from export.fixed_point.bounds import bounds
-from export.fixed_point.network import CLIP_BITS, FixedLayer, FixedNetwork
-from export.fixed_point.tanh import ARGUMENT_BITS, Integers
+from export.fixed_point.network import FixedLayer, FixedNetwork
+from export.fixed_point.tanh import RESULT_BITS, Integers
 from export.squash import Float64
 
 _POWER = 4  # of an error in the loss: the largest ones are what a stated bound is broken by
@@ -36,39 +36,32 @@ class Refinement:
 
     def _loss(self, sums: Integers) -> float:
         last = self.network.layers[-1]
-        arguments = last.arguments(sums)
         # Before rounding tanh to its table: a smooth loss, so that steps add up.
-        if last.activation == "tanh":
-            outputs = np.tanh(arguments / 2.0**ARGUMENT_BITS)
-        else:
-            outputs = np.clip(arguments / 2.0**CLIP_BITS, -1, 1)
+        arguments = last.arguments(sums) / 2.0**last.argument_bits
+        outputs = np.tanh(arguments) if last.activation == "tanh" else np.clip(arguments, -1, 1)
         return float(((outputs - self.targets) ** _POWER).mean())
 
-    def gradients(self) -> list[tuple[Float64, Float64]]:
-        """Return the loss's derivative by every weight and bias, floors taken as slopes."""
+    def gradient(self, wanted: int) -> tuple[Float64, Float64]:
+        """Return the loss's derivative by every weight and bias of one layer, floors taken as slopes."""
         layers = self.network.layers
         last = layers[-1]
-        bits = ARGUMENT_BITS if last.activation == "tanh" else CLIP_BITS
-        arguments = last.arguments(self.sums[-1]) / 2.0**bits
+        arguments = last.arguments(self.sums[-1]) / 2.0**last.argument_bits
         if last.activation == "tanh":
             outputs, slope = np.tanh(arguments), 1 - np.tanh(arguments) ** 2
         else:
             outputs, slope = np.clip(arguments, -1, 1), (np.abs(arguments) < 1).astype(np.float64)
-        slopes: NDArray[Any] = (outputs - self.targets) ** (_POWER - 1) * slope * _unit(last, bits)
-        result: list[tuple[Float64, Float64]] = []
-        for index in reversed(range(len(layers))):
-            result.insert(0, (slopes.T @ self.inputs[index], slopes.sum(axis=0) * 2.0 ** layers[index].bias_shift))
-            if index:
-                before = layers[index - 1]
-                slopes = slopes @ self.weights[index]
-                if before.activation == "relu":
-                    slopes = np.where(self.sums[index - 1] > 0, slopes * 2.0**-before.shift, 0.0)
-                elif before.activation == "tanh":
-                    inner = np.tanh(before.arguments(self.sums[index - 1]) / 2.0**ARGUMENT_BITS)
-                    slopes = slopes * (1 - inner**2) * 2.0**15 * _unit(before, ARGUMENT_BITS)
-                else:
-                    slopes = slopes * 2.0**-before.shift
-        return result
+        slopes: NDArray[Any] = (outputs - self.targets) ** (_POWER - 1) * slope * _unit(last)
+        for index in reversed(range(wanted, len(layers) - 1)):
+            before, sums = layers[index], self.sums[index]
+            slopes = slopes @ self.weights[index + 1]
+            if before.activation == "relu":
+                slopes = np.where(sums > 0, slopes * 2.0**-before.shift, 0.0)
+            elif before.activation == "tanh":
+                inner = np.tanh(before.arguments(sums) / 2.0**before.argument_bits)
+                slopes = slopes * (1 - inner**2) * 2.0**RESULT_BITS * _unit(before)
+            else:
+                slopes = slopes * 2.0**-before.shift
+        return slopes.T @ self.inputs[wanted], slopes.sum(axis=0) * 2.0 ** layers[wanted].bias_shift
 
     def step(self, index: int, row: int, column: int | None, move: int) -> bool:
         """Move one weight (or the bias: column None) by `move`; keep it if the loss falls."""
@@ -107,7 +100,7 @@ class Refinement:
         """Try every number once, in the direction that its derivative names; return how many moved."""
         moved = 0
         for index, layer in reversed(list(enumerate(self.network.layers))):
-            by_weight, by_bias = self.gradients()[index]
+            by_weight, by_bias = self.gradient(index)
             top = 2 ** (layer.value_bits - 1) - 1
             bias_top = 2 ** (layer.bias_bits - 1) - 1
             rows, columns = np.nonzero(self.weights[index])
@@ -134,9 +127,10 @@ class Refinement:
         return replace(self.network, layers=tuple(layers))
 
 
-def _unit(layer: FixedLayer, bits: int) -> Float64:
+def _unit(layer: FixedLayer) -> Float64:
     assert layer.multiplier is not None
-    return np.asarray(layer.multiplier * 2.0 ** -(layer.shift + layer.multiplier_shift + bits), np.float64)
+    exponent = layer.shift + layer.multiplier_shift + layer.argument_bits
+    return np.asarray(layer.multiplier * 2.0**-exponent, np.float64)
 
 
 def _rows(layer: FixedLayer, rows: Integers) -> FixedLayer:

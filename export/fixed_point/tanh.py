@@ -27,7 +27,7 @@ def coefficients() -> Integers:
 
 
 def tanh_fixed(argument: Integers) -> Integers:
-    """Return tanh with RESULT_BITS fraction bits of arguments with ARGUMENT_BITS; error at most 1.5e-4 (tested)."""
+    """Return tanh with RESULT_BITS fraction bits of arguments with ARGUMENT_BITS; error at most 1.6e-4 (tested)."""
     table = coefficients()
     size = np.minimum(np.abs(argument), SEGMENTS * 2**SEGMENT_BITS - 1)
     segment, fraction = size >> SEGMENT_BITS, size & (2**SEGMENT_BITS - 1)

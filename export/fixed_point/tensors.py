@@ -11,6 +11,7 @@ from scipy import sparse
 
 from export.errors import ExportError
 from export.fixed_point.bounds import bounds
+from export.fixed_point.ends import ACTION_EXPONENTS, INPUT_EXPONENTS
 from export.fixed_point.network import FixedLayer, FixedNetwork, dequantised
 from export.squash import Float32
 from export.tensor_file import TensorFile
@@ -81,11 +82,11 @@ def read_fixed(file: TensorFile, layers: tuple[SparseLayer, ...], centre: Float3
         action_exponent=integers("action_exponent", (actions,)),
     )
     for name, low, high in (
-        ("input_exponent", -100, 100),
+        ("input_exponent", *INPUT_EXPONENTS),
         ("input_offset", -(2**28), 2**28),
         ("input_limit", 1, 32767),
         ("action_half", 1, 2**15),
-        ("action_exponent", -100, 126),
+        ("action_exponent", *ACTION_EXPONENTS),
     ):
         values = getattr(network, name.replace("action_half", "half"))
         if ((values < low) | (values > high)).any():
@@ -108,11 +109,9 @@ def _check_floats(file: TensorFile, network: FixedNetwork, layers: tuple[SparseL
     offset = np.ldexp(network.input_offset.astype(np.float64), -network.input_exponent).astype(np.float32)
     if not np.array_equal(offset, centre):
         raise file.complain(f"'fixed.input_offset' stands for {offset.tolist()}, expected the observation_centre")
-    for index, ((weight, bias), layer) in enumerate(zip(dequantised(network), layers, strict=True)):
-        matrix = layer.matrix
-        rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-        values = weight[rows, matrix.indices].astype(np.float32)
-        if not (np.array_equal(values, matrix.data) and np.array_equal(bias.astype(np.float32), layer.bias)):
+    for index, ((values, bias), layer) in enumerate(zip(dequantised(network), layers, strict=True)):
+        same = np.array_equal(values.astype(np.float32), layer.matrix.data)
+        if not (same and np.array_equal(bias.astype(np.float32), layer.bias)):
             raise file.complain(f"the integers of layer {index} do not stand for its float values and bias")
 
 

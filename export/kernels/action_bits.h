@@ -1,11 +1,11 @@
 /* (float)value * 2^-exponent, rounded to the nearest as a floating-point unit does, from the bits. */
-static inline float policy_to_float(int32_t value, uint32_t exponent) {
+static inline float policy_to_float(int32_t value, int32_t exponent) {
     union {
         float number;
         uint32_t bits;
     } result;
     uint32_t size = value < 0 ? 0u - (uint32_t)value : (uint32_t)value;
-    uint32_t power = 158u - exponent;
+    uint32_t power = (uint32_t)(158 - exponent);
     result.bits = 0u;
     if (size != 0u) {
         while (size < 0x80000000u) {

@@ -105,7 +105,7 @@ def test_what_is_proven_is_reported(make_live_student: MakeStudent, tmp_path: Pa
     for (low, high), (proven_low, proven_high) in zip(declared, proven["observation_range"], strict=True):
         assert proven_low <= low
         assert high <= proven_high
-    assert max(proven["largest_sums"]) <= proven["limits"]["sum"]
+    assert max(*proven["largest_sums"], *proven["largest_products"]) <= proven["limits"]["sum"]
     assert max(proven["largest_activations"]) <= proven["limits"]["activation"]
     assert "reads        " in (tmp_path / "out" / "policy.h").read_text()
     assert compiled_summary(compile_student(source, tmp_path / "float"))["proven"] is None

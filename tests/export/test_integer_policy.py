@@ -22,6 +22,7 @@ from export.errors import ExportError, FileFormatError
 from export.fixed_point.bounds import bounds
 from export.fixed_point.network import ACTIVATION_LIMIT, CLIP_BITS, READING_LIMIT, FixedLayer, FixedNetwork
 from export.fixed_point.refine import Refinement, refine
+from export.fixed_point.tanh import ARGUMENT_BITS, RESULT_BITS, tanh_fixed
 from export.sparse_policy import SparsePolicy, encode_policy, read_policy
 from export.student_file import Student
 from export.targets.image import build_image
@@ -31,7 +32,7 @@ from export.tensor_file import encode_tensors
 
 MakeStudent = Callable[..., Student]
 
-RANGES = [(-1.0, 1.0), (-20.0, 20.0), (-1e-3, 3e-3), (0.25, 7.0), (-1e6, 5e5)]
+RANGES = [(-1.0, 1.0), (-20.0, 20.0), (-1e-3, 3e-3), (0.25, 7.0), (-1e6, 5e5), (-4e9, 4e9)]
 FIXTURE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
@@ -147,6 +148,20 @@ def worst_corners(network: FixedNetwork) -> np.ndarray:
     return np.concatenate([sign * np.where(weights < 0, -limit, limit) for sign in (1, -1)])
 
 
+def test_tanh_keeps_its_stated_bound_at_every_argument() -> None:
+    arguments = np.arange(-(2**17), 2**17)
+    result = tanh_fixed(arguments)
+    assert np.abs(result / 2**RESULT_BITS - np.tanh(arguments / 2**ARGUMENT_BITS)).max() <= 1.6e-4
+    # No clamp follows it in a hidden layer.
+    assert np.abs(result).max() <= ACTIVATION_LIMIT
+
+
+@pytest.mark.parametrize("limit", [1e-30, 1e-37])
+def test_action_limits_beyond_the_scales_are_refused(make_student: MakeStudent, limit: float) -> None:
+    with pytest.raises(ExportError, match=r"actions would be scaled by 2\*\*"):
+        build_policy(make_student((5, 4, 1), history=1, low=-limit, high=limit), weights="int8")
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=FIXTURE)
 @given(case=cases(40))
 def test_proven_bounds_hold_and_are_reached(make_student: MakeStudent, case: Case) -> None:
@@ -164,6 +179,8 @@ def test_proven_bounds_hold_and_are_reached(make_student: MakeStudent, case: Cas
     )
     for index, (layer, proven) in enumerate(zip(network.layers, bounds(network), strict=True)):
         weights = layer.weights.toarray()
+        if index + 1 < len(network.layers):
+            assert (network.layers[index + 1].weights.toarray() != 0).any(axis=0).all()  # every unit is read
         terms = inputs[:, None, :] * weights
         bias = np.broadcast_to(layer.bias << layer.bias_shift, terms.shape[:2])[..., None]
         for parts in (np.concatenate([bias, terms], axis=2), np.concatenate([terms[..., ::-1], bias], axis=2)):
@@ -177,11 +194,11 @@ def test_proven_bounds_hold_and_are_reached(make_student: MakeStudent, case: Cas
             assert reached.max() == proven.largest_sum
         if layer.multiplier is not None:
             limited = np.clip(sums >> layer.shift, -ACTIVATION_LIMIT, ACTIVATION_LIMIT)
-            assert np.abs(limited * layer.multiplier).max() <= proven.largest_sum
+            assert np.abs(limited * layer.multiplier).max() <= proven.largest_product
         if index + 1 < len(network.layers):
             inputs = layer.hidden(sums)
             assert np.abs(inputs).max() <= proven.largest_activation <= ACTIVATION_LIMIT
-        assert proven.largest_sum < 2**31
+        assert max(proven.largest_sum, proven.largest_product) < 2**31
     output = network.output(worst_corners(network))
     assert np.abs(output).max() < 2**31
     actions = network.actions(output)
