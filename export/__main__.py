@@ -11,7 +11,7 @@ def main() -> None:
 
         code = command_line()
     except KeyboardInterrupt:
-        print("error: interrupted; earlier files are unchanged", file=sys.stderr)
+        print("error: interrupted; every file is whole, run it again", file=sys.stderr)
         code = 130
     sys.exit(code)
 

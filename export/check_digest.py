@@ -1,20 +1,30 @@
 """The check that a file belongs to the policy.safetensors beside it."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
+from export.c_code.signature import unsigned
 from export.errors import FileFormatError, MismatchError
 from export.sparse_policy import policy_digest
 
 _DIGEST_LINE = re.compile(r'^#define POLICY_DIGEST_HEX "([0-9a-f]{64})"', re.MULTILINE)
 
 
-def check_header_digest(folder: Path) -> str:
-    """Return the digest of folder/policy.safetensors if folder/policy.h carries it (policy.onnx: see `run_onnx`).
+@dataclass(frozen=True)
+class Header:
+    """The text of policy.h, and the digest of the policy that it carries."""
+
+    text: str
+    digest: str
+
+
+def checked_header(folder: Path) -> Header:
+    """Return folder/policy.h if it is what `compile` wrote for folder/policy.safetensors (policy.onnx: see `run_onnx`).
 
     Raises:
         FileFormatError: there is no policy.h.
-        MismatchError: policy.h was made from another policy.safetensors.
+        MismatchError: policy.h was made from another policy.safetensors, or was changed since.
     """
     digest = policy_digest(folder)
     header = folder / "policy.h"
@@ -22,9 +32,15 @@ def check_header_digest(folder: Path) -> str:
         raise FileFormatError(
             f"{header}: no such file; write it with `python -m export compile STUDENT --out {folder}`"
         )
-    found = _DIGEST_LINE.search(header.read_text(encoding="utf-8", errors="replace"))
+    text = header.read_text(encoding="utf-8", errors="replace")
+    found = _DIGEST_LINE.search(text)
     compare_digest(header, found.group(1) if found else "none", digest)
-    return digest
+    if unsigned(text) is None:
+        raise MismatchError(
+            f"{header} was changed after `compile` wrote it, expected the sha256 in its last line; run `python -m "
+            f"export compile STUDENT --out {folder}` again"
+        )
+    return Header(text, digest)
 
 
 def compare_digest(path: Path, found: str, digest: str) -> None:

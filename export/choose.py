@@ -7,7 +7,7 @@ from export.c_code.dialect import Dialect
 from export.c_code.header import c_code
 from export.c_code.layer_tables import layer_tables
 from export.c_code.plan import plans
-from export.errors import ExportError, ToolError
+from export.errors import ExportError, TooLargeError
 from export.measure import Measurement, count
 from export.sparse_policy import SparsePolicy
 from export.targets.target import Target
@@ -42,10 +42,14 @@ def choose(policy: SparsePolicy, digest: str, target: Target, optimise: Optimise
     budget, only what fits into so many bytes of flash counts. On the host nothing is counted: size takes the loops, all
     else what is unrolled.
 
+    What does not fit the target's chip is taken only where nothing does, and then the smallest.
+
     Raises:
-        ExportError: nothing fits the budget, the smallest is named; or a budget for the host.
+        ExportError: nothing fits the budget, the smallest is named; or a budget that none can meet.
         ToolError: compiler or emulator is missing or failed.
     """
+    if budget_flash is not None and budget_flash < 1:
+        raise ExportError(f"--budget-flash is {budget_flash}, expected a number of bytes above 0; give another")
     candidates = plans(layer_tables(policy))
     dialect = dialect_of(target)
     if target.family == "host":
@@ -56,28 +60,30 @@ def choose(policy: SparsePolicy, digest: str, target: Target, optimise: Optimise
             )
         name = "loop" if optimise == "size" else "unrolled"
         return Choice(c_code(policy, digest, candidates[name], dialect), name, None, None)
-    counted: list[tuple[str, str, Measurement]] = []
+    compiled: list[tuple[str, str, Measurement]] = []
     texts = {name: c_code(policy, digest, plan, dialect) for name, plan in candidates.items()}
-    refused: ToolError | None = None
+    refused: TooLargeError | None = None
     for name, text in texts.items():
         for flag in _FLAGS:
             try:
-                counted.append((name, flag, count(target, text, policy, flag)))
-            except ToolError as error:
+                compiled.append((name, flag, count(target, text, policy, flag)))
+            except TooLargeError as error:
                 # Straight-line code may be larger than the core's memory; the loops never are, if anything is.
                 refused = error
-    if not counted:
+    if not compiled:
         assert refused is not None
         raise refused
-    fitting = [each for each in counted if budget_flash is None or each[2].flash_bytes <= budget_flash]
-    if not fitting:
-        smallest = min(each[2].flash_bytes for each in counted)
+    within = [each for each in compiled if budget_flash is None or each[2].flash_bytes <= budget_flash]
+    if not within:
+        smallest = min(each[2].flash_bytes for each in compiled)
         raise ExportError(
             f"--budget-flash {budget_flash}: the smallest code takes {smallest} bytes on {target.name}; raise the "
             "budget, give --weights int8, or distil a smaller student"
         )
-    name, flag, measurement = min(fitting, key=lambda each: _cost(each[2], optimise))
-    return Choice(texts[name], name, flag, measurement)
+    on_chip = [each for each in within if each[2].does_not_fit is None]
+    goal: Optimise = optimise if on_chip else "size"
+    name, flag, measurement = min(on_chip or within, key=lambda each: _cost(each[2], goal))
+    return Choice(c_code(policy, digest, candidates[name], dialect, flag), name, flag, measurement)
 
 
 def _cost(measurement: Measurement, optimise: Optimise) -> tuple[float, float]:

@@ -9,11 +9,14 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from export.errors import ExportError
+
+if TYPE_CHECKING:
+    from export.measure import Measurement
 
 TargetName = Literal["cortex-m0plus", "cortex-m3", "cortex-m4f", "cortex-m7", "rv32imc", "rv32imafc", "avr", "host"]
 
@@ -36,10 +39,11 @@ class Compile:
     """LOW HIGH of every base observation, which integers have to reach; else 1.25 times what the dataset holds, or 6
     times the normaliser's scale. Observations beyond it saturate."""
     target: TargetName = "cortex-m4f"
-    """Processor that policy.h is written for; it runs on every other one too, except avr's (tables in flash)."""
+    """Processor that policy.h is written for; it runs on every other one too."""
     optimise: Literal["size", "speed", "balanced"] | None = None
-    """Count every way to write the C on the target and take the one with the least flash, the fewest instructions, or
-    the smallest product of both; without it nothing is counted, and layers are unrolled where that costs little."""
+    """Count the ways to write the C on the target (without loops only up to 4,000 weights) and take the one with the
+    least flash, the fewest instructions, or the smallest product of both; without it nothing is counted, and layers
+    are unrolled where that costs little. On the host nothing is counted: size means loops, all else unrolled."""
     budget_flash: int | None = None
     """Take the fastest that fits into so many bytes of flash."""
     json: bool = False
@@ -72,10 +76,11 @@ class Measure:
     """Folder that `compile` wrote."""
     target: TargetName = "cortex-m4f"
     """Processor to compile for."""
-    optimisation: Literal["-O2", "-Os", "-O3"] = "-O2"
-    """Optimisation flag of the C compiler."""
-    inputs: int = 0
-    """Random observations to count beside the known answers; where instructions vary, the largest seen is reported."""
+    optimisation: Literal["-O2", "-Os", "-O3"] | None = None
+    """Optimisation flag of the C compiler; else the one that `compile` counted best, or -O2 where it counted none."""
+    inputs: int | None = None
+    """Random observations to count beside the known answers; else none where those take the same instructions, and
+    10,000 where they vary: the largest seen is reported."""
     json: bool = False
     """Print one JSON object on stdout."""
 
@@ -106,6 +111,9 @@ def command_line() -> int:
     config = tyro.cli(
         verbs, prog="python -m export", description="Freeze a student into a policy for a microcontroller."
     )
+    if sys.stdout is None:
+        print("error: standard output is closed, expected a place for the answer; redirect it", file=sys.stderr)
+        return 1
     try:
         return run(config)
     except ExportError as error:
@@ -164,8 +172,9 @@ def _compile(config: Compile) -> dict[str, Any]:
         optimise=config.optimise,
         budget_flash=config.budget_flash,
     )
-    if compiled.warning:
-        print(f"warning: {compiled.warning}", file=sys.stderr)
+    _say_what_does_not_fit(config.out, compiled.choice.measurement)
+    for warning in compiled.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     return compiled_summary(compiled)
 
 
@@ -188,16 +197,18 @@ def _verify(config: Verify) -> tuple[dict[str, Any], int]:
 
 
 def _measure(config: Measure) -> dict[str, Any]:
-    from export.check_digest import check_header_digest
     from export.measure import measure
-    from export.sparse_policy import read_policy
+    from export.sparse_policy import policy_digest, read_policy
 
     policy = read_policy(config.folder)
-    digest = check_header_digest(config.folder)
     measurement = measure(config.folder, policy, config.target, config.optimisation, config.inputs)
-    if measurement.does_not_fit:
-        print(f"note: {config.folder} {measurement.does_not_fit}; the figures stand", file=sys.stderr)
-    return {"policy_digest": digest, **dataclasses.asdict(measurement)}
+    _say_what_does_not_fit(config.folder, measurement)
+    return {"policy_digest": policy_digest(config.folder), **dataclasses.asdict(measurement)}
+
+
+def _say_what_does_not_fit(folder: Path, measurement: "Measurement | None") -> None:
+    if measurement is not None and measurement.does_not_fit:
+        print(f"note: {folder} {measurement.does_not_fit}; the figures stand", file=sys.stderr)
 
 
 def _package(config: Package) -> dict[str, Any]:
@@ -217,16 +228,16 @@ def _json_value(value: Any) -> Any:
 
 def _print_table(result: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    console = Console()
+    console = Console(markup=False)
     if "rows" in result:
         table = Table("backend", "max error", "of the range", "tolerance", "ok")
         for row in result.pop("rows"):
             figures = (f"{row[name]:.3g}" for name in ("max_error", "max_error_fraction", "tolerance"))
             table.add_row(row["backend"], *figures, "yes" if row["ok"] else "NO")
         console.print(table)
-    table = Table("", "", show_header=False)
+    table = Table(Column(), Column(overflow="fold"), show_header=False)
     for key, value in result.items():
         if value is not None:
             table.add_row(key.replace("_", " "), _cell(value))

@@ -7,18 +7,20 @@ from pathlib import Path
 import numpy as np
 
 from export.c_code.header import c_code, observation_limit
-from export.calibration import calibration_observations, observation_reach
+from export.calibration import calibration
 from export.choose import Choice, Optimise, choose, dialect_of
 from export.errors import ExportError
 from export.fixed_point.bounds import SUM_LIMIT, bounds
 from export.fixed_point.network import ACTIVATION_LIMIT, FixedNetwork
 from export.integer_policy import FLOAT, integer_policy
-from export.known_answers import known_answers
+from export.known_answers import SELF_TEST_TOLERANCE, known_answers
+from export.observations import range_fractions
 from export.onnx_model import onnx_model
 from export.prune import prune
 from export.replace_files import replace_files
 from export.simplify import centre, simplify
 from export.sparse_policy import POLICY_FILE, SparsePolicy, encode_policy, ordered, sparse_layers
+from export.squash import Float32
 from export.student_file import Student, read_student, student_digest
 from export.targets.target import find_target
 
@@ -27,12 +29,12 @@ DEFAULT_TARGET = "cortex-m4f"
 
 @dataclass(frozen=True)
 class Compiled:
-    """The policy, its digest, the files written, a warning for the user or None, and how the C was chosen."""
+    """The policy, its digest, the files written, warnings for the user, and how the C was chosen."""
 
     policy: SparsePolicy
     digest: str
     files: tuple[Path, ...]
-    warning: str | None
+    warnings: tuple[str, ...]
     choice: Choice
 
 
@@ -71,11 +73,23 @@ def build_policy(
         raise ExportError("the pruned student computes NaN on ordinary observations; check its weights' magnitudes")
     # Weights that overflow floats on ordinary observations are no better as integers.
     observation_limit(draft)
-    if weights != FLOAT:
-        reach = observation_reach(student, dataset, observation_range)
-        draft = integer_policy(draft, simple, weights, calibration_observations(student, dataset), reach)
+    if weights == FLOAT:
+        _check_floats(draft, observations, actions)
+    else:
+        draft = integer_policy(draft, simple, weights, calibration(student, dataset, observation_range))
         actions = draft.evaluate_exact(observations)
     return replace(draft, known_observations=observations, known_actions=actions)
+
+
+def _check_floats(policy: SparsePolicy, observations: Float32, actions: Float32) -> None:
+    """Refuse a policy that would fail its self test on every machine."""
+    error = float(np.max(range_fractions(policy, policy.evaluate_float32(observations), actions)))
+    if not error <= SELF_TEST_TOLERANCE:
+        raise ExportError(
+            f"in float32 the policy is off by {error:.2g} of the action range, expected at most {SELF_TEST_TOLERANCE:g}"
+            f"; look for action limits ({policy.action_low.tolist()} to {policy.action_high.tolist()}) that float32 "
+            "hardly tells apart, or for extreme weights or scales"
+        )
 
 
 def compile_student(
@@ -97,6 +111,8 @@ def compile_student(
     Raises:
         ExportError: the student, an option or the folder is unusable; the message says what was replaced.
     """
+    if path.exists() and (folder / POLICY_FILE).exists() and (folder / POLICY_FILE).samefile(path):
+        raise ExportError(f"--out {folder}: {POLICY_FILE} there is the student itself; choose another folder")
     pruned = prune(read_student(path), threshold)
     policy = build_policy(
         pruned.student,
@@ -117,7 +133,9 @@ def compile_student(
         "policy.onnx": onnx_model(policy, digest),
         "policy.h": choice.header.encode(),
     }
-    return Compiled(policy, digest, tuple(replace_files(folder, contents)), pruned.warning, choice)
+    saturation = None if policy.quantisation is None else policy.quantisation.warning
+    warnings = tuple(warning for warning in (pruned.warning, saturation) if warning)
+    return Compiled(policy, digest, tuple(replace_files(folder, contents)), warnings, choice)
 
 
 def proven(network: FixedNetwork) -> dict[str, object]:
@@ -150,10 +168,11 @@ def compiled_summary(compiled: Compiled) -> dict[str, object]:
         "policy_widths": list(policy.widths),
         "student": {"role": policy.role, "widths": list(policy.student_widths), "parameters": student_parameters},
         "teacher_parameters": policy.config.get("teacher_parameters"),
+        "quantisation": None if policy.quantisation is None else asdict(policy.quantisation),
         "proven": None if policy.fixed is None else proven(policy.fixed),
         "files": [str(path) for path in compiled.files],
         "code": compiled.choice.plan,
         "compile_with": compiled.choice.flag,
         "counted": None if compiled.choice.measurement is None else asdict(compiled.choice.measurement),
-        "warning": compiled.warning,
+        "warnings": list(compiled.warnings),
     }

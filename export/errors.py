@@ -3,6 +3,7 @@
 ExportError            base class: one line that says what, got, expected, next step
 +-- FileFormatError    a student or policy file that cannot be used
 +-- ToolError          a compiler, emulator or optional package is missing or failed
+|   +-- TooLargeError  because the policy is too large for it
 +-- MismatchError      two backends do not compute the same policy
 """
 
@@ -17,6 +18,10 @@ class FileFormatError(ExportError):
 
 class ToolError(ExportError):
     """A compiler, an emulator or an optional Python package is missing or failed."""
+
+
+class TooLargeError(ToolError):
+    """A policy is too large for a compiler, for a linker's memory or for an emulator."""
 
 
 class MismatchError(ExportError):

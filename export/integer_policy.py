@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
+from export.calibration import Calibration
 from export.errors import ExportError
 from export.fixed_point.network import dequantised
 from export.fixed_point.quantise import FloatLayer, quantise
 from export.fixed_point.refine import refine
+from export.quantisation import quantisation
 from export.simplify import SimpleLayer, without_weights
 from export.sparse_policy import SparseLayer, SparsePolicy, ordered
-from export.squash import Float64
 
 FLOAT = "float32"
 _SWEEPS = 4
@@ -35,16 +36,16 @@ def weight_bits(weights: str, layers: int) -> tuple[int, ...]:
 
 
 def integer_policy(
-    policy: SparsePolicy, simple: tuple[SimpleLayer, ...], weights: str, observations: Float64, reach: Float64
+    policy: SparsePolicy, simple: tuple[SimpleLayer, ...], weights: str, given: Calibration
 ) -> SparsePolicy:
-    """Return `policy` (made of `simple`, in its order) in integers, fitted to `observations` (n, history*base).
+    """Return `policy` (made of `simple`, in its order) in integers, fitted to what is given for that.
 
     A weight that rounds to 0 is removed and the rest simplified and fitted again. Known answers stay empty.
 
     Raises:
         ExportError: unknown `weights`, or numbers that integers cannot represent.
     """
-    layers = simple
+    layers, observations, reach = simple, given.fitted, given.reach
     low, high = policy.action_low.astype(np.float64), policy.action_high.astype(np.float64)
     centre = policy.centre.astype(np.float64)
     # Every round but the last removes a weight, so this ends.
@@ -57,9 +58,11 @@ def integer_policy(
         layers = ordered(without_weights(layers, gone))
     targets = (policy.evaluate(observations) - (low + high) / 2) / ((high - low) / 2)
     network = refine(network, network.read(observations), targets, _SWEEPS)
-    floats = dequantised(network)
+    beyond = np.any(network.beyond(given.held_out), axis=1)
+    actions = network.evaluate(given.held_out)
     return replace(
         policy,
+        quantisation=quantisation(actions, policy.evaluate(given.held_out), high - low, beyond),
         centre=np.ldexp(network.input_offset.astype(np.float64), -network.input_exponent).astype(np.float32),
         layers=tuple(
             SparseLayer(
@@ -69,7 +72,7 @@ def integer_policy(
                 bias.astype(np.float32),
                 fixed.activation,
             )
-            for (values, bias), fixed in zip(floats, network.layers, strict=True)
+            for (values, bias), fixed in zip(dequantised(network), network.layers, strict=True)
         ),
         fixed=network,
     )

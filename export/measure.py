@@ -1,5 +1,6 @@
 """What a policy costs on a target: flash, RAM, stack, instructions; all exact except the cycle estimate."""
 
+import re
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from export.check_digest import checked_header
 from export.errors import ExportError
 from export.flash_parts import flash_parts
-from export.observations import exact_actions, perturbed_known_observations, range_fractions
+from export.observations import c_reference, perturbed_known_observations, range_fractions
 from export.sparse_policy import SparsePolicy
 from export.squash import Float32
 from export.targets.image import build_image, compiler_command, section_sizes, target_compiler_version
@@ -20,6 +22,9 @@ from export.targets.target import Target, find_target
 
 INPUT_LIMIT = 100_000
 """Most inputs at once: an emulated core takes a few milliseconds for each."""
+VARYING_INPUTS = 10_000
+"""So many are counted where instructions vary: soft float takes longer for some numbers."""
+_COUNTED_WITH = re.compile(r"^ \* code .*; counted with (-O\w)$", re.MULTILINE)
 _MISS_LIMIT = 1e-3
 _SHOWN_FROM = 200
 _CODE_SECTIONS = (".text", ".rodata", ".data", ".ARM.exidx")
@@ -31,15 +36,17 @@ class Measurement:
     """Sizes in bytes, all in; instructions of one `policy_step` with a full ring.
 
     instructions (mean), instructions_max and stack_bytes are None on the host, which counts nothing.
-    instructions_are: "constant" when all counted calls agree, else how many inputs the largest was seen over.
+    instructions_are: over how many inputs they are the same, or the largest seen.
     cycles_estimate: None without a model; cycles_are: "estimate", or "exact by simulation" on the AVR. max_error:
-    largest difference from the policy's reference over these inputs, as a share of the action range. does_not_fit:
-    what the reference chip lacks, None when it has room.
+    largest difference from the policy's reference over these inputs, as a share of the action range; the reference of
+    integers is the float network that they stand for. quantisation_error: what `compile` found integers to differ from
+    the float policy, None for floats. does_not_fit: what the reference chip lacks, None when it has room.
     """
 
     target: str
     chip: str
     flash_bytes: int
+    flash_sections: dict[str, int]
     flash_parts: dict[str, int]
     self_test_bytes: int
     ram_bytes: int
@@ -51,6 +58,7 @@ class Measurement:
     cycles_estimate: float | None
     cycles_are: str | None
     max_error: float
+    quantisation_error: float | None
     inputs: int
     does_not_fit: str | None
     flags: str
@@ -58,16 +66,30 @@ class Measurement:
 
 
 def measure(
-    folder: Path, policy: SparsePolicy, target: str = "cortex-m4f", optimisation: str = "-O2", inputs: int = 0
+    folder: Path,
+    policy: SparsePolicy,
+    target: str = "cortex-m4f",
+    optimisation: str | None = None,
+    inputs: int | None = None,
 ) -> Measurement:
     """Count folder/policy.h on a target over the known answers and `inputs` random observations around them.
 
+    optimisation: unless given, the flag that `compile` counted best, and -O2 where it counted nothing. inputs: unless
+    given, none where the known answers all take the same instructions, else 10,000.
+
     Raises:
         ExportError: unknown target, or the C code misses the reference.
+        FileFormatError, MismatchError: policy.h is not what `compile` wrote for this policy.
         ToolError: compiler or emulator is missing or failed.
     """
-    header = (folder / "policy.h").read_text(encoding="utf-8")
-    return count(find_target(target), header, policy, optimisation, inputs)
+    wanted, header = find_target(target), checked_header(folder).text
+    if optimisation is None:
+        found = _COUNTED_WITH.search(header)
+        optimisation = found.group(1) if found else "-O2"
+    measurement = count(wanted, header, policy, optimisation, inputs or 0)
+    if inputs is None and measurement.instructions != measurement.instructions_max:
+        return count(wanted, header, policy, optimisation, VARYING_INPUTS)
+    return measurement
 
 
 def count(
@@ -95,6 +117,7 @@ def count(
         build_image(target, folder, harness, "harness.c", (optimisation,))
         sizes, empty = section_sizes(full), _empty_sizes(target, compiler_command(target), optimisation)
         flash, ram = (_grown(sizes, empty, sections) for sections in (_CODE_SECTIONS, _MEMORY_SECTIONS))
+        by_section = {name: _grown(sizes, empty, (name,)) for name in _CODE_SECTIONS}
         core = open_core(target, harness)
         calls, max_error = step_calls(core, policy, observations)
         stack = _largest([call.stack_bytes for call in calls])
@@ -104,6 +127,7 @@ def count(
             target=target.name,
             chip=target.chip,
             flash_bytes=flash,
+            flash_sections={name: size for name, size in by_section.items() if size},
             flash_parts=flash_parts(full, flash),
             self_test_bytes=_grown(section_sizes(tested), sizes, _CODE_SECTIONS),
             ram_bytes=ram,
@@ -111,10 +135,11 @@ def count(
             stack_bytes=stack,
             instructions=float(np.mean(instructions)) if instructions else None,
             instructions_max=_largest(list(instructions)),
-            instructions_are=_constancy(instructions),
+            instructions_are=_instructions_are(instructions),
             cycles_estimate=float(np.mean(cycles)) if cycles else None,
             cycles_are=None if not cycles else "exact by simulation" if target.family == "avr" else "estimate",
             max_error=max_error,
+            quantisation_error=None if policy.quantisation is None else policy.quantisation.largest_error,
             inputs=len(calls),
             does_not_fit=_overflow(target, flash, ram + (stack or 0)),
             flags=" ".join((*target.flags, "-std=c11", "-ffp-contract=off", optimisation)),
@@ -140,10 +165,11 @@ def _largest(values: list[int | None]) -> int | None:
     return max(known, default=None)
 
 
-def _constancy(instructions: list[int]) -> str | None:
+def _instructions_are(instructions: list[int]) -> str | None:
     if not instructions:
         return None
-    return "constant" if len(set(instructions)) == 1 else f"largest of {len(instructions)} inputs seen"
+    same = len(set(instructions)) == 1
+    return f"{'the same for' if same else 'largest of'} {len(instructions)} inputs"
 
 
 def _overflow(target: Target, flash: int, ram: int) -> str | None:
@@ -180,10 +206,11 @@ def step_calls(core: Core, policy: SparsePolicy, observations: Float32) -> tuple
         core.call("run_frames", state, frames)
         calls.append(core.call("run_step", state, frames + 4 * base * (policy.history - 1), action, count=True))
         actions[index] = core.read_float32(action, (actions_size,))
-    exact = exact_actions(policy, observations)
     max_error = float(np.max(range_fractions(policy, actions, policy.evaluate(observations))))
     # A NaN compares false and so misses.
-    met = max_error <= _MISS_LIMIT if exact is None else exact.tobytes() == actions.tobytes()
+    met = max_error <= _MISS_LIMIT
+    if policy.fixed is not None:
+        met = c_reference(policy, observations).tobytes() == actions.tobytes()
     if not met:
         raise ExportError("policy_step on the target misses a known answer; run `python -m export verify --target`")
     return calls, max_error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.check_digest import check_header_digest
+from export.check_digest import checked_header
 from export.errors import ExportError, MismatchError
 from export.observations import perturbed_known_observations, range_fractions
 from export.onnx_model import onnx_model
@@ -65,17 +65,16 @@ def package(folder: Path, kind: str, out: Path) -> Packaged:
         raise ExportError(f"unknown kind {kind!r}, expected one of {', '.join(KINDS)}; give it as --as KIND")
     _check_out(kind, out)
     policy = read_policy(folder)
-    digest = check_header_digest(folder)
+    header = checked_header(folder)
     if kind in _MODELS:
-        return _model(policy, digest, kind, out)
-    header = (folder / "policy.h").read_text(encoding="utf-8")
+        return _model(policy, header.digest, kind, out)
     if kind == "split":
-        contents = {name: text.encode() for name, text in pair(policy, digest, header).items()}
+        contents = {name: text.encode() for name, text in pair(policy, header.digest, header.text).items()}
         files = replace_files(out, contents)
     else:
-        contents = {out.name: _LIBRARIES[kind](policy, digest, header)}
+        contents = {out.name: _LIBRARIES[kind](policy, header.digest, header.text)}
         files = replace_files(out.parent, contents)
-    return Packaged(kind, digest, tuple(files), sum(map(len, contents.values())))
+    return Packaged(kind, header.digest, tuple(files), sum(map(len, contents.values())))
 
 
 def packaged_summary(packaged: Packaged) -> dict[str, object]:

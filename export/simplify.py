@@ -85,7 +85,8 @@ def centre(student: Student) -> Float32:
     mean = student.observation_mean.astype(np.float64)
     step = np.exp2(np.floor(np.log2(np.maximum(np.abs(mean), np.finfo(np.float32).tiny))) - 1.0)
     rounded = np.round(mean / step) * step
-    return np.where(np.abs(mean) > student.observation_scale, rounded, 0.0).astype(np.float32)
+    with np.errstate(over="ignore"):  # refused where it is folded
+        return np.where(np.abs(mean) > student.observation_scale, rounded, 0.0).astype(np.float32)
 
 
 def _fold_normaliser(layer: _Working, student: Student) -> None:

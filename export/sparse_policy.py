@@ -1,7 +1,7 @@
 """policy.safetensors: the pruned, simplified network as CSR arrays, with known answers. All else renders it."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from export.errors import ExportError
 from export.fixed_point.network import FixedNetwork
 from export.fixed_point.tensors import fixed_metadata, fixed_tensors, read_fixed
 from export.interface import Interface, interface_metadata, read_interface
+from export.quantisation import Quantisation, read_quantisation
 from export.simplify import SimpleLayer
 from export.squash import Float32, Float64, activate, squash, squash_float32
 from export.student_file import WIDTH_LIMIT, read_activations
@@ -54,7 +55,7 @@ class SparsePolicy(Interface):
     centre (base,): subtracted from every frame before layer 0; known_observations (k, history*base), known_actions
     (k, action): answers of the float64 reference before folding; student_widths: layer widths of the student as
     configured; fixed: the integers that are executed, or None. Then `layers` are the float network that these integers
-    stand for, and the known answers are the integers' own, exact.
+    stand for, and the known answers are the integers' own, exact; quantisation: what they cost.
     """
 
     centre: Float32
@@ -63,6 +64,7 @@ class SparsePolicy(Interface):
     known_actions: Float32
     student_widths: tuple[int, ...]
     fixed: FixedNetwork | None = None
+    quantisation: Quantisation | None = None
 
     @property
     def weight_format(self) -> str:
@@ -226,6 +228,7 @@ def encode_policy(policy: SparsePolicy) -> bytes:
         "layer_shapes": json.dumps([list(layer.matrix.shape) for layer in policy.layers]),
         "student_widths": json.dumps(list(policy.student_widths)),
         **({} if policy.fixed is None else fixed_metadata(policy.fixed)),
+        **({} if policy.quantisation is None else {"quantisation": json.dumps(asdict(policy.quantisation))}),
     }
     return encode_tensors(tensors, metadata)
 
@@ -263,13 +266,15 @@ def read_policy(path: Path | str) -> SparsePolicy:
     if len(widths) < 2 or not all(isinstance(width, int) and width > 0 for width in widths):
         raise file.complain("metadata 'student_widths' is no list of two or more positive integers")
     centre = file.array("observation_centre", (inputs // history,))
+    fixed = read_fixed(file, layers, centre, actions)
     policy = SparsePolicy(
         centre=centre,
         layers=layers,
         known_observations=observations,
         known_actions=file.array("known_answers.actions", (observations.shape[0], actions)),
         student_widths=tuple(widths),
-        fixed=read_fixed(file, layers, centre, actions),
+        fixed=fixed,
+        quantisation=None if fixed is None else read_quantisation(file),
         **read_interface(file, inputs // history, actions).interface(),
     )
     if policy.fixed is not None and policy.evaluate_exact(observations).tobytes() != policy.known_actions.tobytes():

@@ -61,7 +61,8 @@ class TensorFile:
         self.path = path
         self._written_by = written_by
         if not path.is_file():
-            raise FileFormatError(f"{path}: no such file, expected a {file_format or 'safetensors'} file; {written_by}")
+            state = "not a file" if path.exists() else "no such file"
+            raise FileFormatError(f"{path}: {state}, expected a {file_format or 'safetensors'} file; {written_by}")
         size = path.stat().st_size
         if size > SIZE_LIMIT_BYTES and not only:
             raise FileFormatError(f"{path}: {size} bytes, expected at most {SIZE_LIMIT_BYTES}; {written_by}")

@@ -9,7 +9,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from export.errors import ToolError
+from export.errors import TooLargeError, ToolError
 
 STRICT_FLAGS = ("-std=c11", "-ffp-contract=off", "-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-Werror")
 HOST_FLAGS = (*STRICT_FLAGS, "-O2", "-fPIC", "-shared")
@@ -53,7 +53,8 @@ def run_compiler(command: Sequence[str], packages: str) -> str:
     """Run a compiler and return what it prints.
 
     Raises:
-        ToolError: it is not installed (the message names the apt packages), takes too long, or refuses the code.
+        ToolError: it is not installed (the message names the apt packages), takes too long, or refuses the code;
+            TooLargeError where size is why.
     """
     program = command[0]
     if shutil.which(program) is None:
@@ -61,7 +62,9 @@ def run_compiler(command: Sequence[str], packages: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        raise ToolError(f"{program} took more than {_TIMEOUT_S} s; the policy is too large for this machine") from None
+        raise TooLargeError(
+            f"{program} took more than {_TIMEOUT_S} s; choose a smaller student, or leave --optimise out"
+        ) from None
     except OSError as error:
         raise ToolError(f"cannot run C compiler {program!r}: {error.strerror or error}; check $CC") from None
     if done.returncode != 0:
@@ -69,6 +72,8 @@ def run_compiler(command: Sequence[str], packages: str) -> str:
         lines = [line for line in done.stderr.splitlines() if any(mark in line for mark in marks)]
         reason = lines[0] if lines else f"exit code {done.returncode}"
         if any(mark in done.stderr for mark in _TOO_LARGE):
-            raise ToolError(f"{program} failed: {reason}; choose a smaller student, the target cannot hold this one")
+            raise TooLargeError(
+                f"{program} failed: {reason}; choose a smaller student, the target cannot hold this one"
+            )
         raise ToolError(f"{program} failed: {reason}; check the compiler's installation, then compile the policy again")
     return done.stdout

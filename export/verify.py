@@ -8,9 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from export.c_backends import CBackend, host_backends, missing_tool, run_backend, target_backends
-from export.check_digest import check_header_digest, compare_digest
+from export.check_digest import checked_header, compare_digest
 from export.errors import ExportError, FileFormatError, ToolError
-from export.observations import dataset_observations, exact_actions, perturbed_known_observations, range_fractions
+from export.observations import (
+    c_reference,
+    dataset_observations,
+    extreme_observations,
+    perturbed_known_observations,
+    range_fractions,
+)
 from export.sparse_policy import SparsePolicy, policy_digest, read_policy
 from export.squash import Float32, Float64
 from export.targets.target import TARGETS
@@ -73,6 +79,9 @@ def verify(
     optimisation, a sanitised build and every target; like "all" it leaves out what is not installed. All C must give
     the same bits, soft float included: avr-libc differs from IEEE in quotients below 1.2e-38 alone.
 
+    Observations are `count` random ones around the known answers, and of a dataset as many of its rows and its corners.
+    C also gets broken and extreme ones (`extreme_observations`): NaN where the reference has NaN, and nowhere else.
+
     Raises:
         FileFormatError: a file of the policy or the dataset is missing or unusable.
         MismatchError: policy.onnx or policy.h belong to another policy.safetensors, or C fails its self test.
@@ -83,11 +92,11 @@ def verify(
     named = tuple(targets)
     wanted = [*host_backends(thorough), *target_backends((*named, "all") if thorough else named)]
     policy = read_policy(folder)
-    check_header_digest(folder)
-    if dataset is None:
-        observations = perturbed_known_observations(policy, count)
-    else:
-        observations = dataset_observations(dataset, policy, count)
+    checked_header(folder)
+    observations = perturbed_known_observations(policy, count)
+    if dataset is not None:
+        observations = np.concatenate([observations, dataset_observations(dataset, policy, count)])
+    extreme = extreme_observations(policy)
     backends, left_out = _installed(wanted, named if not thorough else ())
     # Overflow shows in the table; numpy's warning would add nothing.
     with np.errstate(over="ignore", invalid="ignore"), tempfile.TemporaryDirectory() as scratch:
@@ -96,11 +105,12 @@ def verify(
             "onnxruntime": run_onnx(folder, observations),
         }
         compiled = {
-            backend.name: run_backend(backend, folder, Path(scratch), policy, observations) for backend in backends
+            backend.name: run_backend(backend, folder, Path(scratch), policy, np.concatenate([observations, extreme]))
+            for backend in backends
         }
-        rows = _rows(policy, observations, others, compiled)
+        rows = _rows(policy, observations, extreme, others, compiled)
     return Verification(
-        rows, len(observations), len({actions.tobytes() for actions in compiled.values()}) == 1, left_out
+        rows, len(observations) + len(extreme), len({actions.tobytes() for actions in compiled.values()}) == 1, left_out
     )
 
 
@@ -114,26 +124,31 @@ def _installed(wanted: list[CBackend], needed: tuple[str, ...]) -> tuple[list[CB
 
 
 def _rows(
-    policy: SparsePolicy, observations: Float32, others: dict[str, Float32], compiled: dict[str, Float32]
+    policy: SparsePolicy,
+    observations: Float32,
+    extreme: Float32,
+    others: dict[str, Float32],
+    compiled: dict[str, Float32],
 ) -> tuple[Row, ...]:
     reference = policy.evaluate(observations)
     rounding = float(np.max(range_fractions(policy, others["scipy float32"], reference)))
     tolerance = float(np.maximum(TOLERANCE, ROUNDING_FACTOR * rounding))
     if not rounding <= ROUNDING_LIMIT:
         tolerance = TOLERANCE
-    answers = exact_actions(policy, policy.known_observations)
-    known = policy.evaluate(policy.known_observations) if answers is None else answers
+    known = c_reference(policy, policy.known_observations)
     rows = [_row("known answers", known, policy.known_actions.astype(np.float64), policy, tolerance)]
     rows += [_row(name, actions, reference, policy, tolerance) for name, actions in others.items()]
-    exact = exact_actions(policy, observations)
-    if exact is not None:
-        reference, tolerance = exact.astype(np.float64), 0.0
+    reference = c_reference(policy, np.concatenate([observations, extreme])).astype(np.float64)
+    if policy.fixed is not None:
+        tolerance = 0.0
     return (*rows, *(_row(name, actions, reference, policy, tolerance) for name, actions in compiled.items()))
 
 
 def _row(name: str, actions: Float32 | Float64, reference: Float64, policy: SparsePolicy, tolerance: float) -> Row:
-    fraction = float(np.max(range_fractions(policy, actions, reference)))
-    error = float(np.max(np.abs(actions.astype(np.float64) - reference)))
+    # NaN where both have one is no error.
+    same = np.isnan(actions) & np.isnan(reference)
+    fraction = float(np.max(np.where(same, 0, range_fractions(policy, actions, reference))))
+    error = float(np.max(np.where(same, 0, np.abs(actions.astype(np.float64) - reference))))
     # A NaN compares false and so fails.
     return Row(name, error, fraction, tolerance, bool(fraction <= tolerance))
 
@@ -149,13 +164,14 @@ def run_onnx(folder: Path, observations: Float32) -> Float32:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        answers = session.run(["action"], {"observation": observations})
     except Exception as error:  # onnxruntime's exceptions share no base class below Exception
         raise FileFormatError(
             f"{path}: {str(error).splitlines()[0]}; write it with `python -m export compile`"
         ) from None
     found = session.get_modelmeta().custom_metadata_map.get("policy_digest", "none")
     compare_digest(path, found, policy_digest(folder))
-    (actions,) = session.run(None, {"observation": observations})
+    (actions,) = answers
     return np.asarray(actions, dtype=np.float32)
 
 

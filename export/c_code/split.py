@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from export.c_code.dialect import comment
+from export.c_code.signature import unsigned
 from export.errors import ExportError
 
 _PUBLIC = (
@@ -41,7 +42,7 @@ def split_header(text: str, notes: Sequence[str] = ()) -> tuple[str, str]:
     Raises:
         ExportError: a part that every policy.h has is missing.
     """
-    banner, opening, rest = text.partition(_OPENING)
+    banner, opening, rest = (unsigned(text) or text).partition(_OPENING)
     sizes = _LAST_SIZE.search(rest)
     state = _STATE.search(rest)
     ending = rest.rstrip().removesuffix("#endif")

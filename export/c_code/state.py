@@ -267,15 +267,22 @@ def _fixed_interface(policy: SparsePolicy, dialect: Dialect) -> str:
                 dialect,
                 "policy_frame_fixed",
                 "int32_t reading",
-                [f"const int16_t value = {_limited(policy, dialect, 'reading[i]')};"],
+                [
+                    "const uint32_t beyond = (uint32_t)(reading[i] ^ (reading[i] >> 31)) >> 30;",
+                    "broken |= beyond;",
+                    f"const int16_t value = {_limited(policy, dialect, '(reading[i] & ((int32_t)beyond - 1))')};",
+                ],
             ),
             *_observe(policy, "policy_observe_fixed", "int32_t reading", "policy_frame_fixed"),
-            "/* The same in integers only. reading[i] is observation i times 2 to the power of its fraction bits,",
-            " * magnitude at most 2^30; output[i] is action i times 2 to the power of its fraction bits.",
+            "/* The same in integers only: reading[i] is observation i times 2 to the power of its fraction bits,",
+            " * and output[i] is action i times 2 to the power of its own. Returns 0, or for how many steps more the",
+            " * output is not to be used: a reading was 2^30 or more (INT32_MAX: it is missing) or below -2^30.",
             f" * Fraction bits of the readings: {inputs}; of the actions: {actions}. */",
-            "static inline void policy_step_fixed(policy_state_t *state, const int32_t reading[], int32_t output[]) {",
+            "static inline uint8_t policy_step_fixed("
+            "policy_state_t *state, const int32_t reading[], int32_t output[]) {",
             "    policy_observe_fixed(state, reading);",
             f"    policy_network({_window(policy)}, output);",
+            "    return state->broken;",
             "}\n",
         ]
     )

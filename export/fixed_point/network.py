@@ -99,6 +99,20 @@ class FixedNetwork:
         integers: Integers = np.clip(readings - self._tiled(self.input_offset, observations.shape[1]), -limit, limit)
         return integers
 
+    def beyond(self, observations: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Return (n, history*base): which observations that a weight reads saturate."""
+        low, high = (np.tile(end, self.history) for end in self.range().T)
+        outside: NDArray[np.bool_] = ((observations < low) | (observations > high)) & np.tile(
+            self._live(), self.history
+        )
+        return outside
+
+    def _live(self) -> NDArray[np.bool_]:
+        """Return (base,): which base observations layer 0 reads; the first one where it reads none, as the C code."""
+        base = len(self.input_exponent)
+        columns = self.layers[0].weights.indices
+        return np.isin(np.arange(base), columns % base if len(columns) else [0])
+
     def _scaled(self, observations: NDArray[np.floating]) -> Float64:
         # A product with a power of two is exact in float64 for every float32.
         scaled: Float64 = np.ldexp(
@@ -111,12 +125,8 @@ class FixedNetwork:
 
         Of a base observation that is read at all, every frame counts: it is kept as it comes.
         """
-        base = len(self.input_exponent)
-        columns = self.layers[0].weights.indices
-        # The C code keeps the first one where none is read.
-        live = np.isin(np.arange(base), columns % base if len(columns) else [0])
-        beyond: NDArray[np.bool_] = ~(np.abs(self._scaled(observations)) < READING_LIMIT) & np.tile(live, self.history)
-        return np.logical_or.reduce(beyond, axis=1, keepdims=True)
+        unreadable = ~(np.abs(self._scaled(observations)) < READING_LIMIT)
+        return np.logical_or.reduce(unreadable & np.tile(self._live(), self.history), axis=1, keepdims=True)
 
     def range(self) -> Float64:
         """Return (base, 2): the observations between which nothing saturates, physical units."""

@@ -32,14 +32,21 @@ class Refinement:
         self.biases = [layer.bias.copy() for layer in network.layers]
         self.inputs = network.activations(inputs)
         self.sums = [layer.sums(values) for layer, values in zip(network.layers, self.inputs, strict=True)]
-        self.loss = self._loss(self.sums[-1])
+        self.losses = self._losses(self.sums[-1], np.arange(targets.shape[1]))
 
-    def _loss(self, sums: Integers) -> float:
-        last = self.network.layers[-1]
+    @property
+    def loss(self) -> float:
+        """Mean of the fourth power of the actions' errors."""
+        return float(self.losses.mean())
+
+    def _losses(self, sums: Integers, actions: Integers) -> Float64:
+        """Return the loss of some of the actions (k,) by their sums (n, k)."""
+        last = _rows(self.network.layers[-1], actions)
         # Before rounding tanh to its table: a smooth loss, so that steps add up.
         arguments = last.arguments(sums) / 2.0**last.argument_bits
         outputs = np.tanh(arguments) if last.activation == "tanh" else np.clip(arguments, -1, 1)
-        return float(((outputs - self.targets) ** _POWER).mean())
+        losses: Float64 = ((outputs - self.targets[:, actions]) ** _POWER).mean(axis=0)
+        return losses
 
     def gradient(self, wanted: int) -> tuple[Float64, Float64]:
         """Return the loss's derivative by every weight and bias of one layer, floors taken as slopes."""
@@ -80,12 +87,11 @@ class Refinement:
             following = np.flatnonzero(fed.any(axis=1))
             sums = self.sums[depth + 1][:, following] + difference @ fed[following].T
             rows = following
-        final = self.sums[-1].copy()
-        final[:, changes[-1][0]] = changes[-1][1]
-        loss = self._loss(final)
-        if loss >= self.loss:
+        touched, sums = changes[-1]
+        losses = self._losses(sums, touched)
+        if losses.sum() >= self.losses[touched].sum():
             return False
-        self.loss = loss
+        self.losses[touched] = losses
         if column is None:
             self.biases[index][row] += move
         else:

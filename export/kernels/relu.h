@@ -1,5 +1,5 @@
-/* max(x, 0) without a branch and without the flags of the floating-point unit: negative numbers become +0. x
- * is no NaN, policy_observe sees to that. */
+/* max(x, 0) without a branch and without the flags of the floating-point unit: negative numbers become +0. A
+ * NaN may become 0: policy_output replaces what comes of it. */
 static inline float policy_relu(float x) {
     union {
         float number;

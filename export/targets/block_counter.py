@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from export.errors import ToolError
+from export.errors import TooLargeError, ToolError
 from export.toolchain import HOST_FLAGS, HOST_PACKAGES, host_compiler, run_compiler, target_source
 
 _SLOTS = 1 << 16
@@ -116,10 +116,10 @@ class NativeCounter:
         """Return {(address, bytes): visits}, and how many blocks did not follow the one before.
 
         Raises:
-            ToolError: more different blocks ran than there are slots.
+            TooLargeError: more different blocks ran than there are slots.
         """
         if self._state.overflow:
-            raise ToolError(f"the code has more than about {_SLOTS} basic blocks; choose a smaller policy")
+            raise TooLargeError(f"the code has more than about {_SLOTS} basic blocks; choose a smaller policy")
         slots = self._slots()
         pairs = zip(self._keys[slots].tolist(), self._visits[slots].tolist(), strict=True)
         return {(key >> 16, key & 0xFFFF): visits for key, visits in pairs if visits}, self._state.jumps

@@ -48,9 +48,9 @@ void run_step(policy_state_t *state, const float *base_observation, float *actio
 }
 
 #ifdef POLICY_FIXED
-void run_step_fixed(policy_state_t *state, const int32_t *reading, int32_t *output);
-void run_step_fixed(policy_state_t *state, const int32_t *reading, int32_t *output) {
-    policy_step_fixed(state, reading, output);
+uint32_t run_step_fixed(policy_state_t *state, const int32_t *reading, int32_t *output);
+uint32_t run_step_fixed(policy_state_t *state, const int32_t *reading, int32_t *output) {
+    return policy_step_fixed(state, reading, output);
 }
 #endif
 

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from export.c_code.dialect import Dialect
 from export.c_code.header import c_code
-from export.c_code.layer_tables import layer_tables
+from export.c_code.layer_tables import layer_tables, live_inputs
 from export.c_code.plan import plans
 from export.compile import build_policy
 from export.errors import ExportError, FileFormatError
@@ -116,8 +116,17 @@ def test_c_has_the_bits_of_the_reference(
     floats = observations(network, generator, 60)
     expected = policy.evaluate_exact(floats)
     whole = readings(network, generator, 20)
+    missing = generator.random(whole.shape) < 0.3 / whole.shape[1]
+    whole = np.where(
+        missing, generator.choice([2**31 - 1, -(2**31), READING_LIMIT, -READING_LIMIT], whole.shape), whole
+    )
     limit, offset = (np.tile(values, case.history) for values in (network.input_limit, network.input_offset))
-    outputs = network.output(np.clip(whole - offset, -limit, limit))
+    beyond = (whole >= READING_LIMIT) | (whole < -READING_LIMIT)
+    outputs = network.output(np.clip(np.where(beyond, 0, whole) - offset, -limit, limit))
+    # How many steps more the newest frame with such a reading is in the history, if layer 0 reads it.
+    bad = beyond & np.tile(np.isin(np.arange(case.base), live_inputs(policy)), case.history)
+    bad_frames = bad.reshape(len(whole), case.history, case.base).any(axis=2)
+    left = (bad_frames * (1 + np.arange(case.history))).max(axis=1)
     variants = list(plans(layer_tables(policy)).values())
     # Both dialects of one plan, and each of the others in one: what differs is in separate functions.
     for index, plan in enumerate([variants[0], *variants]):
@@ -133,10 +142,11 @@ def test_c_has_the_bits_of_the_reference(
 
         state = core.write(0, np.zeros(core.call("run_state_size").result, np.uint8))
         target = core.write(2048, np.zeros(case.actions, np.int32))
-        for row, output in zip(whole.astype(np.int32), outputs, strict=True):
+        for row, output, steps in zip(whole.astype(np.int32), outputs, left, strict=True):
             core.call("run_reset", state)
             for frame in row.reshape(case.history, case.base):
-                core.call("run_step_fixed", state, core.write(4096, frame), target)
+                answer = core.call("run_step_fixed", state, core.write(4096, frame), target).result
+            assert answer == steps
             got = core.read_float32(target, (case.actions,)).view(np.int32)
             assert got.tolist() == output.tolist(), (plan, unit, row)
 

@@ -162,7 +162,8 @@ def _single_steps(core: emulated_core.EmulatedCore, run: Callable[[], object]) -
 @pytest.mark.parametrize("name", ALL)
 def test_measure_gives_every_figure(make_live_student: MakeStudent, compile_to: CompileTo, name: str) -> None:
     folder, compiled = compile_to(make_live_student())
-    measurement = measure(folder, compiled.policy, name)
+    measurement = measure(folder, compiled.policy, name, inputs=0)
+    assert sum(measurement.flash_sections.values()) == measurement.flash_bytes
     size = compiled.policy.byte_count
     assert sum(measurement.flash_parts.values()) == measurement.flash_bytes
     assert measurement.flash_parts["values"] == size.values
@@ -189,10 +190,10 @@ def test_measure_gives_every_figure(make_live_student: MakeStudent, compile_to: 
 def test_more_inputs_find_larger_counts(make_live_student: MakeStudent, compile_to: CompileTo) -> None:
     """In soft float the time depends on the operands; over more inputs the largest only grows."""
     folder, compiled = compile_to(make_live_student())
-    known = measure(folder, compiled.policy, "cortex-m0plus")
+    known = measure(folder, compiled.policy, "cortex-m0plus", inputs=0)
     more = measure(folder, compiled.policy, "cortex-m0plus", inputs=100)
     assert more.inputs == known.inputs + 100
-    assert more.instructions_are == f"largest of {more.inputs} inputs seen"
+    assert more.instructions_are == f"largest of {more.inputs} inputs"
     assert known.instructions_max is not None
     assert more.instructions_max is not None
     assert more.instructions_max > known.instructions_max
@@ -225,7 +226,27 @@ def test_a_constant_count_is_called_so(make_live_student: MakeStudent, compile_t
     one = replace(
         policy, known_observations=policy.known_observations[[0, 0]], known_actions=policy.known_actions[[0, 0]]
     )
-    assert measure(folder, one).instructions_are == "constant"
+    assert measure(folder, one).instructions_are == "the same for 2 inputs"
+
+
+@pytest.mark.cross
+def test_where_instructions_vary_more_inputs_are_counted_unasked(
+    make_live_student: MakeStudent, compile_to: CompileTo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.measure.VARYING_INPUTS", 20)
+    folder, compiled = compile_to(make_live_student())
+    known = len(compiled.policy.known_observations)
+    assert measure(folder, compiled.policy, "cortex-m0plus").inputs == known + 20
+    assert measure(folder, compiled.policy, "cortex-m4f").inputs == known
+
+
+@pytest.mark.cross
+def test_the_flag_that_counted_best_is_measured_with(make_live_student: MakeStudent, compile_to: CompileTo) -> None:
+    folder, compiled = compile_to(make_live_student(), weights="int8", optimise="size")
+    counted = compiled.choice.measurement
+    assert counted is not None
+    assert compiled.choice.flag == "-Os"
+    assert measure(folder, compiled.policy) == counted
 
 
 @pytest.mark.parametrize("name", [needs("avr")])
@@ -236,7 +257,7 @@ def test_what_the_chip_lacks_is_said_in_bytes(
     from export.command_line import Measure, run
 
     folder, compiled = compile_to(make_live_student((300, 300, 60), 64))
-    measurement = measure(folder, compiled.policy, name)
+    measurement = measure(folder, compiled.policy, name, inputs=0)
     used = measurement.ram_bytes + (measurement.stack_bytes or 0)
     if used <= 2048:
         small = replace(TARGETS[name], ram_limit_bytes=used - 1)

@@ -1,0 +1,3 @@
+#if (-1 >> 1) != -1
+#error "this policy shifts negative numbers: it needs a compiler that keeps their sign"
+#endif
