@@ -21,6 +21,8 @@ from export.student_file import Student
 
 NOT_MEASURED = {
     "onnx2c": "not on PyPI",
+    "emlearn's inline and fixed-point forms": "emlearn 0.23.2 raises ValueError when it generates either for these "
+    "networks",
     "keras2c": "its wheel holds no C sources, and it needs tensorflow",
     "baremetal-nn": "its wheel lacks nn.h, which the generated code includes",
     "tflite-micro": "the wheel is an interpreter for the host; it generates no C",

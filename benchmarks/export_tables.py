@@ -26,10 +26,23 @@ def target_table(rows: list[Row]) -> str:
         instructions, largest = row["instructions"], row["instructions_max"]
         lines.append(
             f"| {row['tool']} | {row['variant']} | {row['entry']} | {bold}{row['flash_bytes']:,}{bold} | "
-            f"{row['ram_bytes']:,} (+ {row['stack_bytes']:,}) | {bold}{instructions:,.0f}{bold}"
-            f"{'' if instructions == largest else f', up to {largest:,}'} | {row['max_error']:.1e} |"
+            f"{row['ram_bytes']:,} (+ {row['stack_bytes']:,}){_too_large(row)} | {bold}{instructions:,.0f}{bold}"
+            f"{'' if instructions == largest else f', up to {largest:,}{_over(row)}'} | {row['max_error']:.1e} |"
         )
     return "\n".join(lines)
+
+
+def _over(row: Row) -> str:
+    return f" ({row['counted_inputs']:,} inputs)" if "counted_inputs" in row else ""
+
+
+def _too_large(row: Row) -> str:
+    target = TARGETS[row["target"]]
+    used = (
+        (row["flash_bytes"], target.flash_limit_bytes),
+        (row["ram_bytes"] + row["stack_bytes"], target.ram_limit_bytes),
+    )
+    return "; too large" if any(limit is not None and size > limit for size, limit in used) else ""
 
 
 def host_table(rows: list[Row]) -> str:
@@ -60,7 +73,8 @@ def section(stored: dict[str, Any]) -> str:
         "same emulated core; `-ffp-contract=fast` stands in the rows that were built with it. Flash: the whole image "
         "minus one with an empty function, libm's tanhf included where it is called. RAM: what the code keeps and the "
         "buffers for observation and action. Instructions are exact, all in (input copy, quantisation, tanh), the mean "
-        f"of {stored['counted_inputs']} inputs; where they vary the largest of them is given. Error: largest "
+        f"of {stored['counted_inputs']} inputs unless the row says how many; where they vary the largest of them is "
+        "given. `too large`: more than the chip has whose processor it is (`export measure` names it). Error: largest "
         "difference of an action from float64, actions within -1 to 1, over "
         f"{error_inputs(emulated)} observations from N(0, 1) (fewer on cores without a float unit).",
         "`policy_step with ring` takes the newest of five frames and keeps the others; `stacked observation` is the "

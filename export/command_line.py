@@ -182,9 +182,10 @@ def _verify(config: Verify) -> tuple[dict[str, Any], int]:
     from export.sparse_policy import policy_digest
     from export.verify import verify
 
-    verification = verify(config.folder, config.dataset, config.count, config.target, config.thorough)
+    folder = _folder(config.folder)
+    verification = verify(folder, config.dataset, config.count, config.target, config.thorough)
     result = {
-        "policy_digest": policy_digest(config.folder),
+        "policy_digest": policy_digest(folder),
         "verify_max_error": verification.max_error_fraction,
         "count": verification.count,
         "rows": [dataclasses.asdict(row) for row in verification.rows],
@@ -200,10 +201,15 @@ def _measure(config: Measure) -> dict[str, Any]:
     from export.measure import measure
     from export.sparse_policy import policy_digest, read_policy
 
-    policy = read_policy(config.folder)
-    measurement = measure(config.folder, policy, config.target, config.optimisation, config.inputs)
-    _say_what_does_not_fit(config.folder, measurement)
-    return {"policy_digest": policy_digest(config.folder), **dataclasses.asdict(measurement)}
+    folder = _folder(config.folder)
+    measurement = measure(folder, read_policy(folder), config.target, config.optimisation, config.inputs)
+    _say_what_does_not_fit(folder, measurement)
+    return {"policy_digest": policy_digest(folder), **dataclasses.asdict(measurement)}
+
+
+def _folder(path: Path) -> Path:
+    """The folder of a compiled policy, of which a user may name the file."""
+    return path.parent if path.name == "policy.safetensors" and path.is_file() else path
 
 
 def _say_what_does_not_fit(folder: Path, measurement: "Measurement | None") -> None:
@@ -214,7 +220,7 @@ def _say_what_does_not_fit(folder: Path, measurement: "Measurement | None") -> N
 def _package(config: Package) -> dict[str, Any]:
     from export.package import package, packaged_summary
 
-    return packaged_summary(package(config.folder, config.kind, config.out))
+    return packaged_summary(package(_folder(config.folder), config.kind, config.out))
 
 
 def _json_value(value: Any) -> Any:

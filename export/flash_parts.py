@@ -1,8 +1,6 @@
 """Where the bytes of a linked policy go, told by the names of its symbols."""
 
-from pathlib import Path
-
-from export.targets.image import symbol_sizes
+from collections.abc import Sequence
 
 _PARTS = {
     "policy_values_": "values",
@@ -26,10 +24,13 @@ _PARTS = {
 }
 
 
-def flash_parts(image: Path, flash: int) -> dict[str, int]:
-    """Return the bytes of each part of an image by its symbols' names; what no name explains of `flash` comes last."""
+def flash_parts(symbols: Sequence[tuple[str, int]], without: Sequence[tuple[str, int]], flash: int) -> dict[str, int]:
+    """Return the bytes of each part by the symbols' names; what no name explains of `flash` comes last.
+
+    symbols, without: (name, bytes) of the image and of the same one without a policy.
+    """
     parts = dict.fromkeys((*_PARTS.values(), "library_and_alignment"), 0)
-    for name, size in symbol_sizes(image):
+    for name, size in (*symbols, *((name, -size) for name, size in without)):
         part = next((part for prefix, part in _PARTS.items() if name.startswith(prefix)), None)
         if part is not None:
             parts[part] += size

@@ -29,7 +29,7 @@ def weight_bits(weights: str, layers: int) -> tuple[int, ...]:
     if not all(re.fullmatch("int8|int16", name) for name in names) or len(names) not in (1, layers):
         raise ExportError(
             f"--weights is {weights!r}, expected float32, int8, int16, or int8 and int16 with commas, one for each of "
-            f"{layers} layers"
+            f"{layers} layers (what simplification left); give one word for all of them"
         )
     bits = tuple(int(name.removeprefix("int")) for name in names)
     return bits * layers if len(bits) == 1 else bits

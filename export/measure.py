@@ -16,7 +16,7 @@ from export.flash_parts import flash_parts
 from export.observations import c_reference, perturbed_known_observations, range_fractions
 from export.sparse_policy import SparsePolicy
 from export.squash import Float32
-from export.targets.image import build_image, compiler_command, section_sizes, target_compiler_version
+from export.targets.image import build_image, compiler_command, section_sizes, symbol_sizes, target_compiler_version
 from export.targets.open_core import Call, Core, open_core
 from export.targets.target import Target, find_target
 
@@ -106,7 +106,7 @@ def count(
         ToolError: compiler or emulator is missing or failed.
     """
     if not 0 <= inputs <= INPUT_LIMIT:
-        raise ExportError(f"--inputs is {inputs}, expected 0 to {INPUT_LIMIT}")
+        raise ExportError(f"--inputs is {inputs}, expected 0 to {INPUT_LIMIT}; give another")
     observations = np.concatenate([policy.known_observations, perturbed_known_observations(policy, inputs)])
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -115,7 +115,8 @@ def count(
         build_image(target, folder, full, "firmware.c", (optimisation, "-DWITH_POLICY"))
         build_image(target, folder, tested, "firmware.c", (optimisation, "-DWITH_POLICY", "-DWITH_SELF_TEST"))
         build_image(target, folder, harness, "harness.c", (optimisation,))
-        sizes, empty = section_sizes(full), _empty_sizes(target, compiler_command(target), optimisation)
+        empty, bare_symbols = _empty_firmware(target, compiler_command(target), optimisation)
+        sizes = section_sizes(full)
         flash, ram = (_grown(sizes, empty, sections) for sections in (_CODE_SECTIONS, _MEMORY_SECTIONS))
         by_section = {name: _grown(sizes, empty, (name,)) for name in _CODE_SECTIONS}
         core = open_core(target, harness)
@@ -128,7 +129,7 @@ def count(
             chip=target.chip,
             flash_bytes=flash,
             flash_sections={name: size for name, size in by_section.items() if size},
-            flash_parts=flash_parts(full, flash),
+            flash_parts=flash_parts(symbol_sizes(full), bare_symbols, flash),
             self_test_bytes=_grown(section_sizes(tested), sizes, _CODE_SECTIONS),
             ram_bytes=ram,
             state_bytes=core.call("run_state_size").result,
@@ -148,12 +149,12 @@ def count(
 
 
 @lru_cache(maxsize=64)
-def _empty_sizes(target: Target, _compiler: str, optimisation: str) -> dict[str, int]:
-    """Return the sections of the firmware without a policy, the same for all policies of a compiler."""
+def _empty_firmware(target: Target, _compiler: str, optimisation: str) -> tuple[dict[str, int], list[tuple[str, int]]]:
+    """Return sections and symbols of the firmware without a policy, the same for all policies of a compiler."""
     with tempfile.TemporaryDirectory() as scratch:
         image = Path(scratch, "empty.elf")
         build_image(target, Path(scratch), image, "firmware.c", (optimisation,))
-        return section_sizes(image)
+        return section_sizes(image), symbol_sizes(image)
 
 
 def _grown(sizes: dict[str, int], without: dict[str, int], sections: tuple[str, ...]) -> int:

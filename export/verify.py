@@ -88,7 +88,7 @@ def verify(
         ToolError: a backend that was asked for by name cannot run here.
     """
     if not 1 <= count <= COUNT_LIMIT:
-        raise ExportError(f"--count is {count}, expected 1 to {COUNT_LIMIT}")
+        raise ExportError(f"--count is {count}, expected 1 to {COUNT_LIMIT}; give another")
     named = tuple(targets)
     wanted = [*host_backends(thorough), *target_backends((*named, "all") if thorough else named)]
     policy = read_policy(folder)

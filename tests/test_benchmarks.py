@@ -320,15 +320,17 @@ def test_the_table_of_exporters_shows_every_row() -> None:
     common = {"network": "student", "entry": export_ours.STACKED, "max_error": 1e-7, "error_inputs": 1_000}
     ours = {**common, "tool": "ours", "variant": "a", "target": "cortex-m4f", **figures, "instructions_max": 11_446}
     peer = ours | {"tool": "peer", "target": "avr", "instructions_max": 12_000}
+    large = peer | {"ram_bytes": 2_005, "counted_inputs": 10_008}
     here = {**common, "tool": "peer", "variant": "b", **export_ours.host_figures(1.5, 1e-7, 1_000)}
     stored = {
         **BEGUN,
         **{"compilers": {"avr": "gcc 1"}, "packages": {"peer": "1.0", "gone": None}, "counted_inputs": 8},
-        **{"left_out": ["gone: no"], "not_measured": {"other": "not on PyPI"}, "rows": [ours, peer, here]},
+        **{"left_out": ["gone: no"], "not_measured": {"other": "not on PyPI"}, "rows": [ours, peer, large, here]},
     }
     text = export_tables.section(stored)
     assert "| **8,136** | 128 (+ 44) | **11,446** | 1.0e-07 |" in text
     assert "| 8,136 | 128 (+ 44) | 11,446, up to 12,000 |" in text
+    assert "| 8,136 | 2,005 (+ 44); too large | 11,446, up to 12,000 (10,008 inputs) |" in text
     assert "| student | peer | b | 1.50 |" in text
     assert "- gone: no" in text
     assert "gone None" not in text

@@ -247,8 +247,8 @@ def _scaled_layer(fit: _Fit) -> FixedLayer:
     multiplier = np.rint(np.ldexp(factor, multiplier_shift))
     if not (multiplier <= ACTIVATION_LIMIT).all():
         raise ExportError(
-            f"a row's sum would need the multiplier {multiplier.max():.0f}, expected at most {ACTIVATION_LIMIT}; "
-            "export this policy with --weights float32"
+            f"weights of a {layer.activation} layer are so large ({largest.max():.2g} for one step of an input) that "
+            "integers could only tell its ends apart; export this policy with --weights float32"
         )
     fixed = _with_bias(fit, matrix, scales, 0.0, shift_after=shift)
     return replace(fixed, multiplier=multiplier.astype(np.int64), multiplier_shift=multiplier_shift)

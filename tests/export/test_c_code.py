@@ -272,3 +272,12 @@ def test_weights_that_could_overflow_are_refused(make_student: MakeStudent, comp
     layers = tuple(replace(layer, weight=layer.weight * np.float32(1e30)) for layer in student.layers)
     with pytest.raises(ExportError, match="what float32 holds"):
         compile_to(replace(student, layers=layers))
+
+
+def test_fast_mathematics_stops_the_compiler(make_student: MakeStudent, compile_to: CompileTo) -> None:
+    """Integers have no arithmetic that it changes."""
+    for weights, stops in (("float32", True), ("int8", False)):
+        folder, _ = compile_to(make_student((5, 4, 1), history=1), weights, weights=weights)
+        command = ["cc", "-ffast-math", "-fsyntax-only", "-xc", folder / "policy.h"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ("compile this policy without -ffast-math" in done.stderr) == (done.returncode != 0) == stops

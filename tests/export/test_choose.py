@@ -1,7 +1,11 @@
 """The choice among the ways to write a policy in C, and the sizes and counts that the benchmark's student must keep."""
 
+import os
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +13,11 @@ import pytest
 from benchmarks.export_networks import network, observations
 from export.choose import Choice, choose
 from export.compile import build_policy, compile_student, compiled_summary
-from export.errors import ExportError
+from export.errors import ExportError, TooLargeError, ToolError
+from export.measure import Measurement, count
 from export.sparse_policy import SparsePolicy
 from export.student_file import Student, write_student
-from export.targets.target import TARGETS
+from export.targets.target import TARGETS, Target
 
 MakeStudent = Callable[..., Student]
 DIGEST = "00" * 32
@@ -109,3 +114,41 @@ def test_what_is_proven_is_reported(make_live_student: MakeStudent, tmp_path: Pa
     assert max(proven["largest_activations"]) <= proven["limits"]["activation"]
     assert "reads        " in (tmp_path / "out" / "policy.h").read_text()
     assert compiled_summary(compile_student(source, tmp_path / "float"))["proven"] is None
+
+
+@pytest.mark.skipif(shutil.which("avr-gcc") is None and os.environ.get("CI") != "true", reason="avr-gcc is missing")
+def test_what_fits_the_chip_is_preferred(policies: dict[str, SparsePolicy]) -> None:
+    """Without loops the fastest code of the benchmark's student is larger than an ATmega328P."""
+    choice = chosen(policies["int8"], "avr", "speed")
+    assert choice.measurement.does_not_fit is None
+    assert choice.plan != "straight"
+
+
+@pytest.mark.cross
+def test_where_nothing_fits_the_chip_the_smallest_is_taken(policies: dict[str, SparsePolicy]) -> None:
+    small = replace(TARGETS["cortex-m4f"], flash_limit_bytes=2000)
+    choice = choose(policies["int8"], DIGEST, small, "speed", None)
+    assert "more than its 2000" in choice.measurement.does_not_fit
+    assert choice.measurement.flash_bytes == chosen(policies["int8"], "cortex-m4f", "size").measurement.flash_bytes
+
+
+@pytest.mark.cross
+def test_only_code_that_is_too_large_is_passed_over(
+    policies: dict[str, SparsePolicy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_straight(target: Target, header: str, *rest: Any) -> Measurement:
+        if ", straight" in header:
+            raise error
+        return count(target, header, *rest)
+
+    monkeypatch.setattr("export.choose.count", refuse_straight)
+    error: ToolError = TooLargeError("larger than the core's memory")
+    assert chosen(policies["int8"], "cortex-m4f", "speed").plan == "unrolled"
+    error = ToolError("gcc failed")
+    with pytest.raises(ToolError, match="gcc failed"):
+        chosen(policies["int8"], "cortex-m4f", "speed")
+
+
+def test_a_budget_of_nothing_is_refused(policies: dict[str, SparsePolicy]) -> None:
+    with pytest.raises(ExportError, match="--budget-flash is 0, expected a number of bytes above 0"):
+        chosen(policies["int8"], "cortex-m4f", "speed", 0)

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from export.__main__ import main
@@ -191,7 +193,7 @@ def test_students_that_cannot_be_are_refused_and_the_policy_stays(
     for size in (1e10, 1e30):
         large = np.where(weight != 0, np.float32(size), 0).astype(np.float32)
         path.write_bytes(encode_tensors({**tensors, "layer0.weight": large}, metadata))
-        assert "would need the multiplier" in refused(capsys, path, "--out", folder, "--weights", "int8")
+        assert "are so large (" in refused(capsys, path, "--out", folder, "--weights", "int8")
 
 
 @pytest.mark.parametrize(
@@ -388,3 +390,84 @@ def test_compile_needs_no_torch_and_teachers_pass_the_same_door(make_student: Ma
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_paths_and_metadata_are_no_markup(
+    make_live_student: MakeStudent, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "student.safetensors"
+    write_student(path, replace(make_live_student(), config={"teacher_parameters": {"[red]": "[/nope]"}}))
+    folder = tmp_path / "[bold]a[/b]"
+    code, out, err = run_here(capsys, "compile", path, "--out", folder)
+    assert (code, err) == (0, "")
+    assert "[bold]a[/b]" in out.replace("\n", "").replace(" ", "").replace("│", "")
+
+
+def test_the_student_is_not_overwritten(
+    make_live_student: MakeStudent, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "policy.safetensors"
+    write_student(path, make_live_student())
+    before = path.read_bytes()
+    assert "is the student itself; choose another folder" in refused(capsys, path, "--out", tmp_path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("limits", [(0.0, 1e-45), (16777216.0, 16777218.0), (1e6, 1000001.0)])
+def test_policies_that_would_fail_their_self_test_are_refused(
+    make_student: MakeStudent, tmp_path: Path, capsys: pytest.CaptureFixture[str], limits: tuple[float, float]
+) -> None:
+    path = tmp_path / "student.safetensors"
+    write_student(path, make_student((5, 4, 1), history=1, low=limits[0], high=limits[1]))
+    assert "in float32 the policy is off by" in refused(capsys, path, "--out", tmp_path / "policy")
+
+
+@pytest.mark.cross
+def test_a_header_that_was_cut_or_changed_is_refused_by_every_verb(
+    make_live_student: MakeStudent, compile_to: CompileTo, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder, _ = compile_to(make_live_student())
+    whole = (folder / "policy.h").read_bytes()
+    verbs: list[tuple[object, ...]] = [
+        ("verify", folder),
+        ("measure", folder),
+        ("package", folder, "--as", "split", "--out", tmp_path / "split"),
+    ]
+    for damaged in (b"\xff\xfe" + whole, whole[:-300], whole.replace(b"0.", b"1.", 1), whole + b"\n"):
+        (folder / "policy.h").write_bytes(damaged)
+        for verb in verbs:
+            code, _, err = run_here(capsys, *verb)
+            assert code == 1
+            assert "policy.h was changed after `compile` wrote it" in err
+            assert err.count("\n") == 1
+
+
+def test_a_model_with_other_names_is_one_line(
+    make_live_student: MakeStudent, compile_to: CompileTo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = compile_to(make_live_student())
+    model = onnx.load(folder / "policy.onnx")
+    for node in model.graph.node:
+        node.input[:] = ["other" if name == "observation" else name for name in node.input]
+    model.graph.input[0].name = "other"
+    onnx.save(model, folder / "policy.onnx")
+    code, _, err = run_here(capsys, "verify", folder)
+    assert code == 1
+    assert "policy.onnx: " in err
+    assert err.count("\n") == 1
+
+
+def test_a_closed_output_is_one_line(tmp_path: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m export measure {shlex.quote(str(tmp_path))} --json >&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output is closed, expected a place for the answer; redirect it\n"
+
+
+@pytest.mark.cross
+def test_the_file_stands_for_its_folder(
+    make_live_student: MakeStudent, compile_to: CompileTo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = compile_to(make_live_student())
+    for verb in ("verify", "measure"):
+        assert run_here(capsys, verb, folder / "policy.safetensors", "--json")[0] == 0

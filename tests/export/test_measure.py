@@ -11,7 +11,7 @@ from export.flash_parts import flash_parts
 from export.measure import measure
 from export.student_file import Student
 from export.targets.cycle_model import block_cost, cycle_model
-from export.targets.image import build_image
+from export.targets.image import build_image, symbol_sizes
 from export.targets.target import TARGETS
 
 MakeStudent = Callable[..., Student]
@@ -79,7 +79,7 @@ def test_linked_mathematics_would_show_as_libm(tmp_path: Path) -> None:
     )
     image = tmp_path / "policy.elf"
     build_image(TARGETS["cortex-m4f"], tmp_path, image, "firmware.c", ("-O2", "-DWITH_POLICY"))
-    parts = flash_parts(image, 1000)
+    parts = flash_parts(symbol_sizes(image), [], 1000)
     assert parts["libm"] > 0
     assert sum(parts.values()) == 1000
 

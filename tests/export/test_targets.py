@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -169,6 +169,7 @@ def test_measure_gives_every_figure(make_live_student: MakeStudent, compile_to: 
     assert measurement.flash_parts["values"] == size.values
     assert size.total < measurement.flash_bytes < 9000
     assert measurement.flash_parts["libm"] == 0
+    assert min(measurement.flash_parts.values()) >= 0
     assert measurement.max_error < 1e-6
     assert measurement.ram_bytes >= measurement.state_bytes + 4 * (5 + 1)
     if name == "host":
@@ -320,6 +321,12 @@ def test_what_is_not_installed_is_left_out_of_all(
     assert all(f"'absent-{name}' not found; apt-get install" in " ".join(verification.left_out) for name in absent)
     with pytest.raises(ToolError, match="'absent-rv32imc' not found; apt-get install gcc-riscv64"):
         verify(folder, count=20, targets=("rv32imc",))
+
+
+def test_the_command_line_offers_every_target() -> None:
+    from export.command_line import TargetName
+
+    assert get_args(TargetName) == tuple(TARGETS)
 
 
 def test_unknown_targets_list_the_valid_ones(make_live_student: MakeStudent, compile_to: CompileTo) -> None:
