@@ -95,7 +95,7 @@ def compared(spec: EnvironmentSpec, student: Student, policy: SparsePolicy, seed
 
     floats = ActionDifference(reference, exact, student.action_low, student.action_high)
     integers = ActionDifference(exact, reference, student.action_low, student.action_high)
-    with TrainingProgress() as progress:
+    with TrainingProgress(only_on_a_terminal=True) as progress:
         longest = len(seeds) * longest_episode(spec)
         progress.stage("student", longest)
         by_student = play(spec, floats, seeds, on_step=progress.advance)

@@ -11,7 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class TrainingProgress:
     """Context manager around one rich progress display with one task a stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, only_on_a_terminal: bool = False) -> None:
+        """In a file one line a stage is left, unless `only_on_a_terminal`."""
+        console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description:>10}"),
             BarColumn(bar_width=30),
@@ -19,7 +21,8 @@ class TrainingProgress:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),
-            console=Console(stderr=True),
+            console=console,
+            disable=only_on_a_terminal and not console.is_terminal,
             refresh_per_second=2,
         )
         self._task = self._bar.add_task("start", total=None, figures="")

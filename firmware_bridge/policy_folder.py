@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from export.check_digest import check_header_digest
+from export.check_digest import checked_header
 from export.errors import ExportError
 from export.sparse_policy import SparsePolicy, read_policy
 from firmware_bridge.errors import HostPolicyError
@@ -43,7 +43,7 @@ def open_policy_folder(directory: Path) -> PolicyFolder:
         )
     try:
         policy = read_policy(directory)
-        digest = check_header_digest(directory)
+        digest = checked_header(directory).digest
     except ExportError as error:
         raise HostPolicyError(str(error)) from error
     if policy.action_low.size != 1:
