@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.distillation_tables import groups, share
+from benchmarks.distillation_tables import groups, logarithmic, share
 
 LETTERS = {
     "a": "prior",
@@ -128,7 +128,7 @@ def curves(result: dict[str, Any], path: Path) -> None:
             axis.plot(density * 100, ratio * 100, marker="o", markersize=3, label=method)
             axis.fill_between(density * 100, low * 100, high * 100, alpha=0.12)
         axis.axhline(100, color="grey", linewidth=0.8, linestyle=":")
-        axis.set_xscale("log")
+        logarithmic(axis)
         axis.set_title(f"({letter}) {LETTERS[letter]}", fontsize=10)
         axis.set_xlabel("% of the dense student's weights")
         axis.set_ylabel("% of the teacher's return")

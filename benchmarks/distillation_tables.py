@@ -124,11 +124,21 @@ def curves(stored: dict[str, Any], path: Path) -> None:
         axis.set_title(environment)
         axis.set_xlabel("KiB (values, indices, biases)")
         axis.set_ylabel("% of the teacher's return")
-        axis.set_xscale("log")
+        logarithmic(axis)
     axes[0, 0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, format="svg", metadata={"Date": None})
     plt.close(figure)
+
+
+def logarithmic(axis: Any) -> None:
+    """Make the x axis of a figure logarithmic, with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def load(path: Path) -> dict[str, Any] | None:
