@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from export.sparse_policy import SparsePolicy, policy_digest, read_policy
+from export.policy_file import policy_digest, read_policy
+from export.sparse_policy import SparsePolicy
 from export.student_file import Student, read_student, student_digest
 
 from .config import CompareConfig, in_range

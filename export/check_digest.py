@@ -6,7 +6,7 @@ from pathlib import Path
 
 from export.c_code.signature import unsigned
 from export.errors import FileFormatError, MismatchError
-from export.sparse_policy import policy_digest
+from export.policy_file import policy_digest
 
 _DIGEST_LINE = re.compile(r'^#define POLICY_DIGEST_HEX "([0-9a-f]{64})"', re.MULTILINE)
 

@@ -179,7 +179,7 @@ def _compile(config: Compile) -> dict[str, Any]:
 
 
 def _verify(config: Verify) -> tuple[dict[str, Any], int]:
-    from export.sparse_policy import policy_digest
+    from export.policy_file import policy_digest
     from export.verify import verify
 
     folder = _folder(config.folder)
@@ -199,7 +199,7 @@ def _verify(config: Verify) -> tuple[dict[str, Any], int]:
 
 def _measure(config: Measure) -> dict[str, Any]:
     from export.measure import measure
-    from export.sparse_policy import policy_digest, read_policy
+    from export.policy_file import policy_digest, read_policy
 
     folder = _folder(config.folder)
     measurement = measure(folder, read_policy(folder), config.target, config.optimisation, config.inputs)

@@ -16,10 +16,11 @@ from export.integer_policy import FLOAT, integer_policy
 from export.known_answers import SELF_TEST_TOLERANCE, known_answers
 from export.observations import range_fractions
 from export.onnx_model import onnx_model
+from export.policy_file import POLICY_FILE, encode_policy
 from export.prune import prune
 from export.replace_files import replace_files
 from export.simplify import centre, simplify
-from export.sparse_policy import POLICY_FILE, SparsePolicy, encode_policy, ordered, sparse_layers
+from export.sparse_policy import SparsePolicy, ordered, sparse_layers
 from export.squash import Float32
 from export.student_file import Student, read_student, student_digest
 from export.targets.target import find_target

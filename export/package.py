@@ -17,8 +17,9 @@ from export.packages.onnx_sparse import sparse_onnx
 from export.packages.pair import pair
 from export.packages.platformio import platformio_library
 from export.packages.trial import Trial, run_model
+from export.policy_file import POLICY_FILE, read_policy
 from export.replace_files import replace_files
-from export.sparse_policy import POLICY_FILE, SparsePolicy, read_policy
+from export.sparse_policy import SparsePolicy
 
 _LIBRARIES: dict[str, Callable[[SparsePolicy, str, str], bytes]] = {
     "arduino": arduino_library,

@@ -17,7 +17,8 @@ from export.observations import (
     perturbed_known_observations,
     range_fractions,
 )
-from export.sparse_policy import SparsePolicy, policy_digest, read_policy
+from export.policy_file import policy_digest, read_policy
+from export.sparse_policy import SparsePolicy
 from export.squash import Float32, Float64
 from export.targets.target import TARGETS
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from export.check_digest import checked_header
 from export.errors import ExportError
-from export.sparse_policy import SparsePolicy, read_policy
+from export.policy_file import read_policy
+from export.sparse_policy import SparsePolicy
 from firmware_bridge.errors import HostPolicyError
 
 

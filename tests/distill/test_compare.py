@@ -16,7 +16,7 @@ from distill.errors import DistillError
 from distill.evaluate import REPORT_SEED, summarise
 from distill.rollout import play
 from export.compile import build_policy, compile_student
-from export.sparse_policy import encode_policy
+from export.policy_file import encode_policy
 from export.student_file import Layer, Student, student_digest, write_student
 
 PENDULUM = EnvironmentSpec("Pendulum-v1", {})

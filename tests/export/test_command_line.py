@@ -18,7 +18,7 @@ import pytest
 from export.__main__ import main
 from export.compile import Compiled, build_policy, compile_student
 from export.errors import ExportError
-from export.sparse_policy import read_policy
+from export.policy_file import read_policy
 from export.student_file import Student, write_student
 from export.tensor_file import encode_tensors
 from export.verify import run_host_c

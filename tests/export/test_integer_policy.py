@@ -23,7 +23,8 @@ from export.fixed_point.bounds import bounds
 from export.fixed_point.network import ACTIVATION_LIMIT, CLIP_BITS, READING_LIMIT, FixedLayer, FixedNetwork
 from export.fixed_point.refine import Refinement, refine
 from export.fixed_point.tanh import ARGUMENT_BITS, RESULT_BITS, tanh_fixed
-from export.sparse_policy import SparsePolicy, encode_policy, read_policy
+from export.policy_file import encode_policy, read_policy
+from export.sparse_policy import SparsePolicy
 from export.student_file import Student
 from export.targets.image import build_image
 from export.targets.open_core import open_core, run_vectors

@@ -10,8 +10,8 @@ import pytest
 from export.calibration import calibration
 from export.compile import Compiled, build_policy, compiled_summary
 from export.errors import FileFormatError
+from export.policy_file import read_policy
 from export.quantisation import Quantisation, quantisation
-from export.sparse_policy import read_policy
 from export.student_file import Student
 from export.tensor_file import encode_tensors
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from export.compile import Compiled, build_policy
 from export.errors import ExportError, FileFormatError
-from export.sparse_policy import encode_policy, policy_digest, read_policy
+from export.policy_file import encode_policy, policy_digest, read_policy
 from export.student_file import Student
 from export.tensor_file import encode_tensors
 from export.verify import run_onnx
