@@ -132,7 +132,8 @@ def test_real_time_runs_in_device_mode(image, tmp_path):
         armed += observation.state == State.ARMED
     host.close()
     result = simulation.end()
-    assert result["enabled_steps"] >= 25
+    # The step that follows the last observation may not be simulated any more.
+    assert result["enabled_steps"] >= 24
 
 
 def test_it_ends_when_no_host_comes(image, tmp_path):
