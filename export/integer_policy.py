@@ -56,8 +56,11 @@ def integer_policy(
         if not any((mask & (layer.weight != 0)).any() for mask, layer in zip(gone, layers, strict=True)):
             break
         layers = ordered(without_weights(layers, gone))
-    targets = (policy.evaluate(observations) - (low + high) / 2) / ((high - low) / 2)
-    network = refine(network, network.read(observations), targets, _SWEEPS)
+    # What saturates cannot be mended, and its errors would outweigh all others.
+    inside = observations[~np.any(network.beyond(observations), axis=1)]
+    if len(inside):
+        targets = (policy.evaluate(inside) - (low + high) / 2) / ((high - low) / 2)
+        network = refine(network, network.read(inside), targets, _SWEEPS)
     beyond = np.any(network.beyond(given.held_out), axis=1)
     actions = network.evaluate(given.held_out)
     return replace(

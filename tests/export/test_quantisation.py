@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.export_networks import network
 from export.calibration import calibration
 from export.compile import Compiled, build_policy, compiled_summary
 from export.errors import FileFormatError
@@ -37,6 +38,20 @@ def test_the_error_is_that_of_the_float_policy(make_live_student: MakeStudent, w
     assert policy.quantisation.rms_error == pytest.approx(np.sqrt((error**2).mean()), rel=0.01)
     assert policy.quantisation.saturated == pytest.approx(1 - inside.mean())
     assert 0 < policy.quantisation.rms_error < policy.quantisation.largest_error < 0.05
+
+
+@pytest.mark.parametrize("weights", ["int8", "int16"])
+def test_refinement_brings_integers_closer_on_other_observations(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few drawn observations saturate: no integer mends that, and none may be spoilt by trying."""
+    student = network("student")
+    refined = build_policy(student, weights=weights).quantisation
+    monkeypatch.setattr("export.integer_policy._SWEEPS", 0)
+    rounded = build_policy(student, weights=weights).quantisation
+    assert refined is not None
+    assert rounded is not None
+    assert refined.saturated > 0
+    assert refined.rms_error < 0.75 * rounded.rms_error
+    assert refined.largest_error < rounded.largest_error
 
 
 @pytest.mark.parametrize("rows", [100, 101, 5000, 9000])
