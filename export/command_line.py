@@ -245,7 +245,7 @@ def _print_table(result: dict[str, Any]) -> None:
         console.print(table)
     table = Table(Column(), Column(overflow="fold"), show_header=False)
     for key, value in result.items():
-        if value is not None:
+        if value is not None and value != []:
             table.add_row(key.replace("_", " "), _cell(value))
     console.print(table)
 
