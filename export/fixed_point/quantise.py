@@ -223,11 +223,12 @@ def _scaled_layer(fit: _Fit) -> FixedLayer:
     layer = fit.layer
     bits = argument_bits(layer.activation)
     largest = np.abs(layer.weight).max(axis=1, initial=0)
-    constant = largest == 0
-    scales = np.minimum(fit.limit / np.where(constant, 1, largest), _SUM_ROOM / np.where(constant, 1, fit.reach))
-    # Rows share one shift, so their multipliers have to tell their scales apart. A row without weights may have any.
-    smallest = 2.0**bits if constant.all() else scales[~constant].min()
-    scales = np.where(constant, smallest, np.minimum(scales, _SCALE_RANGE * smallest))
+    with np.errstate(divide="ignore"):
+        # A row without weights is limited by its bias alone, one without either by nothing.
+        scales = np.minimum(fit.limit / largest, _SUM_ROOM / fit.reach)
+    # Rows share one shift, so their multipliers have to tell their scales apart.
+    smallest = scales.min() if np.isfinite(scales.min()) else 2.0**bits
+    scales = np.minimum(scales, _SCALE_RANGE * smallest)
     spread = Spread(fit.reached)
     rows = []
     for weights, scale in zip(layer.weight, scales, strict=True):

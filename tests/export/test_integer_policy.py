@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, reject, settings
+from hypothesis import HealthCheck, assume, example, given, reject, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -175,6 +175,19 @@ def test_action_limits_beyond_the_scales_are_refused(make_student: MakeStudent, 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=FIXTURE)
 @given(case=cases(40))
+@example(  # rows without weights, whose biases were once scaled as the other row's tiny weight
+    case=Case(
+        hidden=((10, "relu"), (28, "relu"), (28, "relu")),
+        final="tanh",
+        actions=5,
+        base=2,
+        history=3,
+        density=0.05,
+        limits=(-1.0, 1.0),
+        formats=("int8", "int8", "int8", "int16"),
+        seed=30323,
+    )
+)
 def test_proven_bounds_hold_and_are_reached(make_student: MakeStudent, case: Case) -> None:
     policy = case.policy(make_student)
     network = policy.fixed
