@@ -55,7 +55,8 @@ def headline(summary: dict[str, Any]) -> str:
             f"**{instructions:,.0f}** ({teacher_instructions / instructions:,.0f}x fewer)",
         ),
         (
-            "largest error of any backend against float64 on 1,000 observations, share of the action range",
+            f"largest error of any backend against float64 on {summary['verify_count']:,} observations, "
+            "share of the action range",
             "",
             f"{summary['verify_max_error']:.1e}",
         ),

@@ -56,6 +56,7 @@ def collect(stages: dict[str, Stage]) -> dict[str, Any]:
         "instructions_m4f": stages["measure.json"].number("instructions"),
         "teacher_instructions_m4f": stages["measure_teacher.json"].number("instructions"),
         "verify_max_error": stages["verify.json"].number("verify_max_error"),
+        "verify_count": stages["verify.json"].number("count"),
         "loop": _loop(stages["run_host.json"]),
         "loop_device": _loop(stages["run_device.json"]),
         "lockstep": {
@@ -118,7 +119,11 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
             f"{summary['teacher_instructions_m4f']:,.0f}",
             f"{summary['instructions_m4f']:,.0f} (1/{1 / ratio:.0f})",
         ),
-        ("largest error against float64 [of the range]", "", f"{summary['verify_max_error']:.2g}"),
+        (
+            f"largest error against float64 [of the range] (n {summary['verify_count']:,})",
+            "",
+            f"{summary['verify_max_error']:.2g}",
+        ),
     ]
     for key in ("loop", "loop_device"):
         loop = summary[key]

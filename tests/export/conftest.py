@@ -1,7 +1,8 @@
-"""Synthetic students, compiled policies, and the rule for tests that need the cross compiler."""
+"""Synthetic students, policies compiled from them, the command line in this process, and who needs a compiler."""
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,28 @@ from typing import Any
 import numpy as np
 import pytest
 
+from export.__main__ import main
 from export.compile import Compiled, compile_student
 from export.student_file import Layer, Student, write_student
+from export.targets.target import TARGETS
 
 MakeStudent = Callable[..., Student]
 
 
+MARKED_TARGETS = {"cross": "cortex-m4f", "avr": "avr"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if shutil.which("arm-none-eabi-gcc") or os.environ.get("CI") == "true":
+    if os.environ.get("CI") == "true":
         return
-    reason = "arm-none-eabi-gcc is missing: apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
-    for item in items:
-        if item.get_closest_marker("cross"):
-            item.add_marker(pytest.mark.skip(reason=reason))
+    for marker, name in MARKED_TARGETS.items():
+        target = TARGETS[name]
+        if shutil.which(target.compiler):
+            continue
+        for item in items:
+            if item.get_closest_marker(marker):
+                reason = f"{target.compiler} is missing: apt-get install {target.packages}"
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def synthetic_student(
@@ -115,3 +125,17 @@ def compile_to(tmp_path: Path) -> Callable[..., tuple[Path, Compiled]]:
         return tmp_path / name, compile_student(source, tmp_path / name, threshold, **options)
 
     return compile_it
+
+
+@pytest.fixture
+def run_here(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: one import of the heavy packages for all tests."""
+
+    def run_it(*arguments: object) -> tuple[int, str, str]:
+        sys.argv = ["export", *map(str, arguments)]
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return run_it

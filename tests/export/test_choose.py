@@ -1,7 +1,5 @@
 """The choice among the ways to write a policy in C, and the sizes and counts that the benchmark's student must keep."""
 
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -116,7 +114,7 @@ def test_what_is_proven_is_reported(make_live_student: MakeStudent, tmp_path: Pa
     assert compiled_summary(compile_student(source, tmp_path / "float"))["proven"] is None
 
 
-@pytest.mark.skipif(shutil.which("avr-gcc") is None and os.environ.get("CI") != "true", reason="avr-gcc is missing")
+@pytest.mark.avr
 def test_what_fits_the_chip_is_preferred(policies: dict[str, SparsePolicy]) -> None:
     """Without loops the fastest code of the benchmark's student is larger than an ATmega328P."""
     choice = chosen(policies["int8"], "avr", "speed")

@@ -176,12 +176,10 @@ def test_split_unit_contracts_nothing_whatever_the_build_says(
     assert "vfma" in text  # else this test would show nothing
 
 
-@pytest.mark.cross
+@pytest.mark.avr
 def test_split_unit_reads_its_tables_from_the_flash_of_an_avr(
     make_student: MakeStudent, compile_to: CompileTo, tmp_path: Path
 ) -> None:
-    if shutil.which("avr-gcc") is None:
-        pytest.skip("avr-gcc is missing: apt-get install gcc-avr avr-libc")
     folder, _ = compile_to(make_student((25, 12, 1), 0.3), weights="int8", target="avr")
     package(folder, "split", tmp_path / "split")
     unit = [*STRICT_FLAGS, "-mmcu=atmega328p", "-Os", "-c", tmp_path / "split" / "policy.c"]

@@ -71,6 +71,7 @@ def test_host_and_cortex_m4f_compute_the_same_bits(
 
 
 @pytest.mark.cross
+@pytest.mark.avr
 @pytest.mark.parametrize("weights", ["float32", "int8"])
 def test_a_header_for_avr_runs_everywhere(make_student: MakeStudent, compile_to: CompileTo, weights: str) -> None:
     folder, _ = compile_to(make_student((10, 12, 1), 0.3), weights=weights, target="avr")

@@ -21,8 +21,8 @@ from firmware_bridge.summary import collect, make_summary
 
 REQUIRED = {
     *("teacher_parameters", "kept_parameters", "teacher_return", "student_return", "flash_bytes_m4f"),
-    *("instructions_m4f", "teacher_instructions_m4f", "verify_max_error", "loop", "latency_us", "seconds"),
-    *("policy_digest", "commit", "loop_device", "lockstep"),
+    *("instructions_m4f", "teacher_instructions_m4f", "verify_max_error", "verify_count"),
+    *("loop", "loop_device", "lockstep", "latency_us", "seconds", "policy_digest", "commit"),
 }
 
 
@@ -46,7 +46,7 @@ def build(recorded, tmp_path):
             **{"kept_weights": 100, "seconds": {"collect": 1.0, "train": 2.5}},
         },
         "export.json": {"policy_digest": digest, "kept_parameters": 120, "kept_weights": 100, "seconds": 1.0},
-        "verify.json": {"policy_digest": digest, "verify_max_error": 1e-7, "seconds": 1.0},
+        "verify.json": {"policy_digest": digest, "verify_max_error": 1e-7, "count": 1000, "seconds": 1.0},
         "measure.json": {
             **{"policy_digest": digest, "flash_bytes": 2000, "instructions": 1500.5, "seconds": 1.0},
             "flash_parts": {"values": 400, "code": 900},
