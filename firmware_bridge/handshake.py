@@ -4,7 +4,7 @@
     (DISARM)                 only when the device is not at rest: left armed or with a latched fault by somebody else
     CONFIG -> ACKNOWLEDGE    mode and watchdog
     wait                     until homed, and until one LINK_STATISTICS gives the base line of the device's counters
-    ARM -> state ARMED       with the nonce of the HELLO_REPLY (good for one use) and a session of our own
+    ARM -> state ARMED       with the nonce of the HELLO_REPLY (good for one use) and our share of the session
 
 All waiting is counted in the device's control periods and every observation is answered by a heartbeat: in lock-step
 the device waits for that, and the tick at which it arms does not depend on how fast this computer is.
@@ -19,16 +19,17 @@ import numpy as np
 from firmware_bridge.conversation import Conversation
 from firmware_bridge.errors import HandshakeError, LinkLostError, MismatchError, NoReplyError, RefusedError
 from firmware_bridge.policy_folder import PolicyFolder
-from hardware.codec import SCHEMA_HASH, name_of
+from hardware.codec import SCHEMA_HASH, body_size, name_of
 from hardware.protocol import (
+    MESSAGES,
     PROTOCOL_VERSION,
-    STREAMED_FRAME_LIMIT,
     Acknowledge,
     Arm,
     Config,
     Disarm,
     Hello,
     HelloReply,
+    LinkStatistics,
     Message,
     Mode,
     Observation,
@@ -43,6 +44,13 @@ _ATTEMPTS = 4
 _RETRY_PERIODS = 10
 _LIMIT_TOLERANCE = 1e-6  # both sides are float32
 _BITS_PER_BYTE = 10  # 8N1: start bit, eight data bits, stop bit
+_FRAME_OVERHEAD_BYTES = 4  # CRC 2, COBS 1, delimiter 1
+# What the device may send in one period; what the host answers goes the other way at the same time (full duplex).
+PERIOD_BYTES = sum(
+    body_size(message) + _FRAME_OVERHEAD_BYTES
+    for message in MESSAGES
+    if message.ROUTE == "device>host" and (message.STREAMED or message is LinkStatistics)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,12 +125,11 @@ def check_identity(reply: HelloReply, folder: PolicyFolder, baudrate: int | None
             f"{reply.acceleration_limit:g} m/s^2; not armed; distil a policy whose action range lies within it"
         )
     if baudrate is not None:
-        # OBSERVATION and ACTION down; COMMAND goes up at the same time on a full-duplex wire.
-        needed_us = 2 * STREAMED_FRAME_LIMIT * _BITS_PER_BYTE * 1_000_000 / baudrate
+        needed_us = PERIOD_BYTES * _BITS_PER_BYTE * 1_000_000 / baudrate
         if needed_us > reply.period_us:
             raise MismatchError(
-                f"the wire is too slow: 2 frames x {STREAMED_FRAME_LIMIT} bytes x {_BITS_PER_BYTE} bits / {baudrate} "
-                f"baud = {needed_us:.0f} us, the control period is {reply.period_us} us; pass a higher --baudrate"
+                f"the wire is too slow: {PERIOD_BYTES} bytes a period x {_BITS_PER_BYTE} bits / {baudrate} baud = "
+                f"{needed_us:.0f} us, the control period is {reply.period_us} us; pass a higher --baudrate"
             )
 
 
@@ -159,7 +166,8 @@ def arm(conversation: Conversation, reply: HelloReply, limits: Limits) -> Armed:
     for attempt in range(_ATTEMPTS * _RETRY_PERIODS):
         if attempt % _RETRY_PERIODS == 0:
             # The newest reply's nonce: a HELLO that was sent twice made the first one's worthless.
-            request = Arm((conversation.reply or reply).device_nonce, conversation.session)
+            device_nonce = (conversation.reply or reply).device_nonce
+            request = Arm(device_nonce, device_nonce ^ conversation.session)
             conversation.send(request)
         conversation.answer()
         messages = _receive_observation(conversation, limits)
@@ -230,6 +238,8 @@ _REMEDIES: dict[int, str] = {
     Result.NOT_HOMED: "move the cart to both rail ends and let the rod hang still",
     Result.SELF_TEST_FAILED: "its policy does not give the known answers; rebuild with `python -m hardware build`",
     Result.BAD_NONCE: "somebody else talked to it in between; run again",
+    Result.IMAGE_DAMAGED: "a bit of its flash has changed; flash it again",
+    Result.INPUT_OPEN: "release the emergency stop, move the cart off the end switch, or mend the wire, and run again",
     Result.FAULT_LATCHED: "remove the cause of the fault and run again",
 }
 

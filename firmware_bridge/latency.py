@@ -1,4 +1,4 @@
-"""Latency per stage of one answer, kept in HdrHistograms (nanoseconds inside, microseconds outside).
+"""Durations in HdrHistograms (nanoseconds inside, microseconds outside): the stages of an answer, and the device's own.
 
 The stamps of one answer, in order; all are CLOCK_MONOTONIC on the PC:
 
@@ -10,6 +10,12 @@ The stamps of one answer, in order; all are CLOCK_MONOTONIC on the PC:
     written  write() to the port returned
 
 Stage durations are differences of neighbours; `total` is `last` to `written`, the number reported as `latency_us`.
+What only the device can measure comes in TIMING; all from the sampling of an observation on its own clock:
+
+    action_age  to the moment when the action that answers it was handed to the drive; grows while it is held
+    response    to the moment when its COMMAND was accepted (mode host)
+    inference   how long the device's policy ran (modes device and shadow; 65,535 us and more count as that)
+
 Percentiles are never given without n, max and the duration they were taken over.
 """
 
@@ -19,8 +25,13 @@ from typing import Any
 
 from hdrh.histogram import HdrHistogram
 
+from hardware.protocol import NO_TIME_US, Timing
+
 STAGES = ("receive", "decode", "infer", "encode", "write", "total")
 """Names of the recorded durations: first to last, last to decoded, ... , last to written."""
+
+DEVICE_TIMES = ("action_age", "response", "inference")
+"""Names of the durations that TIMING brings."""
 
 _LOWEST_NS = 1
 _HIGHEST_NS = 60_000_000_000  # one minute: anything above is a stopped clock, not a latency
@@ -29,7 +40,7 @@ _SIGNIFICANT_FIGURES = 3
 
 @dataclasses.dataclass(frozen=True)
 class Percentiles:
-    """One stage's distribution [us], over `n` answers in `duration_s` seconds. All zero when `n` is 0."""
+    """One distribution [us], over `n` values in `duration_s` seconds. All zero when `n` is 0."""
 
     n: int
     p50: float
@@ -39,6 +50,57 @@ class Percentiles:
     duration_s: float
 
 
+class DurationHistogram:
+    """Durations of one kind."""
+
+    def __init__(self) -> None:
+        self._histogram: Any = HdrHistogram(_LOWEST_NS, _HIGHEST_NS, _SIGNIFICANT_FIGURES)
+        self._maximum_ns = 0
+        self.overflows = 0
+        """Durations above one minute: not in the histogram, but never silently gone."""
+
+    def record(self, duration_ns: int) -> None:
+        """Record one duration; 0 counts as 1 ns."""
+        if not self._histogram.record_value(max(duration_ns, _LOWEST_NS)):
+            self.overflows += 1
+        elif duration_ns > self._maximum_ns:
+            # The histogram rounds its maximum to 3 digits; the true one costs nothing to keep.
+            self._maximum_ns = duration_ns
+
+    def percentiles(self, duration_s: float) -> Percentiles:
+        """Percentiles [us]; `duration_s` is the time they were taken over."""
+        n = int(self._histogram.get_total_count())
+        # A bucket's upper edge can lie above the largest value seen; no percentile may.
+        p50, p99, p999 = (
+            min(int(self._histogram.get_value_at_percentile(p)), self._maximum_ns) / 1e3 if n else 0.0
+            for p in (50.0, 99.0, 99.9)
+        )
+        return Percentiles(n=n, p50=p50, p99=p99, p999=p999, max=self._maximum_ns / 1e3, duration_s=duration_s)
+
+    def encoded(self) -> str:
+        """The portable HdrHistogram V2 encoding (base64)."""
+        return str(self._histogram.encode().decode("ascii"))
+
+
+class DeviceTimes:
+    """One histogram per time that TIMING brings."""
+
+    def __init__(self) -> None:
+        self._histograms = {name: DurationHistogram() for name in DEVICE_TIMES}
+
+    def record(self, timing: Timing, *, policy_ran: bool) -> None:
+        """Record one TIMING; `policy_ran`: the device's policy ran in the period before it."""
+        for name, value_us in (("action_age", timing.action_age_us), ("response", timing.response_us)):
+            if value_us != NO_TIME_US:
+                self._histograms[name].record(value_us * 1000)
+        if policy_ran:
+            self._histograms["inference"].record(timing.inference_us * 1000)
+
+    def percentiles(self, duration_s: float) -> dict[str, Percentiles]:
+        """Percentiles [us] by name; `duration_s` is the time they were taken over."""
+        return {name: histogram.percentiles(duration_s) for name, histogram in self._histograms.items()}
+
+
 class StageHistograms:
     """One histogram per stage; `record` takes the six stamps of one answer.
 
@@ -46,40 +108,26 @@ class StageHistograms:
     """
 
     def __init__(self) -> None:
-        self._histograms: tuple[Any, ...] = tuple(
-            HdrHistogram(_LOWEST_NS, _HIGHEST_NS, _SIGNIFICANT_FIGURES) for _ in STAGES
-        )
-        self._maxima_ns = [0] * len(STAGES)
-        self.overflows = 0
+        self._histograms = tuple(DurationHistogram() for _ in STAGES)
+
+    @property
+    def overflows(self) -> int:
         """Durations above one minute: not in the histograms, but never silently gone."""
+        return sum(histogram.overflows for histogram in self._histograms)
 
     def record(self, *, first: int, last: int, decoded: int, inferred: int, encoded: int, written: int) -> None:
         """Record one answer. Stamps in nanoseconds, not decreasing."""
         durations = (last - first, decoded - last, inferred - decoded, encoded - inferred, written - encoded)
         for index, duration in enumerate((*durations, written - last)):
-            if not self._histograms[index].record_value(max(duration, _LOWEST_NS)):
-                self.overflows += 1
-            elif duration > self._maxima_ns[index]:
-                # The histogram rounds its maximum to 3 digits; the true one costs nothing to keep.
-                self._maxima_ns[index] = duration
+            self._histograms[index].record(duration)
 
     def percentiles(self, stage: str, duration_s: float) -> Percentiles:
         """Percentiles of `stage` [us]; `duration_s` is the time they were taken over. KeyError: unknown stage."""
-        index = _index_of(stage)
-        histogram = self._histograms[index]
-        n = int(histogram.get_total_count())
-        maximum = self._maxima_ns[index]
-        # A bucket's upper edge can lie above the largest value seen; no percentile may.
-        p50, p99, p999 = (
-            min(int(histogram.get_value_at_percentile(p)), maximum) / 1e3 if n else 0.0 for p in (50.0, 99.0, 99.9)
-        )
-        return Percentiles(n=n, p50=p50, p99=p99, p999=p999, max=maximum / 1e3, duration_s=duration_s)
+        return self._histograms[_index_of(stage)].percentiles(duration_s)
 
     def encoded(self) -> dict[str, str]:
         """Each stage's histogram in the portable HdrHistogram V2 encoding (base64), for the log's last record."""
-        return {
-            stage: histogram.encode().decode("ascii") for stage, histogram in zip(STAGES, self._histograms, strict=True)
-        }
+        return {stage: histogram.encoded() for stage, histogram in zip(STAGES, self._histograms, strict=True)}
 
 
 def decode_histogram(text: str) -> Any:

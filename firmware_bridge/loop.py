@@ -20,7 +20,7 @@ from firmware_bridge.handshake import Armed, silence_error
 from firmware_bridge.history import History
 from firmware_bridge.tally import Tally
 from hardware.codec import name_of
-from hardware.protocol import Action, Command, Fault, Heartbeat, Message, Mode, Observation, State
+from hardware.protocol import Action, Command, Fault, Heartbeat, Message, Mode, Observation, State, Timing
 
 _SWITCH_INTERVAL_S = 50e-6  # the writer thread gives the interpreter back this fast when an observation arrives
 
@@ -65,6 +65,8 @@ def control_loop(
         for message in messages:
             if isinstance(message, Action):
                 tally.device_action(message)
+            elif isinstance(message, Timing):
+                tally.device_timing(message, settings.mode)
         if ended:
             return
         conversation.recorder.check()
@@ -144,6 +146,10 @@ _REMEDIES: dict[int, str] = {
     "`python -m firmware_bridge report`",
     Fault.RAIL_END: "the cart came too near the end of the rail: centre it and run again",
     Fault.DRIVE_FAULT: "look at the drive's own fault display",
+    Fault.E_STOP: "release the emergency stop and run again",
+    Fault.ENCODER_FROZEN: "the motor moved and an encoder did not: look at its plug and its coupling",
+    Fault.ENCODER_JUMP: "an encoder counted what no cart or rod can do: look at its cable and its shield",
+    Fault.IMAGE_DAMAGED: "a bit of its flash has changed; flash it again",
     Fault.HOMING_LOST: "the encoders lost their reference: home again",
 }
 

@@ -10,11 +10,11 @@ from rich.table import Table
 from firmware_bridge import figures, page
 from firmware_bridge.config import Report
 from firmware_bridge.figures import Array
-from firmware_bridge.latency import STAGES, Percentiles, StageHistograms
+from firmware_bridge.latency import STAGES, DeviceTimes, Percentiles, StageHistograms
 from firmware_bridge.read_log import Log, number, read_log
-from firmware_bridge.tables import console, latency_text, two_columns
+from firmware_bridge.tables import DEVICE_TIME_NAMES, console, device_rows, latency_text, two_columns
 from hardware.plants.cart_rail import UPRIGHT_RAD, UPRIGHT_WINDOW_S
-from hardware.protocol import State
+from hardware.protocol import State, Timing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +59,19 @@ def stage_percentiles(log: Log) -> dict[str, Percentiles]:
     return {stage: histograms.percentiles(stage, duration_s) for stage in STAGES}
 
 
+def device_percentiles(log: Log) -> dict[str, Percentiles]:
+    """Percentiles [us] of the device's own times, rebuilt from the `/timing` records of the ARMED periods."""
+    times = DeviceTimes()
+    armed = {value["tick"] for value in log.values("/observation") if value["state"] == State.ARMED}
+    first = min(armed, default=0)
+    device_policy = log.session.get("config", {}).get("mode", "host") != "host"
+    records = [record for record in log.topics.get("/timing", []) if record.value["tick"] in armed - {first}]
+    for record in records:
+        fields = {key: value for key, value in record.value.items() if key != "sequence"}
+        times.record(Timing(**fields), policy_ran=device_policy)
+    return times.percentiles((records[-1].time_ns - records[0].time_ns) / 1e9 if records else 0.0)
+
+
 def total_latency_us(log: Log) -> Array:
     """Last byte in to answer out of every answer [us], (n,)."""
     return np.array([value["total_ns"] / 1e3 for value in log.values("/latency")], np.float64)
@@ -81,6 +94,7 @@ def make_report(config: Report) -> dict[str, Any]:
         "upright_fraction_last_3s": _upright(trajectory),
         "latency_us": stages["total"],
         "stages_us": stages,
+        "device_us": {name: dataclasses.asdict(value) for name, value in device_percentiles(log).items()},
         "run": log.result,
         "events": [{"kind": value["kind"], "text": value["text"]} for value in log.values("/event")],
     }
@@ -120,6 +134,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("steps", str(result["steps"])),
         ("upright, last 3 s", f"{result['upright_fraction_last_3s']:.1%}"),
         ("latency, last byte in to answer out", latency_text(result["latency_us"])),
+        *device_rows(result["device_us"]),
     ]
     for key, name in (
         ("crc_errors", "checksum errors, both directions"),
@@ -134,7 +149,8 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _stage_rows(result: dict[str, Any]) -> list[list[str]]:
     rows = []
-    for stage, values in result["stages_us"].items():
+    times = {DEVICE_TIME_NAMES[key]: values for key, values in result["device_us"].items() if values["n"]}
+    for stage, values in {**result["stages_us"], **times}.items():
         numbers = [f"{values[key]:.1f}" for key in ("p50", "p99", "p999", "max")]
         rows.append([stage, str(values["n"]), *numbers])
     return rows

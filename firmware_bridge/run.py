@@ -208,6 +208,9 @@ def _result(
         "upright_fraction_last_3s": tally.upright_fraction,
         "latency_us": dataclasses.asdict(tally.histograms.percentiles("total", tally.duration_s)),
         "latency_overflows": tally.histograms.overflows,
+        "device_us": {
+            name: dataclasses.asdict(value) for name, value in tally.device_times.percentiles(tally.duration_s).items()
+        },
         "faults": session.faults,
         "stop": dataclasses.asdict(session.stop) if session.stop else None,
         "policy_digest": session.folder.digest,
@@ -221,8 +224,6 @@ def _result(
         result["history"] = {name: getattr(history, name) for name in names}
     if config.mode == "shadow":
         result["shadow"] = {"compared": tally.shadow_compared, "max_difference": tally.shadow_difference}
-    if config.mode != "host":
-        result["inference_us_max"] = tally.inference_us_max
     if simulator is not None:
         result["trajectory_sha256"] = simulator.result.get("trajectory_sha256")
         result["simulator"] = simulator.result

@@ -34,6 +34,18 @@ def latency_text(latency: dict[str, Any]) -> str:
     )
 
 
+DEVICE_TIME_NAMES = {
+    "action_age": "device: sampled to its action applied",
+    "response": "device: sampled to its COMMAND accepted",
+    "inference": "device: policy",
+}
+
+
+def device_rows(times: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and percentiles of each of the device's own times that was measured."""
+    return [(name, latency_text(times[key])) for key, name in DEVICE_TIME_NAMES.items() if times[key]["n"]]
+
+
 def print_run(result: dict[str, Any]) -> None:
     """What `run` measured."""
     rows = [
@@ -41,6 +53,7 @@ def print_run(result: dict[str, Any]) -> None:
         ("steps", str(result["steps"])),
         ("upright, last 3 s", f"{result['upright_fraction_last_3s']:.1%}"),
         ("latency, last byte in to answer out", latency_text(result["latency_us"])),
+        *device_rows(result["device_us"]),
         ("checksum errors, both directions", str(result["crc_errors"])),
         ("frames lost, both directions", str(result["lost"])),
         ("deadlines missed", str(result["deadline_misses"])),

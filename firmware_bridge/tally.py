@@ -2,9 +2,9 @@
 
 import math
 
-from firmware_bridge.latency import StageHistograms
+from firmware_bridge.latency import DeviceTimes, StageHistograms
 from hardware.plants.cart_rail import UPRIGHT_RAD, UPRIGHT_WINDOW_S
-from hardware.protocol import Action, Observation
+from hardware.protocol import Action, Mode, Observation, Timing
 
 _COMPARED_TICKS = 256  # a device's ACTION comes within its period; older host actions are forgotten
 
@@ -28,7 +28,8 @@ class Tally:
         self.last_ns = 0
         self.shadow_difference = 0.0
         self.shadow_compared = 0
-        self.inference_us_max = 0
+        self.device_times = DeviceTimes()
+        self._first_tick = self._last_tick = 0
         self._upright = bytearray(max(1, round(UPRIGHT_WINDOW_S * 1e6 / period_us)))
         self._host_ticks = [-1] * _COMPARED_TICKS
         self._host_actions = [0.0] * _COMPARED_TICKS
@@ -37,7 +38,9 @@ class Tally:
         """Count one ARMED observation received at `time_ns`."""
         if self.steps == 0:
             self.first_ns = time_ns
+            self._first_tick = observation.tick
         self.last_ns = time_ns
+        self._last_tick = observation.tick
         angle_rad = math.atan2(observation.current[2], observation.current[3])
         self._upright[self.steps % len(self._upright)] = abs(angle_rad) < UPRIGHT_RAD
         self.steps += 1
@@ -49,7 +52,6 @@ class Tally:
 
     def device_action(self, message: Action) -> None:
         """Compare what the device computed; ticks that the host withheld are skipped."""
-        self.inference_us_max = max(self.inference_us_max, message.inference_us)
         slot = message.observation_tick % _COMPARED_TICKS
         if self._host_ticks[slot] == message.observation_tick:
             self.shadow_compared += 1
@@ -57,6 +59,11 @@ class Tally:
             # A NaN counts as the largest difference and stays: max() would lose it.
             if difference > self.shadow_difference or math.isnan(difference):
                 self.shadow_difference = difference
+
+    def device_timing(self, message: Timing, mode: Mode) -> None:
+        """Record what the device measured in the periods behind the first ARMED observation up to the newest one."""
+        if self.steps and self._first_tick < message.tick <= self._last_tick:
+            self.device_times.record(message, policy_ran=mode != Mode.HOST)
 
     @property
     def duration_s(self) -> float:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Annotated, ClassVar
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 BASE_OBSERVATION_SIZE = 5
 MAXIMUM_WATCHDOG_PERIODS = 10  # Config asks for 1 to this many
 STREAMED_FRAME_LIMIT = 64  # bytes on the wire: one full-speed USB packet
+NO_TIME_US = 0xFFFFFFFF  # Timing: there is nothing to give a time of
 
 
 class Mode(IntEnum):
@@ -37,16 +38,20 @@ class State(IntEnum):
 
 
 class Fault(IntEnum):
-    """Why the device stopped. Latched until DISARM in state OFF; `FaultReport.detail` depends on the reason."""
+    """Why the device stopped. Latched until DISARM in state OFF. Behind each: what `FaultReport.detail` holds."""
 
     NONE = 0
-    WATCHDOG = 1
-    HOMING_LOST = 2
-    DRIVE_FAULT = 3
-    RAIL_END = 4
-    POLICY_NOT_FINITE = 5
-    PERIOD_LOST = 6
-    ROD_TOO_FAST = 7
+    WATCHDOG = 1  # periods without an answer
+    HOMING_LOST = 2  # SensorFlag bits
+    DRIVE_FAULT = 3  # SensorFlag bits
+    RAIL_END = 4  # SensorFlag bits
+    POLICY_NOT_FINITE = 5  # 0
+    PERIOD_LOST = 6  # ticks since the period before, expected 1
+    ROD_TOO_FAST = 7  # 0
+    E_STOP = 8  # SensorFlag bits
+    ENCODER_FROZEN = 9  # Encoder
+    ENCODER_JUMP = 10  # Encoder
+    IMAGE_DAMAGED = 11  # CRC-32 over the flashed image
 
 
 class Result(IntEnum):
@@ -61,6 +66,34 @@ class Result(IntEnum):
     BAD_NONCE = 6
     WRONG_SESSION = 7
     FAULT_LATCHED = 8
+    IMAGE_DAMAGED = 9  # the flashed image is not the one that was built
+    INPUT_OPEN = 10  # emergency stop or end switch
+
+
+class Encoder(IntEnum):
+    """Which encoder a fault is about."""
+
+    CART = 1
+    ROD = 2
+
+
+class ResetCause(IntEnum):
+    """Why the device started, as far as its board can tell."""
+
+    UNKNOWN = 0
+    POWER_ON = 1
+    PIN = 2
+    BROWN_OUT = 3
+    SOFTWARE = 4
+    WATCHDOG = 5
+    LOW_POWER = 6
+
+
+class Variant(IntEnum):
+    """What the image's encoders and motor are: a simulated plant behind a port, or hardware."""
+
+    HIL = 0
+    REAL = 1
 
 
 class Enable(IntEnum):
@@ -82,12 +115,13 @@ class ObservationFlag(IntFlag):
 
 
 class SensorFlag(IntFlag):
-    """Bits of `Sensors.flags`."""
+    """Bits of `Sensors.flags`. The inputs are normally closed: a bit is set while one is open, or its wire broken."""
 
     REFERENCED = 1  # both rail ends have been found since the encoders lost power
     END_LEFT = 2
     END_RIGHT = 4
     DRIVE_FAULT = 8
+    EMERGENCY_STOP = 16
 
 
 ENUMERATIONS: tuple[type[IntEnum] | type[IntFlag], ...] = (
@@ -95,6 +129,9 @@ ENUMERATIONS: tuple[type[IntEnum] | type[IntFlag], ...] = (
     State,
     Fault,
     Result,
+    Encoder,
+    ResetCause,
+    Variant,
     Enable,
     ObservationFlag,
     SensorFlag,
@@ -150,12 +187,17 @@ class Config(Message):
 
 @dataclass(frozen=True)
 class Arm(Message):
-    """Start. `device_nonce` must be the one of the last HelloReply and is good for one use; `session` is not 0."""
+    """Start. `device_nonce` must be the one of the last HelloReply and is good for one use.
+
+    The session that every Command and Heartbeat then carries is device_nonce ^ host_nonce, not 0. The device's share
+    makes it new after every reset, where ticks start again: what a host that always takes the same number sent in an
+    earlier run is refused in the next.
+    """
 
     TYPE = 0x03
     ROUTE = "host>device"
     device_nonce: U32
-    session: U32
+    host_nonce: U32
 
 
 @dataclass(frozen=True)
@@ -209,6 +251,8 @@ class HelloReply(Message):
     policy_digest: Annotated[bytes, Wire("u8", "sha256 of policy.safetensors", 32)]
     board: Annotated[str, Wire("char", "", 16)]
     acceleration_limit: Acceleration
+    reset_cause: U8
+    variant: U8
 
 
 @dataclass(frozen=True)
@@ -224,7 +268,10 @@ class Acknowledge(Message):
 
 @dataclass(frozen=True)
 class Observation(Message):
-    """One control period: this and the previous base observation, and what the drive is doing."""
+    """One control period: this and the previous base observation, and what the drive is doing.
+
+    `time_us` wraps after 71.6 minutes; `tick` is the clock that does not (994 days).
+    """
 
     TYPE = 0x43
     ROUTE = "device>host"
@@ -248,6 +295,24 @@ class Action(Message):
     STREAMED = True
     observation_tick: Tick
     action: Acceleration
+
+
+@dataclass(frozen=True)
+class Timing(Message):
+    """Right after Observation `tick`, before the policy runs: times that only the device can measure.
+
+    `action_age_us`: from the sampling of the observation that the applied action answers to the moment it was handed
+    to the drive; grows while the action is held. `response_us`: from the sampling of the previous observation until
+    its Command was accepted. Both NO_TIME_US when there is none. `inference_us`: the last run of the device's policy,
+    0xFFFF and more as 0xFFFF; 0 in mode host.
+    """
+
+    TYPE = 0x47
+    ROUTE = "device>host"
+    STREAMED = True
+    tick: Tick
+    action_age_us: Annotated[int, Wire("u32", "us")]
+    response_us: Annotated[int, Wire("u32", "us")]
     inference_us: Annotated[int, Wire("u16", "us")]
 
 
@@ -279,7 +344,11 @@ class LinkStatistics(Message):
 
 @dataclass(frozen=True)
 class Sensors(Message):
-    """Plant port: the period tick with the encoder counts (boards without a plant port read their timers)."""
+    """Plant port: the period tick with the encoder counts (boards without a plant port read their timers).
+
+    In lock-step `time_us` is the device's time, too. The simulator starts it ten seconds before the 32-bit counter
+    wraps, so that every longer run passes that.
+    """
 
     TYPE = 0x81
     ROUTE = "plant>device"
@@ -292,7 +361,7 @@ class Sensors(Message):
 
 @dataclass(frozen=True)
 class Actuate(Message):
-    """Plant port: what the drive does until the next tick."""
+    """Plant port: what the drive does until the next tick. A device whose image is damaged sends none."""
 
     TYPE = 0xC1
     ROUTE = "device>plant"
@@ -326,6 +395,7 @@ MESSAGES: tuple[type[Message], ...] = (
     Acknowledge,
     Observation,
     Action,
+    Timing,
     FaultReport,
     LinkStatistics,
     Sensors,

@@ -31,6 +31,7 @@ Clock = Literal["real", "lockstep"]
 EXCHANGE_TIMEOUT_S = 2.0  # generous: a host that needs longer is gone or hangs
 GONE_AFTER_MISSES = 3  # then it is gone, and waiting that long every period helps nobody
 GONE_TIMEOUT_S = 0.02
+CLOCK_START_US = 2**32 - 10_000_000  # ten seconds before the 32-bit counter wraps: every longer run passes that
 ACTUATE_TIMEOUT_S = 10.0  # the firmware itself answers within microseconds unless the machine is stuck
 
 
@@ -121,7 +122,7 @@ class Simulator:
             flags |= SensorFlag.END_LEFT
         if self.plant.cart_position_m > CART_RAIL.rail_limit_m:
             flags |= SensorFlag.END_RIGHT
-        time_us = tick * CART_RAIL.period_us & 0xFFFFFFFF
+        time_us = (CLOCK_START_US + tick * CART_RAIL.period_us) & 0xFFFFFFFF
         message = Sensors(tick, time_us, self.plant.cart_count, self.plant.rod_count, int(flags))
         try:
             self.firmware.plant.sendall(encode_frame(message, self._sequence))
@@ -135,7 +136,8 @@ class Simulator:
             self._stop_sender.send(b"x")
 
     def _actuated(self, tick: int) -> bool:
-        return self._actuate.tick == tick
+        # A device whose image is damaged sends no ACTUATE, and its drive stays off; the exchange with its host goes on.
+        return self._actuate.tick == tick or self._answered(tick)
 
     def _answered(self, tick: int) -> bool:
         return self._done_tick == tick

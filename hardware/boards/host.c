@@ -11,7 +11,6 @@
 
 #include "board.h"
 #include "framing.h"
-#include "plant.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -38,7 +37,7 @@ static struct {
     uint8_t input[PLANT_BUFFER_SIZE];
     size_t input_at, input_size;
     uint16_t plant_sequence;
-    uint32_t tick;
+    uint32_t time_us; /* lock-step: of the last SENSORS */
 } host;
 
 static void flush_link(void) {
@@ -75,10 +74,11 @@ void board_wait(void) {
 }
 
 uint32_t board_time_us(void) {
+    return host.lockstep ? host.time_us : board_stopwatch_us();
+}
+
+uint32_t board_stopwatch_us(void) {
     struct timespec now;
-    if (host.lockstep) {
-        return host.tick * (uint32_t)PLANT_PERIOD_US;
-    }
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint32_t)now.tv_sec * 1000000u + (uint32_t)(now.tv_nsec / 1000);
 }
@@ -114,7 +114,7 @@ bool board_sensors(protocol_sensors_t *sensors) {
     while (host.input_at < host.input_size) {
         const size_t size = framing_push(&host.decoder, host.input[host.input_at++]);
         if (size > 0u && protocol_unpack_sensors(host.decoder.buffer, size, sensors)) {
-            host.tick = sensors->tick;
+            host.time_us = sensors->time_us;
             return true;
         }
     }
@@ -162,6 +162,18 @@ uint32_t board_nonce(void) {
 
 const char *board_name(void) {
     return "host";
+}
+
+uint8_t board_reset_cause(void) {
+    return PROTOCOL_RESET_CAUSE_POWER_ON; /* a process starts once */
+}
+
+uint8_t board_variant(void) {
+    return PROTOCOL_VARIANT_HIL;
+}
+
+uint32_t board_image_check(void) {
+    return BOARD_IMAGE_GOOD; /* no flash: the operating system loads the file */
 }
 
 static int parse_descriptor(const char *text) {

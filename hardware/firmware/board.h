@@ -11,8 +11,12 @@
 /* Sleeps until there may be something to do: a link byte, a period tick. May return early. */
 void board_wait(void);
 
-/* Microseconds since some start, wrapping. In lock-step: tick times period. */
+/* Microseconds since some start, wrapping. In lock-step: `time_us` of the last SENSORS. */
 uint32_t board_time_us(void);
+
+/* Microseconds since some start, wrapping, for measuring durations: runs on while lock-step time stands
+ * still. */
+uint32_t board_stopwatch_us(void);
 
 /* Copies at most `size` received link bytes; the number copied, 0 when there are none. */
 size_t board_link_read(uint8_t *data, size_t size);
@@ -32,6 +36,18 @@ uint32_t board_nonce(void);
 
 /* Name for HELLO_REPLY, at most 16 characters. */
 const char *board_name(void);
+
+/* Why this start happened, a PROTOCOL_RESET_CAUSE_: read once, before the flags are cleared. */
+uint8_t board_reset_cause(void);
+
+/* PROTOCOL_VARIANT_HIL or _REAL. */
+uint8_t board_variant(void);
+
+/* CRC-32 (IEEE 802.3, as zlib computes it) over the flashed image and the CRC-32 of the image that is stored,
+ * little-endian, behind it: BOARD_IMAGE_GOOD exactly when no bit of the two has changed. A board whose image
+ * is no flash content returns BOARD_IMAGE_GOOD. */
+uint32_t board_image_check(void);
+#define BOARD_IMAGE_GOOD 0x2144DF1Cu
 
 /* Lock-step only: the host's answer to `tick` was processed. Elsewhere it does nothing. */
 void board_exchange_done(uint32_t tick);

@@ -42,6 +42,8 @@ static void reply_to_hello(link_t *link, const protocol_hello_t *hello) {
         .base_observation_size = PROTOCOL_BASE_OBSERVATION_SIZE,
         .history = link->identity.history,
         .acceleration_limit = PLANT_ACCELERATION_LIMIT,
+        .reset_cause = board_reset_cause(),
+        .variant = board_variant(),
     };
     memcpy(message.policy_digest, link->identity.policy_digest, sizeof message.policy_digest);
     for (size_t i = 0; i < sizeof message.board && name[i] != '\0'; i++) {
@@ -67,7 +69,7 @@ static void handle_arm(link_t *link, safety_t *safety, const uint8_t *body, cons
     if (nonce_ok) {
         link->nonce_valid = false;
     }
-    acknowledge(link, body, safety_arm(safety, nonce_ok, arm->session));
+    acknowledge(link, body, safety_arm(safety, nonce_ok, arm->device_nonce ^ arm->host_nonce));
 }
 
 /* Lock-step: the host's answer to the running period has been judged, whatever the verdict. */
@@ -94,7 +96,12 @@ void link_handle(link_t *link, safety_t *safety, const uint8_t *body, size_t siz
     protocol_heartbeat_t heartbeat;
     count_gap(link, body);
     if (protocol_unpack_command(body, size, &command)) {
-        count_verdict(link, safety_offer_command(safety, &command));
+        const safety_verdict_t verdict = safety_offer_command(safety, &command);
+        count_verdict(link, verdict);
+        if (verdict == SAFETY_ACCEPTED) {
+            link->command_accepted = true;
+            link->command_us = board_stopwatch_us();
+        }
         answer_judged(safety, command.session, command.observation_tick);
     } else if (protocol_unpack_heartbeat(body, size, &heartbeat)) {
         count_verdict(link, safety_offer_heartbeat(safety, &heartbeat));
@@ -136,6 +143,13 @@ void link_send_observation(link_t *link, const protocol_observation_t *observati
     uint8_t body[PROTOCOL_OBSERVATION_SIZE];
     if (link->greeted) {
         send(link, body, protocol_pack_observation(observation, link->send_sequence, body));
+    }
+}
+
+void link_send_timing(link_t *link, const protocol_timing_t *timing) {
+    uint8_t body[PROTOCOL_TIMING_SIZE];
+    if (link->greeted) {
+        send(link, body, protocol_pack_timing(timing, link->send_sequence, body));
     }
 }
 

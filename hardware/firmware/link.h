@@ -3,8 +3,9 @@
  *
  * The device is silent until the first HELLO. HELLO, CONFIG, ARM and DISARM are answered; observations and
  * actions are sent once and never again. ARM must echo the nonce of the last HELLO_REPLY; any ARM that echoes
- * it uses it up, so a recorded ARM arms nothing. Sequence gaps of the host are counted; a HELLO starts a new
- * count.
+ * it uses it up, so a recorded ARM arms nothing. The session is that nonce ^ the host's: new for every ARM,
+ * so a recorded COMMAND of an earlier run is refused whatever the host chooses. Sequence gaps of the host are
+ * counted; a HELLO starts a new count.
  */
 #ifndef LINK_H
 #define LINK_H
@@ -30,6 +31,8 @@ typedef struct {
     uint32_t lost;
     uint32_t stale_commands;
     uint32_t refused;
+    bool command_accepted; /* in the running period; main.c clears it */
+    uint32_t command_us;   /* board_stopwatch_us() when it was */
 } link_t;
 
 void link_start(link_t *link, const link_identity_t *identity);
@@ -42,6 +45,7 @@ void link_handle(link_t *link, safety_t *safety, const uint8_t *body, size_t siz
 
 /* Sending; each does nothing before the first HELLO. */
 void link_send_observation(link_t *link, const protocol_observation_t *observation);
+void link_send_timing(link_t *link, const protocol_timing_t *timing);
 void link_send_action(link_t *link, const protocol_action_t *action);
 void link_send_fault(link_t *link, safety_t *safety); /* if one waits */
 void link_send_statistics(link_t *link);

@@ -14,13 +14,14 @@
 #include <stdint.h>
 #include <string.h>
 
-#define PROTOCOL_VERSION 1u
-#define PROTOCOL_SCHEMA_HASH 0xa008u
-#define PROTOCOL_CRC_INITIAL 0x5ff7u
+#define PROTOCOL_VERSION 2u
+#define PROTOCOL_SCHEMA_HASH 0x063eu
+#define PROTOCOL_CRC_INITIAL 0xf9c1u
 #define PROTOCOL_BASE_OBSERVATION_SIZE 5
 #define PROTOCOL_MAXIMUM_WATCHDOG_PERIODS 10u
-#define PROTOCOL_MAXIMUM_BODY_SIZE 72
-#define PROTOCOL_MAXIMUM_ENCODED_SIZE 75 /* with CRC and COBS, without the delimiter */
+#define PROTOCOL_NO_TIME_US 0xffffffffu
+#define PROTOCOL_MAXIMUM_BODY_SIZE 74
+#define PROTOCOL_MAXIMUM_ENCODED_SIZE 77 /* with CRC and COBS, without the delimiter */
 
 /* Who computes the action: the host, the device, or both (the device's is used, the host compares). */
 #define PROTOCOL_MODE_HOST 0u
@@ -34,7 +35,7 @@
 #define PROTOCOL_STATE_BRAKING 3u
 #define PROTOCOL_STATE_OFF 4u
 
-/* Why the device stopped. Latched until DISARM in state OFF; FaultReport.detail depends on the reason. */
+/* Why the device stopped. Latched until DISARM in state OFF. Behind each: what FaultReport.detail holds. */
 #define PROTOCOL_FAULT_NONE 0u
 #define PROTOCOL_FAULT_WATCHDOG 1u
 #define PROTOCOL_FAULT_HOMING_LOST 2u
@@ -43,6 +44,10 @@
 #define PROTOCOL_FAULT_POLICY_NOT_FINITE 5u
 #define PROTOCOL_FAULT_PERIOD_LOST 6u
 #define PROTOCOL_FAULT_ROD_TOO_FAST 7u
+#define PROTOCOL_FAULT_E_STOP 8u
+#define PROTOCOL_FAULT_ENCODER_FROZEN 9u
+#define PROTOCOL_FAULT_ENCODER_JUMP 10u
+#define PROTOCOL_FAULT_IMAGE_DAMAGED 11u
 
 /* Answer to a Config, Arm or Disarm. */
 #define PROTOCOL_RESULT_OK 0u
@@ -54,6 +59,25 @@
 #define PROTOCOL_RESULT_BAD_NONCE 6u
 #define PROTOCOL_RESULT_WRONG_SESSION 7u
 #define PROTOCOL_RESULT_FAULT_LATCHED 8u
+#define PROTOCOL_RESULT_IMAGE_DAMAGED 9u
+#define PROTOCOL_RESULT_INPUT_OPEN 10u
+
+/* Which encoder a fault is about. */
+#define PROTOCOL_ENCODER_CART 1u
+#define PROTOCOL_ENCODER_ROD 2u
+
+/* Why the device started, as far as its board can tell. */
+#define PROTOCOL_RESET_CAUSE_UNKNOWN 0u
+#define PROTOCOL_RESET_CAUSE_POWER_ON 1u
+#define PROTOCOL_RESET_CAUSE_PIN 2u
+#define PROTOCOL_RESET_CAUSE_BROWN_OUT 3u
+#define PROTOCOL_RESET_CAUSE_SOFTWARE 4u
+#define PROTOCOL_RESET_CAUSE_WATCHDOG 5u
+#define PROTOCOL_RESET_CAUSE_LOW_POWER 6u
+
+/* What the image's encoders and motor are: a simulated plant behind a port, or hardware. */
+#define PROTOCOL_VARIANT_HIL 0u
+#define PROTOCOL_VARIANT_REAL 1u
 
 /* What the drive is told: off, driven by the policy, or braking. Anything but OFF means enabled. */
 #define PROTOCOL_ENABLE_OFF 0u
@@ -67,11 +91,12 @@
 #define PROTOCOL_OBSERVATION_FLAG_HELD 8u
 #define PROTOCOL_OBSERVATION_FLAG_LIMITED 16u
 
-/* Bits of Sensors.flags. */
+/* Bits of Sensors.flags. The inputs are normally closed: a bit is set while one is open, or its wire broken. */
 #define PROTOCOL_SENSOR_FLAG_REFERENCED 1u
 #define PROTOCOL_SENSOR_FLAG_END_LEFT 2u
 #define PROTOCOL_SENSOR_FLAG_END_RIGHT 4u
 #define PROTOCOL_SENSOR_FLAG_DRIVE_FAULT 8u
+#define PROTOCOL_SENSOR_FLAG_EMERGENCY_STOP 16u
 
 /* Bytes are moved one at a time: no alignment, no byte order of the machine, no packed structures. */
 static inline void protocol_put_u8(uint8_t *at, uint8_t value) {
@@ -189,12 +214,12 @@ static inline bool protocol_unpack_config(const uint8_t *body, size_t size, prot
     return true;
 }
 
-/* host>device: Start. device_nonce must be the one of the last HelloReply and is good for one use; session is not 0. */
+/* host>device: Start. device_nonce must be the one of the last HelloReply and is good for one use. */
 #define PROTOCOL_ARM_TYPE 0x03u
 #define PROTOCOL_ARM_SIZE 11u
 typedef struct {
     uint32_t device_nonce;
-    uint32_t session;
+    uint32_t host_nonce;
 } protocol_arm_t;
 
 static inline size_t protocol_pack_arm(const protocol_arm_t *message, uint16_t sequence,
@@ -202,7 +227,7 @@ static inline size_t protocol_pack_arm(const protocol_arm_t *message, uint16_t s
     protocol_put_u8(body, PROTOCOL_ARM_TYPE);
     protocol_put_u16(body + 1, sequence);
     protocol_put_u32(body + 3, message->device_nonce);
-    protocol_put_u32(body + 7, message->session);
+    protocol_put_u32(body + 7, message->host_nonce);
     return PROTOCOL_ARM_SIZE;
 }
 
@@ -211,7 +236,7 @@ static inline bool protocol_unpack_arm(const uint8_t *body, size_t size, protoco
         return false;
     }
     message->device_nonce = protocol_get_u32(body + 3);
-    message->session = protocol_get_u32(body + 7);
+    message->host_nonce = protocol_get_u32(body + 7);
     return true;
 }
 
@@ -295,7 +320,7 @@ static inline bool protocol_unpack_heartbeat(const uint8_t *body, size_t size, p
 
 /* device>host: What is running here, and the nonce that the next Arm must echo. */
 #define PROTOCOL_HELLO_REPLY_TYPE 0x41u
-#define PROTOCOL_HELLO_REPLY_SIZE 72u
+#define PROTOCOL_HELLO_REPLY_SIZE 74u
 typedef struct {
     uint8_t protocol_version;
     uint32_t host_nonce;
@@ -307,6 +332,8 @@ typedef struct {
     uint8_t policy_digest[32]; /* sha256 of policy.safetensors */
     char board[16];
     float acceleration_limit; /* m/s^2 */
+    uint8_t reset_cause;
+    uint8_t variant;
 } protocol_hello_reply_t;
 
 static inline size_t protocol_pack_hello_reply(const protocol_hello_reply_t *message, uint16_t sequence,
@@ -323,6 +350,8 @@ static inline size_t protocol_pack_hello_reply(const protocol_hello_reply_t *mes
     memcpy(body + 20, message->policy_digest, 32);
     memcpy(body + 52, message->board, 16);
     protocol_put_f32(body + 68, message->acceleration_limit);
+    protocol_put_u8(body + 72, message->reset_cause);
+    protocol_put_u8(body + 73, message->variant);
     return PROTOCOL_HELLO_REPLY_SIZE;
 }
 
@@ -340,6 +369,8 @@ static inline bool protocol_unpack_hello_reply(const uint8_t *body, size_t size,
     memcpy(message->policy_digest, body + 20, 32);
     memcpy(message->board, body + 52, 16);
     message->acceleration_limit = protocol_get_f32(body + 68);
+    message->reset_cause = protocol_get_u8(body + 72);
+    message->variant = protocol_get_u8(body + 73);
     return true;
 }
 
@@ -434,11 +465,10 @@ static inline bool protocol_unpack_observation(const uint8_t *body, size_t size,
 
 /* device>host: What the device's own policy answered to observation observation_tick (device and shadow mode). */
 #define PROTOCOL_ACTION_TYPE 0x44u
-#define PROTOCOL_ACTION_SIZE 13u
+#define PROTOCOL_ACTION_SIZE 11u
 typedef struct {
     uint32_t observation_tick; /* control periods */
     float action; /* m/s^2 */
-    uint16_t inference_us; /* us */
 } protocol_action_t;
 
 static inline size_t protocol_pack_action(const protocol_action_t *message, uint16_t sequence,
@@ -447,7 +477,6 @@ static inline size_t protocol_pack_action(const protocol_action_t *message, uint
     protocol_put_u16(body + 1, sequence);
     protocol_put_u32(body + 3, message->observation_tick);
     protocol_put_f32(body + 7, message->action);
-    protocol_put_u16(body + 11, message->inference_us);
     return PROTOCOL_ACTION_SIZE;
 }
 
@@ -457,7 +486,38 @@ static inline bool protocol_unpack_action(const uint8_t *body, size_t size, prot
     }
     message->observation_tick = protocol_get_u32(body + 3);
     message->action = protocol_get_f32(body + 7);
-    message->inference_us = protocol_get_u16(body + 11);
+    return true;
+}
+
+/* device>host: Right after Observation tick, before the policy runs: times that only the device can measure. */
+#define PROTOCOL_TIMING_TYPE 0x47u
+#define PROTOCOL_TIMING_SIZE 17u
+typedef struct {
+    uint32_t tick; /* control periods */
+    uint32_t action_age_us; /* us */
+    uint32_t response_us; /* us */
+    uint16_t inference_us; /* us */
+} protocol_timing_t;
+
+static inline size_t protocol_pack_timing(const protocol_timing_t *message, uint16_t sequence,
+    uint8_t *body) {
+    protocol_put_u8(body, PROTOCOL_TIMING_TYPE);
+    protocol_put_u16(body + 1, sequence);
+    protocol_put_u32(body + 3, message->tick);
+    protocol_put_u32(body + 7, message->action_age_us);
+    protocol_put_u32(body + 11, message->response_us);
+    protocol_put_u16(body + 15, message->inference_us);
+    return PROTOCOL_TIMING_SIZE;
+}
+
+static inline bool protocol_unpack_timing(const uint8_t *body, size_t size, protocol_timing_t *message) {
+    if (size != PROTOCOL_TIMING_SIZE || protocol_type(body) != PROTOCOL_TIMING_TYPE) {
+        return false;
+    }
+    message->tick = protocol_get_u32(body + 3);
+    message->action_age_us = protocol_get_u32(body + 7);
+    message->response_us = protocol_get_u32(body + 11);
+    message->inference_us = protocol_get_u16(body + 15);
     return true;
 }
 
@@ -557,7 +617,7 @@ static inline bool protocol_unpack_sensors(const uint8_t *body, size_t size, pro
     return true;
 }
 
-/* device>plant: Plant port: what the drive does until the next tick. */
+/* device>plant: Plant port: what the drive does until the next tick. A device whose image is damaged sends none. */
 #define PROTOCOL_ACTUATE_TYPE 0xc1u
 #define PROTOCOL_ACTUATE_SIZE 16u
 typedef struct {
@@ -624,6 +684,7 @@ static inline bool protocol_unpack_exchange_done(const uint8_t *body, size_t siz
     X(acknowledge, ACKNOWLEDGE) \
     X(observation, OBSERVATION) \
     X(action, ACTION) \
+    X(timing, TIMING) \
     X(fault_report, FAULT_REPORT) \
     X(link_statistics, LINK_STATISTICS) \
     X(sensors, SENSORS) \

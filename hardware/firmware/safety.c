@@ -1,4 +1,5 @@
 #include "safety.h"
+#include "board.h"
 #include "plant.h"
 
 #include <string.h>
@@ -14,8 +15,9 @@ static bool driving(const safety_t *safety) {
     return safety->state == PROTOCOL_STATE_ARMED || safety->state == PROTOCOL_STATE_BRAKING;
 }
 
-void safety_start(safety_t *safety, bool self_test_ok) {
+void safety_start(safety_t *safety, bool self_test_ok, uint32_t image_check) {
     memset(safety, 0, sizeof *safety);
+    safety->image_check = image_check;
     safety->self_test_ok = self_test_ok;
     drive_reset(&safety->drive);
 }
@@ -45,6 +47,9 @@ uint8_t safety_arm(safety_t *safety, bool nonce_ok, uint32_t session) {
     }
     if (safety->state == PROTOCOL_STATE_OFF) {
         return PROTOCOL_RESULT_FAULT_LATCHED;
+    }
+    if (safety->image_check != BOARD_IMAGE_GOOD) {
+        return PROTOCOL_RESULT_IMAGE_DAMAGED;
     }
     if (!safety->self_test_ok) {
         return PROTOCOL_RESULT_SELF_TEST_FAILED;
@@ -233,6 +238,20 @@ static void switch_off(safety_t *safety) {
     }
 }
 
+/* With a damaged image the drive is off, whatever the rest of this file decided. It can only have decided
+ * otherwise when the damage lies in safety_arm()'s own comparison. */
+static void guard_image(safety_t *safety, protocol_actuate_t *actuate) {
+    if (safety->image_check == BOARD_IMAGE_GOOD) {
+        return;
+    }
+    if (driving(safety)) {
+        safety_stop(safety, PROTOCOL_FAULT_IMAGE_DAMAGED, safety->image_check);
+        switch_off(safety);
+    }
+    memset(actuate, 0, sizeof *actuate); /* enable = PROTOCOL_ENABLE_OFF */
+    actuate->tick = safety->tick;
+}
+
 void safety_period(safety_t *safety, const protocol_sensors_t *sensors, const float observation[5],
                    protocol_actuate_t *actuate) {
     const uint32_t elapsed = sensors->tick - safety->tick;
@@ -261,6 +280,7 @@ void safety_period(safety_t *safety, const protocol_sensors_t *sensors, const fl
         actuate->enable = PROTOCOL_ENABLE_BRAKE;
     }
     actuate->velocity_setpoint = safety->drive.velocity_setpoint;
+    guard_image(safety, actuate);
     if (safety->homed) {
         safety->flags |= PROTOCOL_OBSERVATION_FLAG_HOMED;
     }

@@ -34,6 +34,11 @@ typedef struct {
     bool configured;
     bool self_test_ok;
     bool homed;
+    /* Of board_image_check(), as a number and not as a verdict: the flipped bit that it found may lie in
+     * whatever turns it into one. safety_arm(), guard_image() at the end of safety_period(), and main.c
+     * before the drive is touched each compare it by themselves; volatile keeps a compiler from taking one's
+     * result for another's. */
+    volatile uint32_t image_check;
     uint32_t tick;       /* the period that is running; 0 before the first */
     uint32_t session;    /* of the last ARM; 0: never armed */
     uint32_t armed_tick; /* first period in state ARMED */
@@ -51,8 +56,9 @@ typedef struct {
     drive_t drive;
 } safety_t;
 
-/* Power-up: disarmed, unhomed, not configured. `self_test_ok`: the policy reproduced its known answers. */
-void safety_start(safety_t *safety, bool self_test_ok);
+/* Power-up: disarmed, unhomed, not configured. `self_test_ok`: the policy reproduced its known answers.
+ * `image_check`: of board_image_check(). */
+void safety_start(safety_t *safety, bool self_test_ok, uint32_t image_check);
 
 /* Requests of the host; each returns a PROTOCOL_RESULT_. `nonce_ok`: the device nonce was the fresh one. */
 uint8_t safety_configure(safety_t *safety, const protocol_config_t *config);

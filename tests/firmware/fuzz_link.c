@@ -40,6 +40,19 @@ const char *board_name(void) {
     return "a name that is longer than the sixteen bytes";
 }
 
+uint8_t board_reset_cause(void) {
+    return PROTOCOL_RESET_CAUSE_UNKNOWN;
+}
+
+uint8_t board_variant(void) {
+    return PROTOCOL_VARIANT_HIL;
+}
+
+uint32_t board_stopwatch_us(void) {
+    static uint32_t now_us;
+    return now_us++;
+}
+
 void board_exchange_done(uint32_t tick) {
     (void)tick;
 }
@@ -79,7 +92,7 @@ int main(int count, char **arguments) {
     uint32_t tick = 0;
     uint32_t reads = 0;
     link_start(&link, &identity);
-    safety_start(&safety, true);
+    safety_start(&safety, true, BOARD_IMAGE_GOOD);
     while ((input_size = fread(input, 1, sizeof input, stdin)) > 0) {
         link_poll(&link, &safety);
         if (++reads % 4u == 0u) {

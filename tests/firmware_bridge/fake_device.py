@@ -11,6 +11,7 @@ import tty
 from hardware.codec import SCHEMA_HASH, decode_body
 from hardware.framing import FrameDecoder, encode_frame
 from hardware.protocol import (
+    NO_TIME_US,
     PROTOCOL_VERSION,
     Acknowledge,
     Action,
@@ -29,6 +30,7 @@ from hardware.protocol import (
     ObservationFlag,
     Result,
     State,
+    Timing,
 )
 
 
@@ -171,8 +173,12 @@ class FakeDevice:
             self._send(LinkStatistics(0, 0, self.options["stale"] if self.armed_tick else 0, 0))
         mute = self.options["mute_at"] is not None and self._since() >= self.options["mute_at"]
         self._said = not mute and self._send(observation)
-        if self.state == State.ARMED and self.mode != Mode.HOST:
-            self._send(Action(self.tick, self.options["device_action"](self.tick), 12))
+        policy = self.mode != Mode.HOST
+        inference_us = 0 if not policy else 12 if self._since() != 50 else 21
+        age_us = 20000 if self.state == State.ARMED and self._since() > 0 else NO_TIME_US
+        self._send(Timing(self.tick, age_us, NO_TIME_US, inference_us))
+        if self.state == State.ARMED and policy:
+            self._send(Action(self.tick, self.options["device_action"](self.tick)))
 
     def _answered(self, kinds):
         last = next((m for m in reversed(self.received) if isinstance(m, Command | Heartbeat)), None)
@@ -202,14 +208,14 @@ class FakeDevice:
             self.nonce += 1
             version = self.options["protocol_version"]
             head = (version, message.host_nonce, self.nonce, SCHEMA_HASH, self.options["period_us"], 5, 5)
-            self._send(HelloReply(*head, self.digest, "fake", self.options["acceleration_limit"]))
+            self._send(HelloReply(*head, self.digest, "fake", self.options["acceleration_limit"], 1, 0))
         elif isinstance(message, Config):
             self.mode = Mode(message.mode)
             self._send(Acknowledge(message.TYPE, sequence, Result.OK))
         elif isinstance(message, Arm):
             result = self.options["arm_result"] if message.device_nonce == self.nonce else Result.BAD_NONCE
             if result == Result.OK:
-                self.state, self.session = State.ARMED, message.session
+                self.state, self.session = State.ARMED, message.device_nonce ^ message.host_nonce
             self._send(Acknowledge(message.TYPE, sequence, result))
         elif isinstance(message, Disarm):
             if self.state == State.ARMED and not self.options["ignore_disarm"]:

@@ -100,7 +100,11 @@ def test_device_mode_feeds_the_watchdog_and_sends_no_command(digest, policy_fold
     assert not device.of_type(Command)
     armed = [beat.observation_tick for beat in device.of_type(Heartbeat) if beat.session == device.session]
     assert armed[-100:] == list(range(device.armed_tick, device.armed_tick + 100))
-    assert outcome.result["inference_us_max"] == 12
+    times = outcome.result["device_us"]
+    assert (times["inference"]["n"], times["inference"]["max"], times["action_age"]["n"]) == (99, 21, 99)
+    assert times["inference"]["p50"] == pytest.approx(12, rel=1e-3)  # three digits
+    assert times["action_age"]["p50"] == pytest.approx(20000, rel=1e-3)
+    assert times["response"]["n"] == 0
     assert outcome.result["backend"] == "none"
 
 

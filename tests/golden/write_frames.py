@@ -23,6 +23,7 @@ from hardware.protocol import (
     LinkStatistics,
     Observation,
     Sensors,
+    Timing,
 )
 
 # Values with zero bytes inside, at the ends and everywhere; the extremes of every type; odd floats.
@@ -36,15 +37,17 @@ MESSAGES = (
     (5, Command(1, 0, -0.0)),
     (6, Command(1, 2, float("inf"))),
     (7, Heartbeat(0x00010203, 0x04050600)),
-    (65535, HelloReply(1, 2, 3, 0xFFFF, 20000, 5, 5, bytes(range(32)), "host", 20.0)),
-    (0, HelloReply(1, 2, 3, 0, 0, 0, 0, bytes(32), "sixteen letters!", 1e-45)),
+    (65535, HelloReply(1, 2, 3, 0xFFFF, 20000, 5, 5, bytes(range(32)), "host", 20.0, 3, 1)),
+    (0, HelloReply(1, 2, 3, 0, 0, 0, 0, bytes(32), "sixteen letters!", 1e-45, 255, 0)),
     (9, Acknowledge(3, 0xFF00, 6)),
     (10, Observation(1, 20000, (0.1, -0.2, 0.3, -0.4, 0.5), (0.0,) * 5, 12.5, 2, 0, 7)),
     (11, Observation(0xFFFFFFFF, 0, (1e38, -1e38, 1e-38, 0.0, 3.4e38), (1.0,) * 5, -20.0, 4, 1, 31)),
-    (12, Action(7, 1.5, 65535)),
+    (12, Action(7, 1.5)),
+    (18, Timing(7, 20000, 0xFFFFFFFF, 65535)),
+    (19, Timing(0, 0, 0, 0)),
     (13, FaultReport(1, 100, 2)),
     (14, LinkStatistics(1, 2, 3, 4)),
-    (15, Sensors(1, 20000, -2147483648, 2147483647, 15)),
+    (15, Sensors(1, 20000, -2147483648, 2147483647, 31)),
     (16, Actuate(1, -15.0, 0.25, 2)),
     (17, ExchangeDone(0)),
 )

@@ -33,6 +33,7 @@ from hardware.protocol import (
     Observation,
     ObservationFlag,
     State,
+    Timing,
 )
 
 SESSION = 0x1234
@@ -40,7 +41,8 @@ WAIT_S = 30.0  # only a test that fails waits so long
 
 
 def arm_message(reply: HelloReply, session: int = SESSION) -> Arm:
-    return Arm(reply.device_nonce, session)
+    """An ARM that makes `session` the session."""
+    return Arm(reply.device_nonce, reply.device_nonce ^ session)
 
 
 def disarm_message(session: int = 0) -> Disarm:
@@ -59,6 +61,7 @@ class Host:
         self.inbox: list[Message] = []
         self.observations: list[Observation] = []
         self.actions: list[Action] = []
+        self.timings: list[Timing] = []
         self.faults: list[FaultReport] = []
         self.statistics: list[LinkStatistics] = []
         self.acknowledgements: list[Acknowledge] = []
@@ -113,6 +116,7 @@ class Host:
                 for kind, box in (
                     (Observation, self.observations),
                     (Action, self.actions),
+                    (Timing, self.timings),
                     (FaultReport, self.faults),
                     (LinkStatistics, self.statistics),
                     (Acknowledge, self.acknowledgements),
@@ -155,7 +159,7 @@ class Host:
         self.send(Heartbeat(0, first.tick))
         self.home()
         last = self.wait(Observation)  # time stands still until it is answered
-        assert self.request(Arm(reply.device_nonce, session)) == 0
+        assert self.request(arm_message(reply, session)) == 0
         self.send(Heartbeat(session, last.tick))
         observation = self.wait(Observation)
         assert observation.state == State.ARMED

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from conftest import write_policy
-from pendulum_host import SESSION, WAIT_S, Host, Simulation
+from pendulum_host import SESSION, WAIT_S, Host, Simulation, arm_message
 
 from hardware.build import build
 from hardware.command_line import CONTROL_PERIOD_S, Simulate
 from hardware.errors import BuildError, SimulatorError
 from hardware.plants.cart_rail import CART_RAIL
-from hardware.protocol import Arm, Command, Config, Fault, Heartbeat, Hello, Mode, Observation, State
+from hardware.protocol import Command, Config, Fault, Heartbeat, Hello, Mode, Observation, State
 
 
 def wait_until(condition) -> None:
@@ -124,7 +124,7 @@ def test_real_time_runs_in_device_mode(image, tmp_path):
     reply = host.hello()
     host.request(Config(Mode.DEVICE, 10, 0))
     host.home()
-    assert host.request(Arm(reply.device_nonce, SESSION)) == 0
+    assert host.request(arm_message(reply)) == 0
     armed = 0
     while armed < 25:
         observation = host.wait(Observation)

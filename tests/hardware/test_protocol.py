@@ -78,9 +78,9 @@ def test_nan_travels():
         Disarm(-1),
         Command(1, 2, 1e39),
         Observation(1, 2, (0.0,) * 4, (0.0,) * 5, 0.0, 0, 0, 0),
-        HelloReply(1, 0, 0, 0, 20000, 5, 5, b"short", "host", 20.0),
-        HelloReply(1, 0, 0, 0, 20000, 5, 5, bytes(32), "a name of more than 16", 20.0),
-        HelloReply(1, 0, 0, 0, 20000, 5, 5, bytes(32), "plät", 20.0),
+        HelloReply(1, 0, 0, 0, 20000, 5, 5, b"short", "host", 20.0, 0, 0),
+        HelloReply(1, 0, 0, 0, 20000, 5, 5, bytes(32), "a name of more than 16", 20.0, 0, 0),
+        HelloReply(1, 0, 0, 0, 20000, 5, 5, bytes(32), "plät", 20.0, 0, 0),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(message):
