@@ -82,6 +82,8 @@ class Simulate:
     """Wall-clock time without any host after which to end."""
     trajectory: Path | None = None
     """Write every tick to this safetensors file."""
+    inject: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Sensor fault KIND[=SIZE]@TICK[:PERIODS]; repeat the option for several. A wrong KIND lists the right ones."""
     json: bool = False
     """Print one JSON object on stdout."""
 
@@ -90,11 +92,13 @@ class Simulate:
         self._check_numbers()
         import numpy as np
 
+        from hardware.faults import parse_fault
         from hardware.plants.cart_rail import CART_RAIL, CartRailParameters, CartRailPlant
         from hardware.process import FirmwareProcess
         from hardware.replace import check_writable
         from hardware.simulator import Simulator
 
+        faults = [parse_fault(text) for text in self.inject]
         plant = CartRailPlant()
         if self.randomise:
             plant.set_parameters(CartRailParameters.sample(np.random.default_rng(self.seed)))
@@ -109,7 +113,7 @@ class Simulate:
         for number in stops:
             signal.signal(number, lambda number, _frame: stopped_early.append(number))
         with FirmwareProcess(self.image, self.link, self.clock == "lockstep") as firmware:
-            simulator = Simulator(plant, firmware, self.clock, self.patience_s)
+            simulator = Simulator(plant, firmware, self.clock, self.patience_s, faults)
             for number in stops:
                 signal.signal(number, lambda _number, _frame: simulator.stop())
             if stopped_early:

@@ -234,6 +234,8 @@ def render_plant(constants: CartRail = CART_RAIL) -> str:
         "HOMING_STILL_COUNTS": c.homing_still_counts,
         "HOMING_STILL_PERIODS": c.homing_still_periods,
         "DISARM_DELAY_PERIODS": c.disarm_delay_periods,
+        "CART_JUMP_COUNTS": round(c.cart_jump_m_s * c.period_s * c.cart_counts_per_metre),
+        "ROD_JUMP_COUNTS": round(c.rod_jump_rad_s * c.period_s * c.rod_counts_per_revolution / (2.0 * math.pi)),
     }
     floats = {
         "METRES_PER_COUNT": (1.0 / c.cart_counts_per_metre, "m"),
@@ -251,6 +253,9 @@ def render_plant(constants: CartRail = CART_RAIL) -> str:
         "RAIL_SOFT_LIMIT": (c.rail_soft_limit_m, "m, where the braking envelope ends"),
         "RAIL_LIMIT": (c.rail_limit_m, "m, beyond it the device stops"),
         "ROD_SPEED_LIMIT": (c.rod_speed_limit_rad_s, "rad/s, beyond it the device stops"),
+        "CART_FROZEN": (c.cart_frozen_m, "m"),
+        "CART_DEAD_SPEED": (c.cart_dead_speed_m_s, "m/s"),
+        "ROD_FROZEN": (c.rod_frozen_m_s, "m/s"),
         "PERIOD": (c.period_s, "s"),
         "PER_PERIOD": (1.0 / c.period_s, "1/s"),
         "HALF_PERIOD": (half, "s"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from typing import Literal
 
 from hardware.codec import decode_body
 from hardware.errors import SimulatorError
+from hardware.faults import FaultInjector, ScriptedFault
 from hardware.framing import FrameDecoder, encode_frame
 from hardware.plants.cart_rail import CART_RAIL, CartRailPlant
 from hardware.process import FirmwareProcess
@@ -51,12 +52,20 @@ class Counters:
 class Simulator:
     """Couples one plant with one firmware process; `run` plays until a limit, `stop`, or nobody is there."""
 
-    def __init__(self, plant: CartRailPlant, firmware: FirmwareProcess, clock: Clock, patience_s: float) -> None:
+    def __init__(
+        self,
+        plant: CartRailPlant,
+        firmware: FirmwareProcess,
+        clock: Clock,
+        patience_s: float,
+        faults: Sequence[ScriptedFault] = (),
+    ) -> None:
         self.plant = plant
         self.firmware = firmware
         self.clock: Clock = clock
         self.patience_s = patience_s
         self.trajectory = Trajectory()
+        self._injector = FaultInjector(faults)
         self.counters = Counters()
         self._stop_sender, self._stop_receiver = socket.socketpair()
         self._stop_sender.setblocking(False)
@@ -125,7 +134,7 @@ class Simulator:
         time_us = (CLOCK_START_US + tick * CART_RAIL.period_us) & 0xFFFFFFFF
         message = Sensors(tick, time_us, self.plant.cart_count, self.plant.rod_count, int(flags))
         try:
-            self.firmware.plant.sendall(encode_frame(message, self._sequence))
+            self.firmware.plant.sendall(encode_frame(self._injector.apply(message), self._sequence))
         except OSError as error:
             raise self.firmware.why_it_ended() from error
         self._sequence += 1

@@ -11,6 +11,8 @@
 #define PLANT_HOMING_STILL_COUNTS 2
 #define PLANT_HOMING_STILL_PERIODS 10
 #define PLANT_DISARM_DELAY_PERIODS 50
+#define PLANT_CART_JUMP_COUNTS 480
+#define PLANT_ROD_JUMP_COUNTS 130
 #define PLANT_METRES_PER_COUNT 4.99999987e-05f /* m */
 #define PLANT_CART_SPEED_PER_COUNT 0.00249999994f /* m/s for one count a period */
 #define PLANT_ROD_SPEED_PER_COUNT 0.0766990408f /* rad/s for one count a period */
@@ -23,6 +25,9 @@
 #define PLANT_RAIL_SOFT_LIMIT 0.699999988f /* m, where the braking envelope ends */
 #define PLANT_RAIL_LIMIT 0.75f /* m, beyond it the device stops */
 #define PLANT_ROD_SPEED_LIMIT 35.0f /* rad/s, beyond it the device stops */
+#define PLANT_CART_FROZEN 0.0199999996f /* m */
+#define PLANT_CART_DEAD_SPEED 0.0199999996f /* m/s */
+#define PLANT_ROD_FROZEN 1.0f /* m/s */
 #define PLANT_PERIOD 0.0199999996f /* s */
 #define PLANT_PER_PERIOD 50.0f /* 1/s */
 #define PLANT_HALF_PERIOD 0.00999999978f /* s */

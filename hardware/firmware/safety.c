@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#define END_SWITCHES  (PROTOCOL_SENSOR_FLAG_END_LEFT | PROTOCOL_SENSOR_FLAG_END_RIGHT)
 #define REST_SPEED    0.05f   /* m/s: slower than the swinging rod can shake a cart that is held */
 #define REST_SETPOINT 0.0001f /* m/s: what rounding leaves after braking */
 
@@ -60,6 +61,9 @@ uint8_t safety_arm(safety_t *safety, bool nonce_ok, uint32_t session) {
     if (!safety->homed) {
         return PROTOCOL_RESULT_NOT_HOMED;
     }
+    if (safety->open_inputs != 0u) {
+        return PROTOCOL_RESULT_INPUT_OPEN;
+    }
     if (session == 0u) {
         return PROTOCOL_RESULT_OUT_OF_RANGE;
     }
@@ -69,6 +73,7 @@ uint8_t safety_arm(safety_t *safety, bool nonce_ok, uint32_t session) {
     safety->fed_tick = safety->tick;
     safety->answered = false;
     safety->request = 0.0f;
+    safety->earlier_setpoint = 0.0f;
     drive_reset(&safety->drive);
     return PROTOCOL_RESULT_OK;
 }
@@ -161,7 +166,11 @@ void safety_offer_policy(safety_t *safety, float action) {
 /* Both rail ends referenced and the rod still for PLANT_HOMING_STILL_PERIODS, once; lost with the reference.
  */
 static void update_homing(safety_t *safety, const protocol_sensors_t *sensors) {
-    if ((sensors->flags & PROTOCOL_SENSOR_FLAG_REFERENCED) == 0u) {
+    const bool referenced = (sensors->flags & PROTOCOL_SENSOR_FLAG_REFERENCED) != 0u;
+    if (!referenced) {
+        safety->reference_spent = false;
+    }
+    if (!referenced || safety->reference_spent) {
         safety->homed = false;
         safety->still_periods = 0;
     } else if (!safety->homed) {
@@ -182,21 +191,70 @@ static void update_homing(safety_t *safety, const protocol_sensors_t *sensors) {
     }
 }
 
+static void follow(safety_encoder_t *encoder, int32_t count, uint32_t jump_counts) {
+    const uint32_t difference = (uint32_t)count - (uint32_t)encoder->count;
+    const uint32_t change = difference - encoder->difference;
+    encoder->jumped = change > jump_counts && change < 0u - jump_counts;
+    encoder->count = count;
+    encoder->difference = difference;
+}
+
+/* The counts of this period beside what the set-point did in it: it went straight from `earlier_setpoint` to
+ * the running one. */
+static void update_encoders(safety_t *safety, const protocol_sensors_t *sensors) {
+    const float setpoint = safety->drive.velocity_setpoint;
+    const float speed = 0.5f * (safety->earlier_setpoint + setpoint);
+    const bool armed = safety->state == PROTOCOL_STATE_ARMED;
+    follow(&safety->cart, sensors->cart_count, PLANT_CART_JUMP_COUNTS);
+    follow(&safety->rod, sensors->rod_count, PLANT_ROD_JUMP_COUNTS);
+    if (!armed || safety->cart.difference != 0u) {
+        safety->cart.unseen = 0.0f;
+    } else if (magnitude(speed) > PLANT_CART_DEAD_SPEED) {
+        /* With its sign: a cart that is shaken to and fro comes back to the same count. */
+        safety->cart.unseen += speed * PLANT_PERIOD;
+    }
+    if (!armed || safety->rod.difference != 0u) {
+        safety->rod.unseen = 0.0f;
+    } else {
+        safety->rod.unseen += magnitude(setpoint - safety->earlier_setpoint);
+    }
+    safety->earlier_setpoint = setpoint;
+}
+
+static void check_encoder(safety_t *safety, const safety_encoder_t *encoder, uint32_t name, float frozen) {
+    if (encoder->jumped) {
+        safety_stop(safety, PROTOCOL_FAULT_ENCODER_JUMP, name);
+    } else if (magnitude(encoder->unseen) > frozen) {
+        safety_stop(safety, PROTOCOL_FAULT_ENCODER_FROZEN, name);
+    } else {
+        return;
+    }
+    safety->reference_spent = true;
+}
+
 /* What stops a moving cart. The order is the order of blame when several are true. */
 static void check(safety_t *safety, const protocol_sensors_t *sensors, const float observation[5],
                   uint32_t elapsed) {
-    const uint8_t ends = PROTOCOL_SENSOR_FLAG_END_LEFT | PROTOCOL_SENSOR_FLAG_END_RIGHT;
+    if ((sensors->flags & PROTOCOL_SENSOR_FLAG_EMERGENCY_STOP) != 0u) {
+        safety_stop(safety, PROTOCOL_FAULT_E_STOP, sensors->flags);
+    }
     if (!safety->homed) {
         safety_stop(safety, PROTOCOL_FAULT_HOMING_LOST, sensors->flags);
     }
     if ((sensors->flags & PROTOCOL_SENSOR_FLAG_DRIVE_FAULT) != 0u) {
         safety_stop(safety, PROTOCOL_FAULT_DRIVE_FAULT, sensors->flags);
     }
-    if ((sensors->flags & ends) != 0u || magnitude(observation[0]) > PLANT_RAIL_LIMIT) {
+    if ((sensors->flags & END_SWITCHES) != 0u) {
         safety_stop(safety, PROTOCOL_FAULT_RAIL_END, sensors->flags);
     }
     if (elapsed != 1u) {
         safety_stop(safety, PROTOCOL_FAULT_PERIOD_LOST, elapsed);
+    } else {
+        check_encoder(safety, &safety->cart, PROTOCOL_ENCODER_CART, PLANT_CART_FROZEN);
+        check_encoder(safety, &safety->rod, PROTOCOL_ENCODER_ROD, PLANT_ROD_FROZEN);
+    }
+    if (magnitude(observation[0]) > PLANT_RAIL_LIMIT) {
+        safety_stop(safety, PROTOCOL_FAULT_RAIL_END, sensors->flags);
     }
     if (safety->state != PROTOCOL_STATE_ARMED) {
         return;
@@ -259,7 +317,9 @@ void safety_period(safety_t *safety, const protocol_sensors_t *sensors, const fl
     safety->flags = 0;
     memset(actuate, 0, sizeof *actuate); /* enable = PROTOCOL_ENABLE_OFF */
     actuate->tick = sensors->tick;
+    safety->open_inputs = sensors->flags & (PROTOCOL_SENSOR_FLAG_EMERGENCY_STOP | END_SWITCHES);
     update_homing(safety, sensors);
+    update_encoders(safety, sensors);
     if (driving(safety)) {
         check(safety, sensors, observation, elapsed);
     }

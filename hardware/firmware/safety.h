@@ -15,6 +15,12 @@
  * watchdog. One period without an answer repeats the last action (flag HELD); `watchdog_periods` of them
  * stop. Untethered (device mode only) has no watchdog.
  *
+ * Encoders are judged on their raw counts while the drive is enabled (by hand a person may move cart and rod
+ * as he likes). Frozen: the set-point has gone PLANT_CART_FROZEN without a new cart count, or has changed by
+ * PLANT_ROD_FROZEN without a new rod count. Jump: a speed that no cart or rod can reach within one period.
+ * Either way the reference is worth nothing any more: homing needs it to be taken away and given anew, or a
+ * reset.
+ *
  * Nothing here does input or output: link.c offers what came, main.c asks for what to do.
  */
 #ifndef SAFETY_H
@@ -24,6 +30,13 @@
 #include "protocol.h"
 
 typedef enum { SAFETY_ACCEPTED, SAFETY_STALE, SAFETY_REFUSED } safety_verdict_t;
+
+typedef struct {
+    int32_t count;       /* of the running period */
+    uint32_t difference; /* counts moved in it, modulo 2^32 */
+    bool jumped;         /* by more than physics allow */
+    float unseen;        /* what the set-point did since the count last changed: cart m, rod m/s */
+} safety_encoder_t;
 
 typedef struct {
     uint8_t state; /* PROTOCOL_STATE_ */
@@ -39,14 +52,19 @@ typedef struct {
      * before the drive is touched each compare it by themselves; volatile keeps a compiler from taking one's
      * result for another's. */
     volatile uint32_t image_check;
-    uint32_t tick;       /* the period that is running; 0 before the first */
-    uint32_t session;    /* of the last ARM; 0: never armed */
-    uint32_t armed_tick; /* first period in state ARMED */
-    uint32_t fed_tick;   /* newest observation that a valid COMMAND or HEARTBEAT answered */
-    bool answered;       /* `answer` holds the action for the next boundary */
-    float answer;        /* m/s^2 */
-    float request;       /* m/s^2, before the drive limit, of the running period */
-    int32_t still_count; /* rod count that homing compares with */
+    uint32_t tick;        /* the period that is running; 0 before the first */
+    uint32_t session;     /* of the last ARM; 0: never armed */
+    uint32_t armed_tick;  /* first period in state ARMED */
+    uint32_t fed_tick;    /* newest observation that a valid COMMAND or HEARTBEAT answered */
+    bool answered;        /* `answer` holds the action for the next boundary */
+    float answer;         /* m/s^2 */
+    float request;        /* m/s^2, before the drive limit, of the running period */
+    uint8_t open_inputs;  /* PROTOCOL_SENSOR_FLAG_ of emergency stop and end switches */
+    bool reference_spent; /* an encoder failed: REFERENCED must go and come back */
+    safety_encoder_t cart;
+    safety_encoder_t rod;
+    float earlier_setpoint; /* m/s, of the period before the last */
+    int32_t still_count;    /* rod count that homing compares with */
     uint16_t still_periods;
     uint16_t braking_periods;
     uint8_t flags;  /* PROTOCOL_OBSERVATION_FLAG_ of the running period */

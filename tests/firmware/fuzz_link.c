@@ -4,6 +4,8 @@
  *
  *   fuzz_link          never armed: the device's nonces are not foreseeable
  *   fuzz_link armed    armed again and again by the test itself, not over the link
+ *   fuzz_link damaged  the same with a damaged image, whose damage lets the state machine arm: the drive
+ * stays off
  */
 #include "board.h"
 #include "link.h"
@@ -15,6 +17,7 @@
 static uint8_t input[64];
 static size_t input_size;
 static uint32_t frames_sent;
+static uint32_t driven; /* periods */
 
 size_t board_link_read(uint8_t *data, size_t size) {
     const size_t count = input_size < size ? input_size : size;
@@ -64,16 +67,42 @@ static void require(bool condition, const char *what) {
     }
 }
 
+static uint32_t draw(void) {
+    static uint32_t state = 1u;
+    state = state * 1664525u + 1013904223u;
+    return state >> 8;
+}
+
+/* The encoders of a cart that follows its set-point and of a rod that never rests; every now and then any
+ * inputs. */
+static void measure(uint32_t tick, float setpoint, protocol_sensors_t *sensors) {
+    static float counts;
+    counts += setpoint * PLANT_PERIOD / PLANT_METRES_PER_COUNT;
+    if (counts > 1e6f || counts < -1e6f) {
+        counts = 0.0f; /* a jump */
+    }
+    *sensors = (protocol_sensors_t){
+        .tick = tick,
+        .cart_count = (int32_t)counts,
+        .rod_count = (int32_t)(tick % 2u),
+        .flags = draw() % 64u == 0u ? (uint8_t)draw() : PROTOCOL_SENSOR_FLAG_REFERENCED,
+    };
+}
+
 static void check_period(link_t *link, safety_t *safety, uint32_t tick, bool armed_by_test) {
     const float observation[5] = {0.1f, 0.0f, 0.0f, -1.0f, 0.0f};
-    const protocol_sensors_t sensors = {.tick = tick, .flags = PROTOCOL_SENSOR_FLAG_REFERENCED};
+    protocol_sensors_t sensors;
     protocol_actuate_t actuate;
+    measure(tick, safety->drive.velocity_setpoint, &sensors);
     safety_period(safety, &sensors, observation, &actuate);
     link_send_fault(link, safety);
     if (tick % 50u == 0u) {
         link_send_statistics(link);
     }
+    driven += actuate.enable == PROTOCOL_ENABLE_DRIVE ? 1u : 0u;
     require(armed_by_test || actuate.enable == PROTOCOL_ENABLE_OFF, "no drive while disarmed");
+    require(safety->image_check == BOARD_IMAGE_GOOD || actuate.enable == PROTOCOL_ENABLE_OFF,
+            "no drive with a damaged image");
     require(actuate.enable != PROTOCOL_ENABLE_OFF ||
                 (!(actuate.acceleration < 0.0f) && !(actuate.acceleration > 0.0f)),
             "no acceleration with the drive off");
@@ -85,14 +114,15 @@ static void check_period(link_t *link, safety_t *safety, uint32_t tick, bool arm
 }
 
 int main(int count, char **arguments) {
-    const bool armed = count > 1 && strcmp(arguments[1], "armed") == 0;
+    const bool damaged = count > 1 && strcmp(arguments[1], "damaged") == 0;
+    const bool armed = damaged || (count > 1 && strcmp(arguments[1], "armed") == 0);
     const link_identity_t identity = {.policy_digest = (const uint8_t *)"0123456789abcdef0123456789abcdef"};
     static link_t link;
     static safety_t safety;
     uint32_t tick = 0;
     uint32_t reads = 0;
     link_start(&link, &identity);
-    safety_start(&safety, true, BOARD_IMAGE_GOOD);
+    safety_start(&safety, true, damaged ? BOARD_IMAGE_GOOD ^ 0x100u : BOARD_IMAGE_GOOD);
     while ((input_size = fread(input, 1, sizeof input, stdin)) > 0) {
         link_poll(&link, &safety);
         if (++reads % 4u == 0u) {
@@ -101,11 +131,16 @@ int main(int count, char **arguments) {
                 (void)safety_disarm(&safety, 0);
             }
             if (armed && safety.state == PROTOCOL_STATE_IDLE) {
-                (void)safety_arm(&safety, true, 1u);
+                const uint8_t result = safety_arm(&safety, true, 1u);
+                require(!damaged || result != PROTOCOL_RESULT_OK, "a damaged image is not armed");
+                if (damaged) {
+                    safety.state = PROTOCOL_STATE_ARMED; /* as if safety_arm() had been what is damaged */
+                }
             }
         }
     }
     require(link.decoder.frames == 0u || frames_sent > 0u, "somebody was answered");
+    require(!armed || damaged || driven > 0u, "the drive was on when it may be");
     (void)printf("%u\n", (unsigned)link.decoder.frames);
     return 0;
 }

@@ -143,7 +143,7 @@ def hostile_stream() -> bytes:
     return b"".join(mutate(generator) for _ in range(30_000))
 
 
-@pytest.mark.parametrize("how", ["disarmed", "armed"])
+@pytest.mark.parametrize("how", ["disarmed", "armed", "damaged"])
 def test_hostile_bytes_under_sanitizers(tmp_path, hostile_stream, how):
     modules = [FIRMWARE_FOLDER / f"{name}.c" for name in ("link", "safety", "drive", "framing")]
     program = compile_program(tmp_path / "fuzz_link", [FIRMWARE_TESTS / "fuzz_link.c", *modules])
