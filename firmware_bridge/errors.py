@@ -11,6 +11,7 @@ BridgeError                    base class; one line: what, got, expected, next s
 │   └── RefusedError           the device refused CONFIG, ARM or DISARM; carries its reason
 ├── HostPolicyError            the policy folder or the compiled kernel is not usable
 ├── DeviceFaultError           the device stopped the cart by itself while the loop ran
+├── DeviceRestartedError       the device started again while the loop ran: brown-out, reset, its own watchdog
 ├── RecorderError              the log can no longer be written (full disk); the cart was braked
 ├── LogError                   a log that cannot be read at all
 ├── SimulatorError             `python -m hardware` could not build or simulate
@@ -64,6 +65,10 @@ class HostPolicyError(BridgeError):
 
 class DeviceFaultError(BridgeError):
     """The device stopped the cart by itself while the loop ran."""
+
+
+class DeviceRestartedError(BridgeError):
+    """The device started again while the loop ran."""
 
 
 class RecorderError(BridgeError):

@@ -15,19 +15,22 @@ from collections.abc import Iterator
 
 from firmware_bridge import log_topics
 from firmware_bridge.conversation import Conversation
-from firmware_bridge.errors import DeviceFaultError, HostPolicyError
+from firmware_bridge.errors import HostPolicyError
 from firmware_bridge.handshake import Armed, silence_error
 from firmware_bridge.history import History
+from firmware_bridge.stopped_device import ask_who_is_there, stopped_error
 from firmware_bridge.tally import Tally
-from hardware.codec import name_of
-from hardware.protocol import Action, Command, Fault, Heartbeat, Message, Mode, Observation, State, Timing
+from hardware.protocol import Action, Command, Heartbeat, Message, Mode, Observation, State, Timing
 
 _SWITCH_INTERVAL_S = 50e-6  # the writer thread gives the interpreter back this fast when an observation arrives
 
 
 @dataclasses.dataclass(frozen=True)
 class LoopSettings:
-    """`periods` control periods in `mode`; no observation for `silence_s` seconds ends the run with an error."""
+    """`periods` control periods in `mode`; no observation for `silence_s` seconds ends the run with an error.
+
+    After half of that the device is asked who is there, again and again: one that started anew tells so.
+    """
 
     mode: Mode
     periods: int
@@ -40,27 +43,33 @@ def control_loop(
     """Run for `settings.periods` control periods from the first ARMED observation.
 
     Returns with the last observation unanswered: the caller brakes and answers. `history` is None in device mode.
-    Raises DeviceFaultError (the device left ARMED), LinkLostError, RecorderError, HostPolicyError, StopRequested.
+    Raises DeviceFaultError (the device left ARMED), DeviceRestartedError, LinkLostError, RecorderError,
+    HostPolicyError, StopRequested.
     """
     messages, observations = armed.messages, armed.observations
     first_tick = observations[0].tick
     if history is not None:
         history.restart(armed.idle_tick)
-    last_seen = time.monotonic()
+    last_seen, last_tick, asked = time.monotonic(), first_tick, 0
     ended = False
     while True:
         if observations:
-            last_seen = time.monotonic()
+            last_seen, asked = time.monotonic(), 0
             for older in observations[:-1]:
                 _pass_over(older, conversation, history, tally)
             newest = observations[-1]
-            if newest.state != State.ARMED:
-                raise _fault(conversation, newest)
+            error = stopped_error(conversation, newest, last_tick)
+            if error is not None:
+                raise error
+            last_tick = newest.tick
             ended = (newest.tick - first_tick) & 0xFFFF_FFFF >= settings.periods
             if not ended:
                 _answer(newest, conversation, settings.mode, history, tally)
         elif time.monotonic() - last_seen > settings.silence_s:
             raise silence_error(conversation, settings.silence_s)
+        elif time.monotonic() - last_seen > (0.5 + 0.1 * asked) * settings.silence_s:
+            ask_who_is_there(conversation)
+            asked += 1
         # The device's ACTION often comes in the same read as its OBSERVATION: compared once ours is computed.
         for message in messages:
             if isinstance(message, Action):
@@ -131,27 +140,6 @@ def _answer(
             tally.host_action(tick, action)
         conversation.recorder.put(log_topics.HOST_ACTION, inferred_ns, (tick, math.nan if action is None else action))
     conversation.recorder.wake()
-
-
-def _fault(conversation: Conversation, observation: Observation) -> DeviceFaultError:
-    reason = name_of(Fault, observation.fault)
-    return DeviceFaultError(
-        f"the device stopped the cart: fault {reason} at tick {observation.tick}, state "
-        f"{name_of(State, observation.state)}, expected ARMED; {_REMEDIES.get(observation.fault, 'see the log')}"
-    )
-
-
-_REMEDIES: dict[int, str] = {
-    Fault.WATCHDOG: "answers came too late or were lost: see latency and link counters in "
-    "`python -m firmware_bridge report`",
-    Fault.RAIL_END: "the cart came too near the end of the rail: centre it and run again",
-    Fault.DRIVE_FAULT: "look at the drive's own fault display",
-    Fault.E_STOP: "release the emergency stop and run again",
-    Fault.ENCODER_FROZEN: "the motor moved and an encoder did not: look at its plug and its coupling",
-    Fault.ENCODER_JUMP: "an encoder counted what no cart or rod can do: look at its cable and its shield",
-    Fault.IMAGE_DAMAGED: "a bit of its flash has changed; flash it again",
-    Fault.HOMING_LOST: "the encoders lost their reference: home again",
-}
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from firmware_bridge.simulated_port import SimulatedPort, SimulatorSettings, bui
 from firmware_bridge.stop import Stop, brake
 from firmware_bridge.tally import Tally
 from hardware.codec import SCHEMA_HASH, name_of
-from hardware.protocol import PROTOCOL_VERSION, Fault, HelloReply, Mode
+from hardware.protocol import PROTOCOL_VERSION, Fault, HelloReply, Mode, ResetCause, Variant
 
 LOG_NAME = "run.mcap"
 TRAJECTORY_NAME = "trajectory.safetensors"
@@ -53,6 +53,7 @@ class _Session:
         self.recorder = recorder
         self.tally = Tally(folder.period_us)
         self.armed = False
+        self.reply: HelloReply | None = None
         self.baseline: LinkCounters | None = None
         self.counters: LinkCounters | None = None
         self.faults: list[dict[str, Any]] = []
@@ -113,6 +114,7 @@ def _converse(session: _Session, port: str, signals: StopSignals) -> None:
             reply = greet(conversation)
             check_identity(reply, folder, link.baudrate)
             greeted = True
+            session.reply = reply
             recorder.start(_session_record(session, reply))
             mode = Mode[config.mode.upper()]
             prepare(conversation, mode, config.watchdog_periods, limits)
@@ -170,7 +172,7 @@ def _port(config: Run, folder: PolicyFolder) -> Iterator[tuple[str, SimulatedPor
 
 def _session_record(session: _Session, reply: HelloReply) -> dict[str, Any]:
     config = dataclasses.asdict(session.config)
-    device = dataclasses.asdict(reply)
+    device = {**dataclasses.asdict(reply), **_start_of(reply)}
     names = ("bayesian-policy-distillation", "numpy", "scipy", "mcap", "pyserial", "hdrhistogram")
     return {
         "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -188,6 +190,11 @@ def _session_record(session: _Session, reply: HelloReply) -> dict[str, Any]:
         "machine": {"system": platform.platform(), "processor": platform.machine()},
         "parents": dict(session.folder.policy.parents),
     }
+
+
+def _start_of(reply: HelloReply) -> dict[str, str]:
+    """Names instead of numbers: what kind of image it is, and why it started."""
+    return {"variant": name_of(Variant, reply.variant), "reset_cause": name_of(ResetCause, reply.reset_cause)}
 
 
 def _result(
@@ -212,6 +219,7 @@ def _result(
             name: dataclasses.asdict(value) for name, value in tally.device_times.percentiles(tally.duration_s).items()
         },
         "faults": session.faults,
+        "device": {"board": session.reply.board, **_start_of(session.reply)} if session.reply else None,
         "stop": dataclasses.asdict(session.stop) if session.stop else None,
         "policy_digest": session.folder.digest,
         "backend": session.backend,

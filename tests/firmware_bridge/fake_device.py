@@ -28,6 +28,7 @@ from hardware.protocol import (
     Mode,
     Observation,
     ObservationFlag,
+    ResetCause,
     Result,
     State,
     Timing,
@@ -51,7 +52,8 @@ class FakeDevice:
     """Runs in a thread; `path` is what the bridge opens. `received` holds every message in order.
 
     `mangle(ticks_since_armed, message, frame) -> frame | None` may damage or drop an outgoing frame. `homed_at` is the
-    tick of homing, `arm_result` the answer to ARM, `fault_at`, `vanish_at`, `mute_at` count ticks since arming.
+    tick of homing, `arm_result` the answer to ARM, `fault_at`, `vanish_at`, `mute_at`, `restart_at` count ticks since
+    arming; after a restart it is silent until the next HELLO, its ticks start again, and its reset cause is BROWN_OUT.
     """
 
     def __init__(self, digest, transport="pty", **options):
@@ -65,6 +67,7 @@ class FakeDevice:
             "fault_at": None,
             "vanish_at": None,
             "mute_at": None,
+            "restart_at": None,
             "period_us": 20000,
             "protocol_version": PROTOCOL_VERSION,
             "ignore_disarm": False,
@@ -80,6 +83,7 @@ class FakeDevice:
         self.nonce = 76
         self.mode = Mode.HOST
         self.tick = 0
+        self.reset_cause = ResetCause.POWER_ON
         self.armed_tick = None
         self._sequence = 0
         self._said = True  # the observation of this period went out as it is
@@ -136,6 +140,10 @@ class FakeDevice:
         while not self._stop.is_set():
             if not greeted:
                 greeted = Hello in self._take(0.02)
+                continue
+            if self.options["restart_at"] is not None and self._since() == self.options["restart_at"]:
+                self.tick, self.state, self.armed_tick, self.session = 0, State.UNHOMED, None, 0
+                self.reset_cause, greeted = ResetCause.BROWN_OUT, False
                 continue
             self._begin_period()
             if self.options["vanish_at"] is not None and self._since() == self.options["vanish_at"]:
@@ -208,7 +216,7 @@ class FakeDevice:
             self.nonce += 1
             version = self.options["protocol_version"]
             head = (version, message.host_nonce, self.nonce, SCHEMA_HASH, self.options["period_us"], 5, 5)
-            self._send(HelloReply(*head, self.digest, "fake", self.options["acceleration_limit"], 1, 0))
+            self._send(HelloReply(*head, self.digest, "fake", self.options["acceleration_limit"], self.reset_cause, 0))
         elif isinstance(message, Config):
             self.mode = Mode(message.mode)
             self._send(Acknowledge(message.TYPE, sequence, Result.OK))

@@ -12,6 +12,7 @@ from firmware_bridge.config import Run
 from firmware_bridge.errors import (
     BridgeError,
     DeviceFaultError,
+    DeviceRestartedError,
     HandshakeError,
     LinkLostError,
     MismatchError,
@@ -331,6 +332,20 @@ def test_fault_of_the_device_ends_the_run(digest, policy_folder, tmp_path):
     assert outcome.result["steps"] == 30
     assert device.of_type(Disarm)
     assert (outcome.result["stop"]["state"], device.fault) == ("OFF", Fault.RAIL_END)  # latched until the next run
+    assert read_log(tmp_path).complete
+
+
+def test_restart_of_the_device_ends_the_run_with_its_cause(digest, policy_folder, tmp_path):
+    with FakeDevice(digest, restart_at=30) as device:
+        outcome = run(_config(device, policy_folder, tmp_path))
+    assert isinstance(outcome.error, DeviceRestartedError)
+    assert "tick 1 after" in str(outcome.error)
+    assert "reset cause BROWN_OUT" in str(outcome.error)
+    assert "\n" not in str(outcome.error)
+    assert outcome.result["device"] == {"board": "fake", "variant": "HIL", "reset_cause": "POWER_ON"}
+    assert outcome.result["ended_by"] == "DeviceRestartedError"
+    assert len(device.of_type(Arm)) == 1  # nobody armed it again
+    assert device.state == State.IDLE  # homed since; never more
     assert read_log(tmp_path).complete
 
 
