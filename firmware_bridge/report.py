@@ -60,12 +60,11 @@ def stage_percentiles(log: Log) -> dict[str, Percentiles]:
 
 
 def device_percentiles(log: Log) -> dict[str, Percentiles]:
-    """Percentiles [us] of the device's own times, rebuilt from the `/timing` records of the ARMED periods."""
+    """Percentiles [us] of the device's own times, rebuilt from the `/timing` records of the answered periods."""
     times = DeviceTimes()
-    armed = {value["tick"] for value in log.values("/observation") if value["state"] == State.ARMED}
-    first = min(armed, default=0)
+    answered = [value["observation_tick"] for value in log.values("/latency")] or [0]
     device_policy = log.session.get("config", {}).get("mode", "host") != "host"
-    records = [record for record in log.topics.get("/timing", []) if record.value["tick"] in armed - {first}]
+    records = [record for record in log.topics.get("/timing", []) if answered[0] < record.value["tick"] <= answered[-1]]
     for record in records:
         fields = {key: value for key, value in record.value.items() if key != "sequence"}
         times.record(Timing(**fields), policy_ran=device_policy)

@@ -55,6 +55,10 @@ def test_host_and_device_give_the_same_trajectory_in_lockstep(policy_folder, ima
         assert (result["crc_errors"], result["lost"], result["deadline_misses"]) == (0, 0, 0)
         assert result["simulator"]["missed_exchanges"] == 0
         assert len(result["trajectory_sha256"]) == 64
+        # Time stands still but for the ticks: every action was one period old when it was applied.
+        assert (result["device_us"]["action_age"]["n"], result["device_us"]["action_age"]["max"]) == (199, 20000)
+    assert [host["device_us"][name]["n"] for name in ("response", "inference")] == [199, 0]
+    assert [device["device_us"][name]["n"] for name in ("response", "inference")] == [0, 199]
     assert host["trajectory_sha256"] == device["trajectory_sha256"]
     # The trajectory depends on the seed of the plant or on the policy, or the comparison would prove nothing.
     logs = [read_log(tmp_path / mode).values("/observation") for mode in ("host", "device")]

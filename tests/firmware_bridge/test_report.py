@@ -19,6 +19,7 @@ from firmware_bridge.run import run
 from firmware_bridge.stages import COMMANDS
 from firmware_bridge.summary import collect, make_summary
 
+WITHOUT_DURATION = ("n", "p50", "p99", "p999", "max")
 REQUIRED = {
     *("teacher_parameters", "kept_parameters", "teacher_return", "student_return", "flash_bytes_m4f"),
     *("instructions_m4f", "teacher_instructions_m4f", "verify_max_error", "verify_count"),
@@ -31,6 +32,19 @@ def recorded(policy_folder, tmp_path_factory):
     log = tmp_path_factory.mktemp("recorded")
     with FakeDevice(open_policy_folder(policy_folder).digest) as device:
         return run(Run(port=device.path, policy=policy_folder, log=log, duration_s=4.0)).result
+
+
+@pytest.mark.parametrize("mode", ["host", "device"])
+def test_device_times_of_the_report_are_those_of_the_run(mode, policy_folder, tmp_path):
+    with FakeDevice(open_policy_folder(policy_folder).digest) as device:
+        result = run(Run(port=device.path, policy=policy_folder, log=tmp_path, mode=mode, duration_s=2.0)).result
+    report = make_report(Report(log=tmp_path, html=tmp_path / "page.html"))
+    assert result["device_us"]["action_age"]["n"] == 99
+    for name, values in result["device_us"].items():
+        assert [report["device_us"][name][key] for key in WITHOUT_DURATION] == [values[key] for key in WITHOUT_DURATION]
+    page = (tmp_path / "page.html").read_text()
+    assert "device: sampled to its action applied" in page
+    assert ("device: policy" in page) == (mode == "device")
 
 
 @pytest.fixture

@@ -20,13 +20,16 @@ from firmware_bridge.errors import (
     RefusedError,
     StopRequested,
 )
+from firmware_bridge.handshake import check_identity
 from firmware_bridge.host_policy import CsrBackend
 from firmware_bridge.log_topics import to_json
 from firmware_bridge.policy_folder import open_policy_folder
 from firmware_bridge.read_log import read_log
 from firmware_bridge.run import run
 from firmware_bridge.signals import StopSignals
+from hardware.codec import SCHEMA_HASH
 from hardware.protocol import (
+    PROTOCOL_VERSION,
     Arm,
     Command,
     Disarm,
@@ -149,6 +152,18 @@ def test_other_mismatches(option, text, digest, policy_folder, tmp_path):
     with FakeDevice(digest, **option) as device, pytest.raises(MismatchError, match=text):
         run(_config(device, policy_folder, tmp_path))
     assert not device.of_type(Arm)
+
+
+def test_wire_that_cannot_carry_the_period_is_refused_with_the_arithmetic(digest, policy_folder):
+    folder = open_policy_folder(policy_folder)
+    reply = HelloReply(
+        *(PROTOCOL_VERSION, 1, 2, SCHEMA_HASH, 20000, 5, folder.history, bytes.fromhex(digest), "fake", 20.0, 1, 1)
+    )
+    # OBSERVATION 62, TIMING 21, ACTION 15 and once a second LINK_STATISTICS 23 bytes, ten bits each.
+    with pytest.raises(MismatchError, match=r"121 bytes a period x 10 bits / 60000 baud = 20167 us.*20000 us"):
+        check_identity(reply, folder, 60_000)
+    check_identity(reply, folder, 61_000)
+    check_identity(reply, folder, None)
 
 
 @pytest.mark.parametrize("limit", [19.9, math.nan])
