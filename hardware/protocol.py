@@ -331,7 +331,8 @@ class FaultReport(Message):
 class LinkStatistics(Message):
     """Once a second, before the Observation of its tick: what the device received and did not use, since boot.
 
-    `stale_commands` counts Commands and Heartbeats that echo another tick than the running one.
+    `stale_commands` counts Commands and Heartbeats that echo another tick than the running one; `refused` whatever else
+    was not used, requests that were answered with another result than OK included.
     """
 
     TYPE = 0x46

@@ -25,6 +25,9 @@ static void acknowledge(link_t *link, const uint8_t *request, uint8_t result) {
         .request_sequence = protocol_sequence(request),
         .result = result,
     };
+    if (result != PROTOCOL_RESULT_OK) {
+        link->refused++;
+    }
     send(link, body, protocol_pack_acknowledge(&message, link->send_sequence, body));
 }
 

@@ -222,10 +222,11 @@ static void update_encoders(safety_t *safety, const protocol_sensors_t *sensors)
 }
 
 static void check_encoder(safety_t *safety, const safety_encoder_t *encoder, uint32_t name, float frozen) {
-    if (encoder->jumped) {
-        safety_stop(safety, PROTOCOL_FAULT_ENCODER_JUMP, name);
-    } else if (magnitude(encoder->unseen) > frozen) {
+    /* A count that stands still all of a sudden is a jump of the speed, but it is frozen. */
+    if (magnitude(encoder->unseen) > frozen || (encoder->jumped && encoder->difference == 0u)) {
         safety_stop(safety, PROTOCOL_FAULT_ENCODER_FROZEN, name);
+    } else if (encoder->jumped) {
+        safety_stop(safety, PROTOCOL_FAULT_ENCODER_JUMP, name);
     } else {
         return;
     }

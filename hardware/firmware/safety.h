@@ -17,8 +17,9 @@
  *
  * Encoders are judged on their raw counts while the drive is enabled (by hand a person may move cart and rod
  * as he likes). Frozen: the set-point has gone PLANT_CART_FROZEN without a new cart count, or has changed by
- * PLANT_ROD_FROZEN without a new rod count. Jump: a speed that no cart or rod can reach within one period.
- * Either way the reference is worth nothing any more: homing needs it to be taken away and given anew, or a
+ * PLANT_ROD_FROZEN without a new rod count, or a count stands still where nothing can stop that soon. Jump: a
+ * change of speed that no cart or rod can reach within one period; such an observation drives nothing any
+ * more. Either way the reference is worth nothing: homing needs it to be taken away and given anew, or a
  * reset.
  *
  * Nothing here does input or output: link.c offers what came, main.c asks for what to do.
