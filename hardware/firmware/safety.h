@@ -15,6 +15,9 @@
  * watchdog. One period without an answer repeats the last action (flag HELD); `watchdog_periods` of them
  * stop. Untethered (device mode only) has no watchdog.
  *
+ * Inputs are normally closed. One that opens stops (emergency stop, end switches: category 1, braked and then
+ * off), and ARM is refused while one is open. A damaged image is never armed, and never drives.
+ *
  * Encoders are judged on their raw counts while the drive is enabled (by hand a person may move cart and rod
  * as he likes). Frozen: the set-point has gone PLANT_CART_FROZEN without a new cart count, or has changed by
  * PLANT_ROD_FROZEN without a new rod count, or a count stands still where nothing can stop that soon. Jump: a

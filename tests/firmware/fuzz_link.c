@@ -134,7 +134,11 @@ int main(int count, char **arguments) {
                 const uint8_t result = safety_arm(&safety, true, 1u);
                 require(!damaged || result != PROTOCOL_RESULT_OK, "a damaged image is not armed");
                 if (damaged) {
-                    safety.state = PROTOCOL_STATE_ARMED; /* as if safety_arm() had been what is damaged */
+                    /* As if safety_arm() had been what is damaged. */
+                    safety.state = PROTOCOL_STATE_ARMED;
+                    safety.session = 1u;
+                    safety.armed_tick = tick + 1u;
+                    safety.fed_tick = tick;
                 }
             }
         }

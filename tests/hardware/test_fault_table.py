@@ -88,15 +88,25 @@ def device(table_image, tmp_path):
         ("encoder-frozen-rod", Fault.ENCODER_FROZEN, Encoder.ROD, 0),
     ],
 )
-@pytest.mark.parametrize("mode", [Mode.HOST])
-def test_a_sensor_fault_stops(device, fault, reason, detail, periods, mode):
+def test_a_sensor_fault_stops(device, fault, reason, detail, periods):
     tick = 47
     one = device(f"{fault}@{tick}")
-    observation = one.drive(one.arm(mode), tick + periods + 5)
+    observation = one.drive(one.arm(), tick + periods + 5)
     assert (observation.tick, observation.state) == (tick + periods, State.BRAKING)
     assert observation.applied_action <= -CART_RAIL.brake_acceleration_m_s2 + 1e-3  # at once
     one.host.inbox.insert(0, observation)
     assert_stopped(one, reason, tick + periods, int(detail))
+
+
+def test_an_observation_that_jumped_is_not_shown_to_the_policy_of_the_device(device):
+    one = device("encoder-jump-cart=1000@47:1")
+    host, observation = one.host, one.arm(Mode.DEVICE)
+    while observation.state == State.ARMED:
+        host.send(Heartbeat(SESSION, observation.tick))
+        observation = host.wait(Observation)
+    assert [action.observation_tick for action in host.actions][-1] == 46
+    host.inbox.insert(0, observation)
+    assert_stopped(one, Fault.ENCODER_JUMP, 47, Encoder.CART)
 
 
 def test_a_frozen_encoder_is_found_by_the_way_the_motor_went(device):
