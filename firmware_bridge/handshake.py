@@ -2,7 +2,7 @@
 
     HELLO -> HELLO_REPLY     who is there; digest, protocol, schema and period are compared
     (DISARM)                 only when the device is not at rest: left armed or with a latched fault by somebody else
-    CONFIG -> ACKNOWLEDGE    mode and watchdog
+    CONFIG -> ACKNOWLEDGE    mode and watchdog, with the nonce of the HELLO_REPLY
     wait                     until homed, and until one LINK_STATISTICS gives the base line of the device's counters
     ARM -> state ARMED       with the nonce of the HELLO_REPLY (good for one use) and our share of the session
 
@@ -133,7 +133,7 @@ def check_identity(reply: HelloReply, folder: PolicyFolder, baudrate: int | None
             )
 
 
-def prepare(conversation: Conversation, mode: Mode, watchdog_periods: int, limits: Limits) -> None:
+def prepare(conversation: Conversation, reply: HelloReply, mode: Mode, watchdog_periods: int, limits: Limits) -> None:
     """Bring the device to rest, configure it, and wait until it is homed. Raises HandshakeError, LinkLostError."""
     observation = _next_observation(conversation, limits)
     for period in range(limits.homing_periods):
@@ -146,7 +146,7 @@ def prepare(conversation: Conversation, mode: Mode, watchdog_periods: int, limit
         raise HandshakeError(
             f"the device stays in state {name_of(State, observation.state)} after DISARM, expected IDLE; reset it"
         )
-    _request(conversation, Config(mode, watchdog_periods, 0))
+    _configure(conversation, reply, mode, watchdog_periods)
     for _ in range(limits.homing_periods):
         if observation.flags & ObservationFlag.HOMED and observation.state == State.IDLE and conversation.statistics:
             return
@@ -209,23 +209,28 @@ def _next_observation(conversation: Conversation, limits: Limits) -> Observation
     return conversation.observation
 
 
-def _request(conversation: Conversation, request: Config | Disarm) -> None:
-    """Send until acknowledged. Raises RefusedError, NoReplyError."""
-    sequences: set[int] = set()
+def _configure(conversation: Conversation, reply: HelloReply, mode: Mode, watchdog_periods: int) -> None:
+    """Send CONFIG until acknowledged. Raises RefusedError, NoReplyError."""
+    requests: dict[int, Config] = {}  # by sequence number
     for _ in range(_ATTEMPTS):
-        sequences.add(conversation.send(request))
+        newest = (conversation.reply or reply).device_nonce
+        request = Config(newest, mode, watchdog_periods, 0)
+        requests[conversation.send(request)] = request
         deadline = time.monotonic() + _RESEND_S
         while (left := deadline - time.monotonic()) > 0:
             for message in exchange(conversation, left):
-                if isinstance(message, Acknowledge) and message.request_sequence in sequences:
-                    _check_result(message, request)
-                    return
-    raise NoReplyError(
-        f"{type(request).__name__.upper()} was sent {_ATTEMPTS} times without an acknowledgement; check the cable"
-    )
+                sent = requests.get(message.request_sequence) if isinstance(message, Acknowledge) else None
+                if sent is None:
+                    continue
+                if (conversation.reply or reply).device_nonce != sent.device_nonce:
+                    deadline = 0.0  # a HELLO that was sent twice made this nonce worthless: once more, with the new one
+                    continue
+                _check_result(message, sent)
+                return
+    raise NoReplyError(f"CONFIG was sent {_ATTEMPTS} times without an acknowledgement; check the cable")
 
 
-def _check_result(message: Message, request: Config | Arm | Disarm) -> None:
+def _check_result(message: Message, request: Config | Arm) -> None:
     if not isinstance(message, Acknowledge) or message.request_type != request.TYPE or message.result == Result.OK:
         return
     raise RefusedError(

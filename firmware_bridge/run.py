@@ -117,7 +117,7 @@ def _converse(session: _Session, port: str, signals: StopSignals) -> None:
             session.reply = reply
             recorder.start(_session_record(session, reply))
             mode = Mode[config.mode.upper()]
-            prepare(conversation, mode, config.watchdog_periods, limits)
+            prepare(conversation, reply, mode, config.watchdog_periods, limits)
             conversation.faults.clear()
             periods = max(1, round(config.duration_s * 1e6 / folder.period_us))
             settings = LoopSettings(mode, periods, silence_s)

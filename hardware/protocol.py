@@ -176,10 +176,14 @@ class Hello(Message):
 
 @dataclass(frozen=True)
 class Config(Message):
-    """How to run. Refused while the drive is enabled. `untethered` (device mode only) switches the watchdog off."""
+    """How to run. Refused while the drive is enabled. `untethered` (device mode only) switches the watchdog off.
+
+    `device_nonce` must be the one of the last HelloReply: no recording may switch the watchdog off for somebody else.
+    """
 
     TYPE = 0x02
     ROUTE = "host>device"
+    device_nonce: U32
     mode: U8
     watchdog_periods: Annotated[int, Wire("u8", "control periods")]
     untethered: U8

@@ -67,8 +67,18 @@ static void count_gap(link_t *link, const uint8_t *body) {
     link->receive_sequence = sequence;
 }
 
+static bool is_fresh(const link_t *link, uint32_t nonce) {
+    return link->nonce_valid && nonce == link->nonce;
+}
+
+static void handle_config(link_t *link, safety_t *safety, const uint8_t *body,
+                          const protocol_config_t *config) {
+    const bool nonce_ok = is_fresh(link, config->device_nonce);
+    acknowledge(link, body, nonce_ok ? safety_configure(safety, config) : PROTOCOL_RESULT_BAD_NONCE);
+}
+
 static void handle_arm(link_t *link, safety_t *safety, const uint8_t *body, const protocol_arm_t *arm) {
-    const bool nonce_ok = link->nonce_valid && arm->device_nonce == link->nonce;
+    const bool nonce_ok = is_fresh(link, arm->device_nonce);
     if (nonce_ok) {
         link->nonce_valid = false;
     }
@@ -116,7 +126,7 @@ void link_handle(link_t *link, safety_t *safety, const uint8_t *body, size_t siz
             board_exchange_done(0u); /* in lock-step time starts when a host is there */
         }
     } else if (protocol_unpack_config(body, size, &config)) {
-        acknowledge(link, body, safety_configure(safety, &config));
+        handle_config(link, safety, body, &config);
     } else if (protocol_unpack_arm(body, size, &arm)) {
         handle_arm(link, safety, body, &arm);
     } else if (protocol_unpack_disarm(body, size, &disarm)) {

@@ -15,8 +15,8 @@
 #include <string.h>
 
 #define PROTOCOL_VERSION 2u
-#define PROTOCOL_SCHEMA_HASH 0x063eu
-#define PROTOCOL_CRC_INITIAL 0xf9c1u
+#define PROTOCOL_SCHEMA_HASH 0x85a4u
+#define PROTOCOL_CRC_INITIAL 0x7a5bu
 #define PROTOCOL_BASE_OBSERVATION_SIZE 5
 #define PROTOCOL_MAXIMUM_WATCHDOG_PERIODS 10u
 #define PROTOCOL_NO_TIME_US 0xffffffffu
@@ -187,8 +187,9 @@ static inline bool protocol_unpack_hello(const uint8_t *body, size_t size, proto
 
 /* host>device: How to run. Refused while the drive is enabled. untethered (device mode only) switches the watchdog off. */
 #define PROTOCOL_CONFIG_TYPE 0x02u
-#define PROTOCOL_CONFIG_SIZE 6u
+#define PROTOCOL_CONFIG_SIZE 10u
 typedef struct {
+    uint32_t device_nonce;
     uint8_t mode;
     uint8_t watchdog_periods; /* control periods */
     uint8_t untethered;
@@ -198,9 +199,10 @@ static inline size_t protocol_pack_config(const protocol_config_t *message, uint
     uint8_t *body) {
     protocol_put_u8(body, PROTOCOL_CONFIG_TYPE);
     protocol_put_u16(body + 1, sequence);
-    protocol_put_u8(body + 3, message->mode);
-    protocol_put_u8(body + 4, message->watchdog_periods);
-    protocol_put_u8(body + 5, message->untethered);
+    protocol_put_u32(body + 3, message->device_nonce);
+    protocol_put_u8(body + 7, message->mode);
+    protocol_put_u8(body + 8, message->watchdog_periods);
+    protocol_put_u8(body + 9, message->untethered);
     return PROTOCOL_CONFIG_SIZE;
 }
 
@@ -208,9 +210,10 @@ static inline bool protocol_unpack_config(const uint8_t *body, size_t size, prot
     if (size != PROTOCOL_CONFIG_SIZE || protocol_type(body) != PROTOCOL_CONFIG_TYPE) {
         return false;
     }
-    message->mode = protocol_get_u8(body + 3);
-    message->watchdog_periods = protocol_get_u8(body + 4);
-    message->untethered = protocol_get_u8(body + 5);
+    message->device_nonce = protocol_get_u32(body + 3);
+    message->mode = protocol_get_u8(body + 7);
+    message->watchdog_periods = protocol_get_u8(body + 8);
+    message->untethered = protocol_get_u8(body + 9);
     return true;
 }
 

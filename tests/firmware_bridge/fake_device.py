@@ -218,8 +218,10 @@ class FakeDevice:
             head = (version, message.host_nonce, self.nonce, SCHEMA_HASH, self.options["period_us"], 5, 5)
             self._send(HelloReply(*head, self.digest, "fake", self.options["acceleration_limit"], self.reset_cause, 0))
         elif isinstance(message, Config):
-            self.mode = Mode(message.mode)
-            self._send(Acknowledge(message.TYPE, sequence, Result.OK))
+            result = Result.OK if message.device_nonce == self.nonce else Result.BAD_NONCE
+            if result == Result.OK:
+                self.mode = Mode(message.mode)
+            self._send(Acknowledge(message.TYPE, sequence, result))
         elif isinstance(message, Arm):
             result = self.options["arm_result"] if message.device_nonce == self.nonce else Result.BAD_NONCE
             if result == Result.OK:

@@ -30,7 +30,7 @@ from hardware.protocol import (
 MESSAGES = (
     (0, Hello(1, 0)),
     (1, Hello(255, 0xDEADBEEF)),
-    (0x00FF, Config(2, 2, 0)),
+    (0x00FF, Config(0x00112200, 2, 2, 0)),
     (0xFF00, Arm(0x01000000, 0x00000001)),
     (3, Disarm(0)),
     (4, Command(0xFFFFFFFF, 0x7FFFFFFF, -20.0)),

@@ -126,7 +126,12 @@ class Host:
 
     def hello(self) -> HelloReply:
         self.send(Hello(PROTOCOL_VERSION, 77))
-        return self.wait(HelloReply)
+        self.reply = self.wait(HelloReply)
+        return self.reply
+
+    def configure(self, mode: int, watchdog_periods: int = 2, untethered: int = 0) -> int:
+        """Config with the nonce of the last `hello`; the result."""
+        return self.request(Config(self.reply.device_nonce, mode, watchdog_periods, untethered))
 
     def request(self, message: Message) -> int:
         """Send a Config, Arm or Disarm; the result. Sends nothing else, so in lock-step time stands still."""
@@ -155,7 +160,7 @@ class Host:
         """Hello to the first ARMED observation, which the caller has to answer."""
         reply = self.hello()
         first = self.wait(Observation)
-        assert self.request(Config(mode, watchdog_periods, 0)) == 0
+        assert self.configure(mode, watchdog_periods) == 0
         self.send(Heartbeat(0, first.tick))
         self.home()
         last = self.wait(Observation)  # time stands still until it is answered

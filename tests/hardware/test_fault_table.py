@@ -201,7 +201,7 @@ def test_a_cut_link_stops(device):
 
 def flood(generator: random.Random, tick: int) -> bytes:
     """4 kB that look like anything but an answer of this session."""
-    foreign = [Command(SESSION + 1, tick, 1.0), Heartbeat(SESSION + 1, tick), Hello(1, 2), Config(1, 3, 0)]
+    foreign = [Command(SESSION + 1, tick, 1.0), Heartbeat(SESSION + 1, tick), Hello(1, 2), Config(1, 1, 3, 0)]
     frames = b"".join(encode_frame(generator.choice(foreign), generator.randrange(65536)) for _ in range(50))
     return generator.randbytes(1000) + b"\xff" * 1000 + b"\0" + frames + generator.randbytes(1000) + b"\0"
 
@@ -326,7 +326,7 @@ def test_a_recording_of_the_run_before_a_reset_drives_nothing_although_the_host_
         host = one.host
         reply = host.hello()
         first = host.wait(Observation)
-        assert host.request(Config(Mode.HOST, WATCHDOG_PERIODS, 0)) == Result.OK
+        assert host.configure(Mode.HOST) == Result.OK
         host.send(Heartbeat(0, first.tick))
         host.home()
         last = host.wait(Observation)
@@ -356,6 +356,29 @@ def test_a_recording_of_the_run_before_a_reset_drives_nothing_although_the_host_
             host.send(Heartbeat(0, observation.tick))
             assert host.next_statistics().refused == 1 + WATCHDOG_PERIODS  # the ARM and the commands
             assert np.abs(one.end()["drive"]).max() < 1e-6
+
+
+def test_a_replayed_config_does_not_switch_the_watchdog_off(device):
+    one = device()
+    host = one.host
+    host.hello()
+    assert host.configure(Mode.DEVICE, untethered=1) == Result.OK
+    recorded = encode_frame(host.sent[-1], 7)
+    observation = one.arm()  # says HELLO and CONFIG anew
+    host.hello()
+    host.disarm(observation)
+    host.hello()
+    assert host.configure(Mode.HOST) == Result.OK
+    host.write(recorded)
+    assert host.request(arm_message(host.reply)) == Result.OK
+    assert [reply.result for reply in host.acknowledgements[-2:]] == [Result.BAD_NONCE, Result.OK]
+    while host.observations[-1].state != State.ARMED:
+        host.idle()
+    tick = host.observations[-1].tick
+    while host.idle().state == State.ARMED:
+        pass
+    assert host.observations[-1].fault == Fault.WATCHDOG
+    assert host.observations[-1].tick == tick + WATCHDOG_PERIODS
 
 
 def test_a_replayed_arm_arms_nothing(device):
@@ -393,7 +416,7 @@ def test_arm_is_refused_for_as_long_as_the_cause_is_there(device, fault, result)
     one = device(f"{fault}:60")
     host = one.host
     host.hello()
-    assert host.request(Config(Mode.HOST, WATCHDOG_PERIODS, 0)) == Result.OK
+    assert host.configure(Mode.HOST) == Result.OK
     while host.idle().tick < 55:
         pass
     for _ in range(3):
@@ -408,7 +431,7 @@ def test_an_input_that_opens_between_arm_and_the_next_tick_never_switches_the_dr
     one = device("e-stop@20")
     host = one.host
     reply = host.hello()
-    assert host.request(Config(Mode.HOST, WATCHDOG_PERIODS, 0)) == Result.OK
+    assert host.configure(Mode.HOST) == Result.OK
     while host.idle().tick < 18:
         pass
     assert host.wait(Observation).tick == 19

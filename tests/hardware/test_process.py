@@ -18,7 +18,7 @@ from hardware.build import build
 from hardware.command_line import CONTROL_PERIOD_S, Simulate
 from hardware.errors import BuildError, SimulatorError
 from hardware.plants.cart_rail import CART_RAIL
-from hardware.protocol import Command, Config, Fault, Heartbeat, Hello, Mode, Observation, State
+from hardware.protocol import Command, Fault, Heartbeat, Hello, Mode, Observation, State
 
 
 def wait_until(condition) -> None:
@@ -122,7 +122,7 @@ def test_real_time_runs_in_device_mode(image, tmp_path):
     simulation = Simulation(image, tmp_path, "--clock", "real")
     host = Host(simulation.link)
     reply = host.hello()
-    host.request(Config(Mode.DEVICE, 10, 0))
+    host.configure(Mode.DEVICE, 10)
     host.home()
     assert host.request(arm_message(reply)) == 0
     armed = 0

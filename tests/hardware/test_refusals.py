@@ -8,7 +8,6 @@ from hardware.plants.cart_rail import CART_RAIL
 from hardware.protocol import (
     MAXIMUM_WATCHDOG_PERIODS,
     Command,
-    Config,
     Fault,
     Heartbeat,
     LinkStatistics,
@@ -55,7 +54,7 @@ def test_second_answer_to_the_same_observation_is_refused(host):
 
 def test_replayed_arm_arms_nothing(host):
     reply = host.hello()
-    assert host.request(Config(Mode.HOST, 2, 0)) == Result.OK
+    assert host.configure(Mode.HOST) == Result.OK
     host.home()
     observation = host.wait(Observation)
     recorded = encode_frame(arm_message(reply), 5)
@@ -75,25 +74,28 @@ def test_arm_is_refused_before_everything_is_ready(host):
     reply = host.hello()
     assert host.request(arm_message(reply)) == Result.NOT_CONFIGURED
     assert host.request(arm_message(reply)) == Result.BAD_NONCE  # used up by the first
-    assert host.request(Config(Mode.HOST, 2, 0)) == Result.OK
+    assert host.configure(Mode.HOST) == Result.BAD_NONCE
+    host.hello()
+    assert host.configure(Mode.HOST) == Result.OK
     assert host.request(arm_message(host.hello())) == Result.NOT_HOMED
     assert host.wait(Observation).state == State.UNHOMED
 
 
 @pytest.mark.parametrize(
     "config",
-    [Config(3, 2, 0), Config(0, 0, 0), Config(0, MAXIMUM_WATCHDOG_PERIODS + 1, 0), Config(0, 2, 1), Config(1, 2, 2)],
+    [(3, 2, 0), (0, 0, 0), (0, MAXIMUM_WATCHDOG_PERIODS + 1, 0), (0, 2, 1), (1, 2, 2)],
 )
 def test_bad_configuration_is_refused(host, config):
     reply = host.hello()
-    assert host.request(config) == Result.OUT_OF_RANGE
+    assert host.configure(*config) == Result.OUT_OF_RANGE
     host.home()
     assert host.request(arm_message(reply)) == Result.NOT_CONFIGURED
 
 
 def test_configuration_and_session_zero_are_refused_when_armed(host):
     observation = host.arm(Mode.DEVICE)
-    assert host.request(Config(Mode.HOST, 2, 0)) == Result.WRONG_STATE
+    host.hello()
+    assert host.configure(Mode.HOST) == Result.WRONG_STATE
     assert host.request(arm_message(host.hello())) == Result.WRONG_STATE
     assert host.request(disarm_message(SESSION + 1)) == Result.WRONG_SESSION
     for _ in range(3):

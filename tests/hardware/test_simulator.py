@@ -16,7 +16,6 @@ from hardware.observe import Observer
 from hardware.plants.cart_rail import CART_RAIL
 from hardware.protocol import (
     Command,
-    Config,
     Enable,
     Fault,
     Heartbeat,
@@ -286,7 +285,8 @@ def test_device_mode_stops_without_heartbeats_and_runs_on_untethered(host):
     while host.idle().state != State.OFF:
         pass
     assert host.request(disarm_message()) == Result.OK
-    assert host.request(Config(Mode.DEVICE, 2, 1)) == Result.OK
+    host.hello()
+    assert host.configure(Mode.DEVICE, untethered=1) == Result.OK
     assert host.request(arm_message(host.hello())) == Result.OK
     assert {host.idle().state for _ in range(20)} >= {State.ARMED}
     assert host.observations[-1].state == State.ARMED
@@ -311,7 +311,7 @@ def test_failed_self_test_never_arms(tmp_path):
     simulation = Simulation(image, tmp_path, "--clock", "lockstep")
     host = Host(simulation.link)
     reply = host.hello()
-    assert host.request(Config(Mode.HOST, 2, 0)) == Result.OK
+    assert host.configure(Mode.HOST) == Result.OK
     host.home()
     assert not host.observations[-1].flags & ObservationFlag.SELF_TEST_OK
     assert host.request(arm_message(reply)) == Result.SELF_TEST_FAILED
