@@ -256,6 +256,7 @@ def render_plant(constants: CartRail = CART_RAIL) -> str:
         "CART_FROZEN": (c.cart_frozen_m, "m"),
         "CART_DEAD_SPEED": (c.cart_dead_speed_m_s, "m/s"),
         "ROD_FROZEN": (c.rod_frozen_m_s, "m/s"),
+        "ROD_DEAD_CHANGE": (c.rod_dead_m_s, "m/s in a period"),
         "PERIOD": (c.period_s, "s"),
         "PER_PERIOD": (1.0 / c.period_s, "1/s"),
         "HALF_PERIOD": (half, "s"),

@@ -28,6 +28,7 @@
 #define PLANT_CART_FROZEN 0.0199999996f /* m */
 #define PLANT_CART_DEAD_SPEED 0.0199999996f /* m/s */
 #define PLANT_ROD_FROZEN 1.0f /* m/s */
+#define PLANT_ROD_DEAD_CHANGE 0.00999999978f /* m/s in a period */
 #define PLANT_PERIOD 0.0199999996f /* s */
 #define PLANT_PER_PERIOD 50.0f /* 1/s */
 #define PLANT_HALF_PERIOD 0.00999999978f /* s */

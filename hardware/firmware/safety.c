@@ -204,6 +204,7 @@ static void follow(safety_encoder_t *encoder, int32_t count, uint32_t jump_count
 static void update_encoders(safety_t *safety, const protocol_sensors_t *sensors) {
     const float setpoint = safety->drive.velocity_setpoint;
     const float speed = 0.5f * (safety->earlier_setpoint + setpoint);
+    const float change = magnitude(setpoint - safety->earlier_setpoint);
     const bool armed = safety->state == PROTOCOL_STATE_ARMED;
     follow(&safety->cart, sensors->cart_count, PLANT_CART_JUMP_COUNTS);
     follow(&safety->rod, sensors->rod_count, PLANT_ROD_JUMP_COUNTS);
@@ -215,8 +216,8 @@ static void update_encoders(safety_t *safety, const protocol_sensors_t *sensors)
     }
     if (!armed || safety->rod.difference != 0u) {
         safety->rod.unseen = 0.0f;
-    } else {
-        safety->rod.unseen += magnitude(setpoint - safety->earlier_setpoint);
+    } else if (change > PLANT_ROD_DEAD_CHANGE) {
+        safety->rod.unseen += change;
     }
     safety->earlier_setpoint = setpoint;
 }

@@ -125,8 +125,20 @@ def test_a_frozen_encoder_is_found_by_the_way_the_motor_went(device):
             bound = CART_RAIL.cart_frozen_m
         else:
             steps = [abs(setpoint[k - 1] - setpoint[k - 2]) for k in ticks]
+            steps = [step for step in steps if step > CART_RAIL.rod_dead_m_s]
             bound = CART_RAIL.rod_frozen_m_s
         assert abs(sum(steps)) > bound >= abs(sum(steps[:-1]))
+
+
+def test_a_rod_that_hangs_still_under_a_cart_that_is_held_is_not_frozen(device):
+    one = device()
+    host, observation = one.host, one.arm()
+    for _ in range(1500):  # 0.008 m/s to and fro every period: 12 m/s in sum, and not enough to throw the rod
+        action = 0.4 if observation.tick % 2 else -0.4
+        observation = one.drive(observation, observation.tick + 1, lambda _tick, action=action: action)
+    assert (observation.state, host.faults) == (State.ARMED, [])
+    rods = one.end()["counts"][-1000:, 1]
+    assert max(len(list(run)) for _, run in itertools.groupby(rods)) > 200  # periods: a still rod indeed
 
 
 @pytest.mark.parametrize("kind", ["cart=200", "rod=40"])
