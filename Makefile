@@ -1,7 +1,7 @@
 # Thin wrappers around `python -m distill | export | hardware | firmware_bridge`; every stage also runs by itself.
 .DEFAULT_GOAL := help
 .PHONY: help install tools distill export-c firmware bridge demo swing-ups results bench-distill bench-distill-quick
-.PHONY: bench-speed bench-export ablations test check format generate clean
+.PHONY: emulate bench-speed bench-export ablations test check format generate clean
 .DELETE_ON_ERROR:
 
 PYTHON  ?= python3
@@ -14,6 +14,9 @@ CART    := --hidden 16 16 --data-weight 3e4 --observation-noise 0.02 --shrink 0.
 DISTILL ?= --teacher $(TEACHER) $(CART)
 # float32, int8 or int16: integers are fitted to the dataset, and what they cost in return is played.
 WEIGHTS ?= float32
+# For `make emulate` on a fresh checkout: a student of the cart's teacher (students/README.md).
+STUDENT ?= students/cart_rail.safetensors
+BOARD   ?= netduinoplus2
 RUN     := $(VENV)/bin/python -m
 JOBS    ?= 2
 STAMP   := $(VENV)/.installed
@@ -51,6 +54,12 @@ firmware: install ## Policy -> host-built firmware (build/firmware)
 
 bridge: firmware ## Run the policy in closed loop against the simulated pendulum for 10 s (build/bridge)
 	$(RUN) firmware_bridge run --port sim: --image $(BUILD)/firmware/firmware --policy $(BUILD)/policy --log $(BUILD)/bridge
+
+$(BUILD)/policy/policy.h:
+	$(RUN) export compile $(STUDENT) --out $(BUILD)/policy --weights int8
+
+emulate: tools install $(BUILD)/policy/policy.h ## A microcontroller in QEMU balances the cart (BOARD=netduinoplus2 or microbit)
+	$(RUN) firmware_bridge emulate --board $(BOARD) --policy $(BUILD)/policy --out $(BUILD)/emulate
 
 # $(call record,ROOM VERB ...,NAME): run a verb with --json and keep its answer; a failure leaves no half-written file.
 define record

@@ -1,4 +1,4 @@
-"""Command line of the bridge: run a policy with a device, report on its log, list ports, sum up a demo."""
+"""Command line of the bridge: run a policy with a device or an emulated one, report, list ports, sum up a demo."""
 
 import contextlib
 import sys
@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from firmware_bridge.config import ListPorts, Report, Run, Summary
+from firmware_bridge.config import Emulate, ListPorts, Report, Run, Summary
 from firmware_bridge.errors import BridgeError, StopRequested
 from firmware_bridge.log_topics import to_json
 
 Verb = (
     Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Emulate, tyro.conf.subcommand("emulate")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[ListPorts, tyro.conf.subcommand("list")]
     | Annotated[Summary, tyro.conf.subcommand("summary")]
@@ -42,7 +43,12 @@ def _dispatch(config: Any) -> int:
     show: Callable[[dict[str, Any]], None]
     if isinstance(config, Run):
         return _run(config)
-    if isinstance(config, Report):
+    if isinstance(config, Emulate):
+        from firmware_bridge.emulate import emulate, print_emulation
+
+        result = emulate(config)
+        show = print_emulation
+    elif isinstance(config, Report):
         from firmware_bridge.report import make_report, print_report
 
         result = make_report(config)

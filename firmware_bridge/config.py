@@ -62,6 +62,24 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
+class Emulate:
+    """Build the firmware of a microcontroller and let it balance the simulated pendulum in QEMU, in lock-step."""
+
+    policy: Path
+    """Folder written by `python -m export compile`."""
+    out: Path
+    """Folder for BOARD.json, the image and the log."""
+    board: str = "netduinoplus2"
+    """netduinoplus2 (STM32F405, Cortex-M4F) or microbit (nRF51822, Cortex-M0)."""
+    mode: Literal["host", "device", "shadow"] = "device"
+    """Who computes the action: this computer, the emulated chip, or both."""
+    duration_s: float = 10.0
+    """Length of the run [s], in simulated time."""
+    json: bool = False
+    """Print exactly one JSON object on stdout, everything else on stderr."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """Print what a log says, and draw it."""
 

@@ -22,7 +22,7 @@ from firmware_bridge.loop import LoopSettings, control_loop, quiet_interpreter
 from firmware_bridge.policy_folder import PolicyFolder, open_policy_folder
 from firmware_bridge.recorder import Recorder
 from firmware_bridge.signals import StopSignals
-from firmware_bridge.simulated_port import SimulatedPort, SimulatorSettings, build_host_image
+from firmware_bridge.simulated_port import SimulatedPort, SimulatorSettings, build_image
 from firmware_bridge.stop import Stop, brake
 from firmware_bridge.tally import Tally
 from hardware.codec import SCHEMA_HASH, name_of
@@ -157,7 +157,7 @@ def _port(config: Run, folder: PolicyFolder) -> Iterator[tuple[str, SimulatedPor
         return
     image = config.image
     if image is None:
-        image = build_host_image(config.policy, folder.directory / "host_firmware")
+        image = build_image(config.policy, folder.directory / "host_firmware", "host").path
     elif not image.is_file():
         raise BridgeError(
             f"--image {image}: no such file; build it with `python -m hardware build --board host "

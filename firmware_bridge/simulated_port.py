@@ -34,9 +34,18 @@ class SimulatorSettings:
     trajectory: Path
 
 
-def build_host_image(policy: Path, out: Path) -> Path:
-    """Build the firmware for board `host` with this policy; path of the image. Raises SimulatorError."""
-    arguments = ["build", "--board", "host", "--policy", str(policy), "--out", str(out), "--json"]
+@dataclasses.dataclass(frozen=True)
+class BuiltImage:
+    """An image of the firmware; what it takes of a chip's flash and RAM in bytes, None for board host."""
+
+    path: Path
+    flash_bytes: int | None
+    ram_bytes: int | None
+
+
+def build_image(policy: Path, out: Path, board: str) -> BuiltImage:
+    """Build the firmware for the simulator with this policy. Raises SimulatorError."""
+    arguments = ["build", "--board", board, "--policy", str(policy), "--out", str(out), "--json"]
     try:
         done = subprocess.run(
             _command(arguments),
@@ -48,14 +57,15 @@ def build_host_image(policy: Path, out: Path) -> Path:
         )
     except subprocess.TimeoutExpired as error:
         raise SimulatorError(
-            f"building the host firmware took more than {_BUILD_TIMEOUT_S:g} s; try `{_text(arguments)}`"
+            f"building the firmware took more than {_BUILD_TIMEOUT_S:g} s; try `{_text(arguments)}`"
         ) from error
-    image = _last_object(done.stdout).get("image")
+    built = _last_object(done.stdout)
+    image = built.get("image")
     if done.returncode != 0 or not isinstance(image, str):
         raise SimulatorError(
-            f"cannot build the host firmware: {_last_line(done.stderr) or 'no image named'}; try `{_text(arguments)}`"
+            f"cannot build the firmware: {_last_line(done.stderr) or 'no image named'}; try `{_text(arguments)}`"
         )
-    return Path(image)
+    return BuiltImage(Path(image), built.get("flash_bytes"), built.get("ram_bytes"))
 
 
 class SimulatedPort:

@@ -1,4 +1,8 @@
-"""Builds a firmware image: portable C (`firmware/`), one board (`boards/`) and the policy's header from export."""
+"""Builds a firmware image: portable C (`firmware/`), one board (`boards/`) and the policy's header from export.
+
+A microcontroller's image comes in two variants from the same objects except one, `board_hil.o` or `board_real.o`. Its
+last four bytes are the CRC-32 of everything before them, which the firmware checks at every start.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +11,39 @@ import re
 import shutil
 import subprocess
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from hardware.board import BOARDS_FOLDER, Board, Chip, Variant, find_board
 from hardware.errors import BuildError
 
 FIRMWARE_FOLDER = Path(__file__).parent / "firmware"
-BOARDS_FOLDER = Path(__file__).parent / "boards"
 MODULES = ("main", "link", "safety", "drive", "observe", "framing")
-BOARDS = ("host",)
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-Werror")
-FLAGS = ("-std=c11", "-O2", "-ffp-contract=off", *WARNINGS)
+LANGUAGE = ("-std=c11", "-ffp-contract=off", *WARNINGS)
+FLAGS = (*LANGUAGE, "-O2")
+_CROSS = "arm-none-eabi-"
+_CROSS_FLAGS = (*LANGUAGE, "-Os", "-fno-math-errno", "-ffunction-sections", "-fdata-sections")
+_CROSS_LINK = ("-nostartfiles", "-nostdlib", "-Wl,--gc-sections,--fatal-warnings,--no-warn-rwx-segments")
+_LIBRARIES = ("-lm", "-lc_nano", "-lgcc")
 
 
 @dataclass(frozen=True)
 class Image:
-    """A built image: where it lies, the policy inside, and the board it is for."""
+    """A built image: where it lies, the policy inside, the board it is for, and what it takes of the chip.
+
+    `flash_bytes` is everything that is flashed; `ram_bytes` variables and the reserved stack. None for board host.
+    `objects` maps each object file to the CRC-32 of its bytes.
+    """
 
     path: Path
     policy_digest: str
     board: str
+    variant: Variant
+    flash_bytes: int | None
+    ram_bytes: int | None
+    objects: dict[str, int]
 
 
 def read_policy_digest(header: Path) -> str:
@@ -55,48 +72,128 @@ def find_compiler() -> str:
     raise BuildError("no C compiler: looked for $CC, cc, gcc and clang on PATH; install one (`apt-get install gcc`)")
 
 
-def build(policy: Path, out: Path, board: str = "host", extra_flags: tuple[str, ...] = ()) -> Image:
-    """Compile the firmware for `board` with `policy`/policy.h inside; writes `out`/firmware.
+def find_cross(tool: str) -> str:
+    """A tool of the Arm cross compiler's family: gcc, objcopy or size. Raises BuildError."""
+    if path := shutil.which(_CROSS + tool):
+        return path
+    raise BuildError(
+        f"no {_CROSS}{tool} on PATH, expected the Arm cross compiler; "
+        "install it (`apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi`)"
+    )
 
-    Raises BuildError when the board is unknown, the header is missing or unusable, the folder cannot be written, or
-    the compiler refuses; an image that was there before stays.
+
+def build(
+    policy: Path, out: Path, board: str = "host", variant: Variant = "hil", extra_flags: tuple[str, ...] = ()
+) -> Image:
+    """Compile the firmware for `board` with `policy`/policy.h inside.
+
+    Writes `out`/firmware for board host, `out`/firmware_VARIANT.elf and .bin (what lies in flash) for a chip.
+
+    Raises BuildError when the board or its variant is unknown, the header is missing or unusable, the folder cannot be
+    written, or the compiler refuses; an image that was there before stays.
     """
-    if board not in BOARDS:
-        raise BuildError(f"unknown board: got {board!r}, expected one of {', '.join(BOARDS)}")
+    target = find_board(board)
+    if variant not in target.variants:
+        raise BuildError(f"board {board} has no variant {variant!r}, expected {' or '.join(target.variants)}")
     digest = read_policy_digest(policy / "policy.h")
-    compiler = find_compiler()
-    sources = [FIRMWARE_FOLDER / f"{name}.c" for name in MODULES] + [BOARDS_FOLDER / f"{board}.c"]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".build-", dir=out) as scratch:
-            image = Path(scratch) / "firmware"
-            command = [compiler, *FLAGS, *extra_flags, "-I", str(FIRMWARE_FOLDER), "-I", str(policy)]
-            command += [str(source) for source in sources] + ["-o", str(image), "-lm"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise _refusal(Path(compiler).name, out, done.stderr)
-            os.replace(image, out / "firmware")
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=out) as name:
+            scratch = Path(name)
+            includes = [
+                text for folder in (*target.include_folders, FIRMWARE_FOLDER, policy) for text in ("-I", folder)
+            ]
+            if target.chip is None:
+                flags = (*FLAGS, *extra_flags, *includes)
+                image = _link_host(_sources(target, variant), flags, scratch / "firmware")
+                flash, ram = None, None
+            else:
+                flags = (*_CROSS_FLAGS, *target.chip.flags, *extra_flags, *includes)
+                compiled = [_compile(source, flags, scratch) for source in _sources(target, variant)]
+                image = _link(compiled, target.chip, scratch / f"firmware_{variant}.elf")
+                flash, ram = _sizes(image)
+                os.replace(image.with_suffix(".bin"), out / f"{image.stem}.bin")
+            os.replace(image, out / image.name)
+            objects = {path.name: zlib.crc32(path.read_bytes()) for path in sorted(scratch.glob("*.o"))}
     except OSError as error:
         raise BuildError(
             f"cannot build into {out}: got {error.strerror or error}, expected a writable folder with free space; "
             "mend that or choose another --out"
         ) from error
-    return Image(path=out / "firmware", policy_digest=digest, board=board)
+    return Image(out / image.name, digest, board, variant, flash, ram, objects)
 
 
-def _refusal(compiler: str, out: Path, log: str) -> BuildError:
-    if "No space left on device" in log:
-        return BuildError(
-            f"cannot build into {out}: {compiler} got 'No space left on device', expected room for some megabytes "
+def _sources(board: Board, variant: Variant) -> list[Path]:
+    chip = board.chip.sources if board.chip else ()
+    names = (*chip, board.variants[variant])
+    return [FIRMWARE_FOLDER / f"{name}.c" for name in MODULES] + [BOARDS_FOLDER / f"{name}.c" for name in names]
+
+
+def _link_host(sources: list[Path], flags: tuple[str, ...], image: Path) -> Path:
+    _run([find_compiler(), *flags, *map(str, sources), "-o", str(image), "-lm"])
+    return image
+
+
+def _compile(source: Path, flags: tuple[str, ...], folder: Path) -> Path:
+    """One object, named after the source alone: the same one has the same bytes wherever it was built."""
+    compiled = folder / f"{source.stem}.o"
+    _run([find_cross("gcc"), *flags, f"-ffile-prefix-map={source.parent}=.", "-c", str(source), "-o", str(compiled)])
+    return compiled
+
+
+def _link(objects: list[Path], chip: Chip, image: Path) -> Path:
+    memory = {
+        "FLASH_ORIGIN": chip.flash_origin,
+        "FLASH_SIZE": chip.flash_bytes,
+        "RAM_ORIGIN": chip.ram_origin,
+        "RAM_SIZE": chip.ram_bytes,
+        "STACK_SIZE": chip.stack_bytes,
+    }
+    symbols = [f"-Wl,--defsym={name}={value:#x}" for name, value in memory.items()]
+    flags = (*chip.flags, *_CROSS_LINK, *symbols, "-T", str(BOARDS_FOLDER / "cortex_m.ld"))
+    _run([find_cross("gcc"), *flags, *map(str, objects), *_LIBRARIES, "-o", str(image)])
+    _sign(image)
+    return image
+
+
+def _sign(image: Path) -> None:
+    """Put the CRC-32 of the image into its last four bytes; write what lies in flash beside it as .bin."""
+    objcopy = find_cross("objcopy")
+    binary, check = image.with_suffix(".bin"), image.with_suffix(".crc")
+    to_binary = [objcopy, "--output-target=binary", str(image), str(binary)]
+    _run(to_binary)
+    check.write_bytes(zlib.crc32(binary.read_bytes()[:-4]).to_bytes(4, "little"))
+    _run([objcopy, "--update-section", f".image_check={check}", str(image)])
+    _run(to_binary)
+
+
+def _sizes(image: Path) -> tuple[int, int]:
+    """Bytes of flash and RAM."""
+    flash = image.with_suffix(".bin").stat().st_size
+    listed = _run([find_cross("size"), "-A", str(image)])
+    rows = [line.split() for line in listed.splitlines()]
+    return flash, sum(int(row[1]) for row in rows if row and row[0] in (".stack", ".data", ".bss"))
+
+
+def _run(command: list[str]) -> str:
+    """Run a tool; what it printed. Raises BuildError with the line of its log that says what is wrong."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return done.stdout
+    tool = Path(command[0]).name
+    if "No space left on device" in done.stderr:
+        folder = Path(command[command.index("-o") + 1]).parent.parent if "-o" in command else "the folder"
+        raise BuildError(
+            f"cannot build into {folder}: {tool} got 'No space left on device', expected room for some megabytes "
             f"there and in {tempfile.gettempdir()}; free space or choose another --out"
         )
-    return BuildError(f"{compiler} refused the firmware: {_first_error(log)}")
+    raise BuildError(f"{tool} refused the firmware: {_first_error(done.stderr)}")
 
 
 def _first_error(log: str) -> str:
     """The line of a compiler's log that says what is wrong."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     for line in lines:
-        if "error:" in line:
+        if "error:" in line and "collect2" not in line:
             return line
     return lines[-1] if lines else "it said nothing"

@@ -44,9 +44,11 @@ class Build:
     policy: Path
     """Folder with policy.h, written by `python -m export compile`."""
     out: Path
-    """Folder that receives the image `firmware`."""
+    """Folder that receives the image: `firmware` for board host, `firmware_VARIANT.elf` and `.bin` for a chip."""
     board: str = "host"
-    """Board to build for: host (a process for the simulator)."""
+    """Board to build for: host (a process for the simulator), netduinoplus2 (STM32F405) or microbit (nRF51822)."""
+    variant: Literal["hil", "real"] = "hil"
+    """hil: encoders and motor are the simulator, to be emulated. real: pins and timers, to be flashed."""
     json: bool = False
     """Print one JSON object on stdout."""
 
@@ -54,13 +56,20 @@ class Build:
         """Build and say what was built."""
         from hardware.build import build
 
-        image = build(self.policy, self.out, self.board)
-        return {"image": str(image.path), "policy_digest": image.policy_digest, "board": image.board}
+        image = build(self.policy, self.out, self.board, self.variant)
+        return {
+            "image": str(image.path),
+            "policy_digest": image.policy_digest,
+            "board": image.board,
+            "variant": image.variant,
+            "flash_bytes": image.flash_bytes,
+            "ram_bytes": image.ram_bytes,
+        }
 
 
 @dataclass(frozen=True)
 class Simulate:
-    """Play the cart on its rail against a host-built firmware image.
+    """Play the cart on its rail against a firmware image: a process of this machine or, for a chip, in QEMU.
 
     The link appears as a serial port behind the symlink. Ends on SIGTERM, SIGINT or SIGHUP, after --seconds, or when
     no host has answered for --patience-s.
@@ -93,8 +102,8 @@ class Simulate:
         import numpy as np
 
         from hardware.faults import parse_fault
+        from hardware.open_firmware import open_firmware
         from hardware.plants.cart_rail import CART_RAIL, CartRailParameters, CartRailPlant
-        from hardware.process import FirmwareProcess
         from hardware.replace import check_writable
         from hardware.simulator import Simulator
 
@@ -112,7 +121,7 @@ class Simulate:
         stopped_early: list[int] = []
         for number in stops:
             signal.signal(number, lambda number, _frame: stopped_early.append(number))
-        with FirmwareProcess(self.image, self.link, self.clock == "lockstep") as firmware:
+        with open_firmware(self.image, self.link, self.clock == "lockstep") as firmware:
             simulator = Simulator(plant, firmware, self.clock, self.patience_s, faults)
             for number in stops:
                 signal.signal(number, lambda _number, _frame: simulator.stop())

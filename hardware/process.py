@@ -8,11 +8,11 @@ import socket
 import subprocess
 import tempfile
 import tty
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from hardware.errors import SimulatorError
+from hardware.link_name import LinkName
 
 END_TIMEOUT_S = 2.0
 
@@ -28,23 +28,13 @@ class FirmwareProcess:
     plant: socket.socket
 
     def __init__(self, image: Path, link: Path, lockstep: bool) -> None:
-        self.link = link
         self._slave = -1
         if not os.access(image, os.X_OK) or image.is_dir():
             raise SimulatorError(
                 f"no firmware image at {image}: expected an executable; "
                 "build it with `python -m hardware build --policy DIR --out DIR`"
             )
-        if not link.parent.is_dir():
-            raise SimulatorError(
-                f"cannot create {link}: got no folder {link.parent}, expected an existing one; create it"
-            )
-        if os.path.lexists(link) and not link.is_symlink():
-            raise SimulatorError(
-                f"cannot create {link}: got a file that is no symlink, expected a free name; "
-                "remove it or choose another"
-            )
-        _refuse_a_live_link(link)
+        self._name = LinkName(link)
         self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
         self.plant, plant_child = socket.socketpair()
         master, self._slave = os.openpty()
@@ -74,23 +64,16 @@ class FirmwareProcess:
 
     def __enter__(self) -> FirmwareProcess:
         try:
-            _refuse_a_live_link(self.link)
-            self.link.unlink(missing_ok=True)  # left behind by a simulator that was killed
-            self.link.symlink_to(self._terminal)  # never over another's: one made in between is an error
+            self._name.take(self._terminal)
         except SimulatorError:
             self._end()
             raise
-        except OSError as error:
-            self._end()
-            raise SimulatorError(f"cannot create the symlink {self.link}: {error.strerror}; choose another") from error
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError):
-            if os.readlink(self.link) == self._terminal:
-                self.link.unlink()
+        self._name.release()
         self._end()
 
     def _close_ports(self) -> None:
@@ -122,21 +105,4 @@ class FirmwareProcess:
         return SimulatorError(
             f"the firmware ended during the simulation: got {how} ({telling[0]}), expected it to run until the end; "
             "build it again or run its image under a debugger"
-        )
-
-
-def _refuse_a_live_link(link: Path) -> None:
-    """Raise SimulatorError when `link` is a symlink to something that was there when it was made.
-
-    A killed simulator leaves its symlink, and the next terminal that anybody opens gets the freed number: a target
-    younger than the symlink is such a stranger.
-    """
-    try:
-        stale = link.stat().st_ctime_ns > link.lstat().st_ctime_ns
-    except OSError:  # dangling, or nothing there
-        return
-    if not stale:
-        raise SimulatorError(
-            f"cannot create {link}: got a symlink to {os.readlink(link)}, which is in use, expected a free name or a "
-            "stale symlink; end the simulator that serves it or choose another --link"
         )

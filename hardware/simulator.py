@@ -1,4 +1,4 @@
-"""The plant's side of a device without a device: MuJoCo plays the cart, the real firmware runs as a process.
+"""The plant's side of a device without a device: MuJoCo plays the cart, the real firmware runs beside it.
 
 Two clocks. `real`: SENSORS go out at absolute deadlines, one control period apart; after a stall of this process the
 deadlines move, for a burst of ticks would starve the watchdog of a host that did nothing wrong. `lockstep`: the SENSORS
@@ -22,8 +22,8 @@ from hardware.codec import decode_body
 from hardware.errors import SimulatorError
 from hardware.faults import FaultInjector, ScriptedFault
 from hardware.framing import FrameDecoder, encode_frame
+from hardware.open_firmware import Firmware
 from hardware.plants.cart_rail import CART_RAIL, CartRailPlant
-from hardware.process import FirmwareProcess
 from hardware.protocol import Actuate, Enable, ExchangeDone, SensorFlag, Sensors
 from hardware.trajectory import Trajectory
 
@@ -50,12 +50,12 @@ class Counters:
 
 
 class Simulator:
-    """Couples one plant with one firmware process; `run` plays until a limit, `stop`, or nobody is there."""
+    """Couples one plant with one firmware; `run` plays until a limit, `stop`, or nobody is there."""
 
     def __init__(
         self,
         plant: CartRailPlant,
-        firmware: FirmwareProcess,
+        firmware: Firmware,
         clock: Clock,
         patience_s: float,
         faults: Sequence[ScriptedFault] = (),

@@ -1,7 +1,5 @@
-"""Synthetic students, policies compiled from them, the command line in this process, and who needs a compiler."""
+"""Synthetic students, policies compiled from them, and the command line in this process."""
 
-import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,25 +11,8 @@ import pytest
 from export.__main__ import main
 from export.compile import Compiled, compile_student
 from export.student_file import Layer, Student, write_student
-from export.targets.target import TARGETS
 
 MakeStudent = Callable[..., Student]
-
-
-MARKED_TARGETS = {"cross": "cortex-m4f", "avr": "avr"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.environ.get("CI") == "true":
-        return
-    for marker, name in MARKED_TARGETS.items():
-        target = TARGETS[name]
-        if shutil.which(target.compiler):
-            continue
-        for item in items:
-            if item.get_closest_marker(marker):
-                reason = f"{target.compiler} is missing: apt-get install {target.packages}"
-                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def synthetic_student(

@@ -15,7 +15,7 @@ from firmware_bridge.config import Run
 from firmware_bridge.errors import BridgeError, MismatchError, SimulatorError
 from firmware_bridge.read_log import read_log
 from firmware_bridge.run import run
-from firmware_bridge.simulated_port import build_host_image
+from firmware_bridge.simulated_port import build_image
 
 if not any(shutil.which(name) for name in (os.environ.get("CC", ""), "cc", "gcc", "clang") if name):
     if os.environ.get("CI") == "true":
@@ -25,7 +25,7 @@ if not any(shutil.which(name) for name in (os.environ.get("CC", ""), "cc", "gcc"
 
 @pytest.fixture(scope="module")
 def image(policy_folder, tmp_path_factory):
-    return build_host_image(policy_folder, tmp_path_factory.mktemp("image"))
+    return build_image(policy_folder, tmp_path_factory.mktemp("image"), "host").path
 
 
 def _lockstep(policy_folder, image, log, mode, **changes):

@@ -1,0 +1,88 @@
+"""The boards that the firmware can be built for: compiler, memory, sources, and the machine that emulates them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hardware.errors import BuildError
+
+BOARDS_FOLDER = Path(__file__).parent / "boards"
+Variant = Literal["hil", "real"]
+VARIANTS: dict[str, Variant] = {"hil": "hil", "real": "real"}
+_CORTEX_M = ("cortex_m", "image_check")
+_KIB = 1024
+
+
+@dataclass(frozen=True)
+class Chip:
+    """How images are made for one microcontroller. Sizes in bytes; `sources` are paths below boards/ without `.c`."""
+
+    title: str
+    flags: tuple[str, ...]
+    flash_origin: int
+    flash_bytes: int
+    ram_origin: int
+    ram_bytes: int
+    stack_bytes: int
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """One board. `variants` maps hil (emulated, plant on a serial port) and real to their `board_*` source.
+
+    `machine` is QEMU's name of the board, None where nothing emulates it; `serial_ports` is how many its hil image
+    uses: 2 for link and plant apart, 1 for both on one wire. Board `host` has no chip: it is a process.
+    """
+
+    name: str
+    chip: Chip | None
+    variants: dict[Variant, str]
+    machine: str | None = None
+    serial_ports: int = 0
+
+    @property
+    def include_folders(self) -> tuple[Path, ...]:
+        """Folders of the board's own headers and of its chip's, in the order in which they are searched."""
+        if self.chip is None:
+            return (BOARDS_FOLDER,)
+        chips = sorted({source.partition("/")[0] for source in self.chip.sources if "/" in source})
+        return (BOARDS_FOLDER / self.name, *(BOARDS_FOLDER / chip for chip in chips), BOARDS_FOLDER)
+
+
+_STM32F405 = Chip(
+    title="STM32F405RG, Cortex-M4F",
+    flags=("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
+    flash_origin=0x0800_0000,
+    flash_bytes=1024 * _KIB,
+    ram_origin=0x2000_0000,
+    ram_bytes=128 * _KIB,
+    stack_bytes=1 * _KIB,
+    sources=(*_CORTEX_M, "stm32f4/vectors", "stm32f4/uart", "stm32f4/stopwatch"),
+)
+_NRF51822 = Chip(
+    title="nRF51822, Cortex-M0",
+    flags=("-mcpu=cortex-m0", "-mthumb"),
+    flash_origin=0,
+    flash_bytes=256 * _KIB,
+    ram_origin=0x2000_0000,
+    ram_bytes=16 * _KIB,
+    stack_bytes=1 * _KIB,
+    sources=(*_CORTEX_M, "nrf51/vectors", "nrf51/uart", "nrf51/stopwatch"),
+)
+
+_ALL = (
+    Board("host", None, {"hil": "host"}),
+    Board("netduinoplus2", _STM32F405, {"hil": "board_hil"}, "netduinoplus2", 2),
+    Board("microbit", _NRF51822, {"hil": "board_hil"}, "microbit", 1),
+)
+BOARDS = {board.name: board for board in _ALL}
+
+
+def find_board(name: str) -> Board:
+    """The board of this name. Raises BuildError that lists the known ones."""
+    if name not in BOARDS:
+        raise BuildError(f"unknown board: got {name!r}, expected one of {', '.join(BOARDS)}")
+    return BOARDS[name]

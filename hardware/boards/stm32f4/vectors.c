@@ -1,0 +1,12 @@
+/* External interrupts of an STM32F4: the ports that this board uses. The table ends with the last of them;
+ * the ones behind it are never allowed. */
+#include "cortex_m.h"
+#include "pins.h"
+#include "registers.h"
+
+void uart_interrupt_0(void);
+void uart_interrupt_1(void);
+
+__attribute__((section(".chip_vectors"), used)) static const handler_t chip_vectors[] = {
+    PINS_VECTORS,
+};

@@ -1,0 +1,180 @@
+"""The firmware of a microcontroller in QEMU, with the same two ends as a `FirmwareProcess`: a pty and a plant socket.
+
+QEMU's serial ports are stream sockets that exist before it starts, so no byte is lost. A relay thread carries bytes
+between them, the pty and the plant. On a board with one serial port link and plant share it: what the device sends is
+told apart by the type of each frame, and the plant's frames go in between whole frames of the host.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import tty
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from hardware.board import Board
+from hardware.errors import SimulatorError
+from hardware.framing import MAXIMUM_ENCODED_SIZE, FrameDecoder
+from hardware.link_name import LinkName
+from hardware.protocol import Actuate, ExchangeDone
+
+END_TIMEOUT_S = 5.0
+_PLANT_TYPES = (Actuate.TYPE, ExchangeDone.TYPE)
+_CHUNK = 4096
+
+
+class EmulatedFirmware:
+    """Context manager: runs `image` on `board` in QEMU and ends it. Raises SimulatorError as `FirmwareProcess`."""
+
+    plant: socket.socket
+
+    def __init__(self, image: Path, board: Board, link: Path) -> None:
+        self._name = LinkName(link)
+        self._decoder = FrameDecoder()
+        emulator = shutil.which("qemu-system-arm")
+        if emulator is None:
+            raise SimulatorError(
+                "no qemu-system-arm on PATH, expected the emulator of this board; "
+                "install it (`apt-get install qemu-system-arm`)"
+            )
+        self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.plant, self._plant = socket.socketpair()
+        self._stop, self._stopped = socket.socketpair()
+        pairs = [socket.socketpair() for _ in range(board.serial_ports)]
+        self._serial = [ours for ours, _ in pairs]
+        theirs = [their for _, their in pairs]
+        command = [emulator, "-machine", str(board.machine), "-kernel", str(image), "-nographic", "-monitor", "none"]
+        for number, end in enumerate(theirs):
+            command += ["-chardev", f"socket,id=port{number},fd={end.fileno()}", "-serial", f"chardev:port{number}"]
+        try:
+            # Its own session: Ctrl-C in a terminal must not reach the firmware, which has to brake first.
+            self._child = subprocess.Popen(
+                command,
+                pass_fds=[end.fileno() for end in theirs],
+                stdin=subprocess.DEVNULL,
+                stdout=self._last_words,
+                stderr=self._last_words,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._close()
+            raise SimulatorError(f"cannot start {emulator}: {error.strerror}; install it again") from error
+        finally:
+            for end in theirs:
+                end.close()
+        relay = self._relay_apart if board.serial_ports > 1 else self._relay_shared
+        self._relay = threading.Thread(target=relay, name="serial relay", daemon=True)
+
+    def __enter__(self) -> EmulatedFirmware:
+        try:
+            self._name.take(os.ttyname(self._slave))
+        except SimulatorError:
+            self._end()
+            raise
+        self._relay.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._name.release()
+        self._end()
+
+    def why_it_ended(self) -> SimulatorError:
+        """The error to raise when the plant socket turned out closed: exit status and last words."""
+        try:
+            status = self._child.wait(END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return SimulatorError("the emulator closed its serial port but still runs: expected it open; try again")
+        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        self._last_words.seek(0)
+        lines = [line.strip() for line in self._last_words.read().decode(errors="replace").splitlines() if line.strip()]
+        return SimulatorError(
+            f"the emulator ended during the simulation: got {how} ({lines[-1] if lines else 'it said nothing'}), "
+            "expected it to run until the end; build the image again"
+        )
+
+    def _relay_apart(self) -> None:
+        link, plant = self._serial
+        sources: list[socket.socket | int] = [link, plant, self._plant, self._master, self._stopped]
+        with suppress(OSError):
+            while True:
+                ready, _, _ = select.select(sources, [], [])
+                if self._stopped in ready:
+                    return
+                for source, sink in ((plant, self._plant), (self._plant, plant)):
+                    if source in ready:
+                        data = source.recv(_CHUNK)
+                        if not data:
+                            return self._plant.close()
+                        sink.sendall(data)
+                if link in ready:
+                    self._to_host(link.recv(_CHUNK))
+                if self._master in ready:
+                    link.sendall(os.read(self._master, _CHUNK))
+
+    def _relay_shared(self) -> None:
+        wire = self._serial[0]
+        sources: list[socket.socket | int] = [wire, self._plant, self._master, self._stopped]
+        from_device, from_host = b"", b""
+        with suppress(OSError):
+            while True:
+                ready, _, _ = select.select(sources, [], [])
+                if self._stopped in ready:
+                    return
+                if wire in ready:
+                    data = wire.recv(_CHUNK)
+                    if not data:
+                        return self._plant.close()
+                    *frames, from_device = (from_device + data).split(b"\0")
+                    for frame in frames:
+                        self._sort(frame)
+                if self._master in ready:
+                    *frames, from_host = (from_host + os.read(self._master, _CHUNK)).split(b"\0")
+                    wire.sendall(b"".join(frame + b"\0" for frame in frames))
+                    if len(from_host) > MAXIMUM_ENCODED_SIZE:  # no frame any more: let the device count it
+                        wire.sendall(from_host)
+                        from_host = b""
+                if self._plant in ready:
+                    # A delimiter first: garbage of the host that has no end must not swallow a period.
+                    wire.sendall(b"\0" + self._plant.recv(_CHUNK))
+
+    def _sort(self, frame: bytes) -> None:
+        whole = frame + b"\0"
+        bodies = self._decoder.feed(whole)
+        if bodies and bodies[0][0] in _PLANT_TYPES:
+            self._plant.sendall(whole)
+        else:
+            self._to_host(whole)
+
+    def _to_host(self, data: bytes) -> None:
+        """What nobody reads is dropped, as on a wire."""
+        with suppress(BlockingIOError):
+            os.write(self._master, data)
+
+    def _close(self) -> None:
+        for end in (self.plant, self._plant, self._stop, self._stopped, *self._serial):
+            end.close()
+        for descriptor in (self._master, self._slave):
+            with suppress(OSError):
+                os.close(descriptor)
+        self._last_words.close()
+
+    def _end(self) -> None:
+        self._child.kill()
+        self._child.wait()
+        if self._relay.is_alive():
+            self._stop.send(b"x")
+            self._relay.join(END_TIMEOUT_S)
+        self._close()
