@@ -100,9 +100,7 @@ def build(
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".build-", dir=out) as name:
             scratch = Path(name)
-            includes = [
-                text for folder in (*target.include_folders, FIRMWARE_FOLDER, policy) for text in ("-I", folder)
-            ]
+            includes = [f"-I{folder}" for folder in (*target.include_folders, FIRMWARE_FOLDER, policy)]
             if target.chip is None:
                 flags = (*FLAGS, *extra_flags, *includes)
                 image = _link_host(_sources(target, variant), flags, scratch / "firmware")
