@@ -7,6 +7,7 @@
 #include "board.h"
 #include "cortex_m.h"
 #include "framing.h"
+#include "image_check.h"
 #include "pins.h"
 #include "stopwatch.h"
 #include "uart.h"
@@ -53,6 +54,22 @@ void board_wait(void) {
 
 uint32_t board_time_us(void) {
     return board.time_us;
+}
+
+uint32_t board_stopwatch_us(void) {
+    return stopwatch_us();
+}
+
+uint8_t board_reset_cause(void) {
+    return PROTOCOL_RESET_CAUSE_UNKNOWN; /* the emulator has no reset controller */
+}
+
+uint8_t board_variant(void) {
+    return PROTOCOL_VARIANT_HIL;
+}
+
+uint32_t board_image_check(void) {
+    return image_check();
 }
 
 uint32_t board_nonce(void) {
