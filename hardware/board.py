@@ -52,6 +52,12 @@ class Board:
         return (BOARDS_FOLDER / self.name, *(BOARDS_FOLDER / chip for chip in chips), BOARDS_FOLDER)
 
 
+_STM32F4 = tuple(
+    f"stm32f4/{name}"
+    for name in (
+        *("vectors", "uart", "stopwatch", "clock", "reset_cause", "tick", "encoder", "stepper", "watchdog", "random"),
+    )
+)
 _STM32F405 = Chip(
     title="STM32F405RG, Cortex-M4F",
     flags=("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
@@ -60,7 +66,7 @@ _STM32F405 = Chip(
     ram_origin=0x2000_0000,
     ram_bytes=128 * _KIB,
     stack_bytes=1 * _KIB,
-    sources=(*_CORTEX_M, "stm32f4/vectors", "stm32f4/uart", "stm32f4/stopwatch"),
+    sources=(*_CORTEX_M, "axis_reference", *_STM32F4),
 )
 _NRF51822 = Chip(
     title="nRF51822, Cortex-M0",
@@ -75,7 +81,7 @@ _NRF51822 = Chip(
 
 _ALL = (
     Board("host", None, {"hil": "host"}),
-    Board("netduinoplus2", _STM32F405, {"hil": "board_hil"}, "netduinoplus2", 2),
+    Board("netduinoplus2", _STM32F405, {"hil": "board_hil", "real": "stm32f4/board_real"}, "netduinoplus2", 2),
     Board("microbit", _NRF51822, {"hil": "board_hil"}, "microbit", 1),
 )
 BOARDS = {board.name: board for board in _ALL}

@@ -191,7 +191,8 @@ def _run(command: list[str]) -> str:
 def _first_error(log: str) -> str:
     """The line of a compiler's log that says what is wrong."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("collect2:")]
     for line in lines:
-        if "error:" in line and "collect2" not in line:
+        if "error:" in line:
             return line
     return lines[-1] if lines else "it said nothing"

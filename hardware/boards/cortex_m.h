@@ -8,12 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#ifndef CORTEX_M_MOCK /* tests of drivers on a PC put memory in place of registers */
 #define SYSTEM_CONTROL_BASE 0xE000E000u
 #define SYSTICK             ((volatile systick_t *)(SYSTEM_CONTROL_BASE + 0x010u))
 #define NVIC_ENABLE         ((volatile uint32_t *)(SYSTEM_CONTROL_BASE + 0x100u))
 #define SYSTEM_CONTROL      ((volatile system_control_t *)(SYSTEM_CONTROL_BASE + 0xD00u))
-#endif
 
 typedef struct {
     uint32_t control, reload, value, calibration;

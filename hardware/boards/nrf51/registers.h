@@ -27,11 +27,9 @@ typedef struct {
     volatile uint32_t INTENSET, INTENCLR, reserved3[126], CONFIG, VALUE;
 } nrf51_rng_t;
 
-#ifndef NRF51_MOCK /* tests of drivers on a PC put memory in place of registers */
 #define NRF51_UART   ((nrf51_uart_t *)0x40002000u)
 #define NRF51_TIMER0 ((nrf51_timer_t *)0x40008000u)
 #define NRF51_RNG    ((nrf51_rng_t *)0x4000D000u)
-#endif
 
 #define NRF51_INTERRUPT_UART0 2u
 

@@ -28,7 +28,7 @@ static struct {
 static void receive(unsigned port) {
     stm32f4_usart_t *usart = places[port].usart;
     /* Status first, then data: that order clears an overrun, too. */
-    if ((usart->SR & (USART_SR_RXNE | USART_SR_ORE)) != 0u) {
+    while ((usart->SR & (USART_SR_RXNE | USART_SR_ORE)) != 0u) {
         (void)byte_queue_put(&ports[port].in, (uint8_t)usart->DR);
     }
 }

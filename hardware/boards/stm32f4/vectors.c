@@ -1,8 +1,9 @@
-/* External interrupts of an STM32F4: the ports that this board uses. The table ends with the last of them;
- * the ones behind it are never allowed. */
+/* External interrupts of an STM32F4 that this board uses. The table ends with the last of them; the ones behind it are
+ * never allowed. */
 #include "cortex_m.h"
 #include "pins.h"
 #include "registers.h"
+#include "tick.h"
 
 void uart_interrupt_0(void);
 void uart_interrupt_1(void);

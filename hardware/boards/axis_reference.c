@@ -1,0 +1,63 @@
+#include "axis_reference.h"
+#include "plant.h"
+
+#include <string.h>
+
+#define ROD_STILL_MS 2000u
+
+/* Counts from end switch to end switch, and how far a measured distance may be off: a wrong belt, a wrong encoder or a
+ * switch in the wrong place show here. */
+#define TRAVEL    ((int32_t)(2.0f * PLANT_RAIL_LIMIT / PLANT_METRES_PER_COUNT))
+#define TOLERANCE (TRAVEL / 10)
+
+void axis_reference_start(axis_reference_t *reference) {
+    memset(reference, 0, sizeof *reference);
+}
+
+static bool ends_found(axis_reference_t *reference, int32_t axis_count, bool left_open, bool right_open) {
+    if (left_open && right_open) { /* a cable is off: the cart is not at both ends */
+        reference->left_seen = reference->right_seen = false;
+        return false;
+    }
+    if (left_open && !reference->left_seen) {
+        reference->left = axis_count;
+        reference->left_seen = true;
+    }
+    if (right_open && !reference->right_seen) {
+        reference->right = axis_count;
+        reference->right_seen = true;
+    }
+    if (!reference->left_seen || !reference->right_seen) {
+        return false;
+    }
+    const int32_t travel = reference->right - reference->left;
+    if (travel < TRAVEL - TOLERANCE || travel > TRAVEL + TOLERANCE) {
+        reference->left_seen = reference->right_seen = false; /* once more, both */
+        return false;
+    }
+    reference->axis_zero = reference->left + travel / 2;
+    return true;
+}
+
+bool axis_reference_update(axis_reference_t *reference, int32_t axis_count, int32_t rod_count, bool left_open,
+                           bool right_open, uint32_t elapsed_ms) {
+    if (reference->rod_seen) {
+        return true;
+    }
+    if (!ends_found(reference, axis_count, left_open, right_open)) {
+        reference->still_ms = 0;
+        return false;
+    }
+    const int32_t moved = rod_count - reference->still_count;
+    if (reference->still_ms == 0u || moved > PLANT_HOMING_STILL_COUNTS || moved < -PLANT_HOMING_STILL_COUNTS) {
+        reference->still_count = rod_count;
+        reference->still_ms = 0;
+    }
+    reference->still_ms += elapsed_ms;
+    if (reference->still_ms < ROD_STILL_MS) {
+        return false;
+    }
+    reference->rod_zero = rod_count;
+    reference->rod_seen = true;
+    return true;
+}

@@ -1,0 +1,26 @@
+/* Where zero is: incremental encoders forget it with every reset.
+ *
+ * The driven axis is moved by hand to both ends; the middle between the end switches is zero. Then the rod hangs still
+ * for two seconds, which is its zero. Until both are known the counts mean nothing and the axis is not referenced.
+ */
+#ifndef AXIS_REFERENCE_H
+#define AXIS_REFERENCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct {
+    bool left_seen, right_seen, rod_seen;
+    int32_t left, right;         /* counts where the end switches opened */
+    int32_t axis_zero, rod_zero; /* counts */
+    int32_t still_count;
+    uint32_t still_ms;
+} axis_reference_t;
+
+void axis_reference_start(axis_reference_t *reference);
+
+/* Raw counts and end switches (true: open), every `elapsed_ms`. True when both zeros are known. */
+bool axis_reference_update(axis_reference_t *reference, int32_t axis_count, int32_t rod_count, bool left_open,
+                           bool right_open, uint32_t elapsed_ms);
+
+#endif

@@ -1,0 +1,23 @@
+/* The motor of a real board, as the drive of the plant: it follows an acceleration, ramp by ramp. */
+#ifndef MOTOR_H
+#define MOTOR_H
+
+#include "protocol.h"
+
+/* Pins and timer; the drive stays disabled. */
+void motor_start(void);
+
+/* What the drive does until the next call, one control period later. */
+void motor_actuate(const protocol_actuate_t *actuate);
+
+/* Once a millisecond, from an interrupt: moves the speed along its ramp. Half a period after the next motor_actuate()
+ * should have come the motor brakes to a standstill by itself. */
+void motor_millisecond(void);
+
+/* Disables the drive at once. */
+void motor_off(void);
+
+/* The drive reports a fault of its own. */
+bool motor_fault(void);
+
+#endif

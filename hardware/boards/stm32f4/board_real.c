@@ -1,0 +1,187 @@
+/* The board of a real STM32F4: encoders on timers, a motor, contacts, and an independent watchdog. */
+#include "board.h"
+#include "axis_reference.h"
+#include "clock.h"
+#include "cortex_m.h"
+#include "encoder.h"
+#include "gpio.h"
+#include "image_check.h"
+#include "motor.h"
+#include "pins.h"
+#include "plant.h"
+#include "random.h"
+#include "reset_cause.h"
+#include "stopwatch.h"
+#include "tick.h"
+#include "uart.h"
+#include "watchdog.h"
+
+#define LINK_PORT 0u
+#define PERIOD_MS (PLANT_PERIOD_US / 1000)
+
+_Static_assert(PLANT_PERIOD_US % 1000 == 0, "the control period is counted in milliseconds");
+
+static struct {
+    encoder_t axis, rod; /* in the interrupt only */
+    axis_reference_t reference;
+    uint32_t elapsed_ms;
+    protocol_sensors_t sensors; /* of the newest boundary */
+    volatile bool sampled;      /* and nobody has taken it yet */
+    uint8_t reset_cause;
+} board;
+
+__attribute__((section(".board"), used)) static const char board_identity[] = PINS_BOARD_NAME " real";
+
+static const encoder_place_t axis_place = PINS_AXIS_ENCODER;
+static const encoder_place_t rod_place = PINS_ROD_ENCODER;
+
+void board_panic(void) {
+    motor_off();
+}
+
+static bool contact_open(char letter, unsigned pin) {
+    return gpio_read(letter, pin);
+}
+
+static void contact_start(char letter, unsigned pin) {
+    gpio_pull(letter, pin, GPIO_PULL_UP);
+    gpio_mode(letter, pin, GPIO_MODE_INPUT, 0u);
+}
+
+static uint8_t read_contacts(void) {
+    uint8_t flags = 0;
+    if (contact_open(PINS_EMERGENCY_STOP)) {
+        flags |= PROTOCOL_SENSOR_FLAG_EMERGENCY_STOP;
+    }
+    if (contact_open(PINS_END_LEFT)) {
+        flags |= PROTOCOL_SENSOR_FLAG_END_LEFT;
+    }
+    if (contact_open(PINS_END_RIGHT)) {
+        flags |= PROTOCOL_SENSOR_FLAG_END_RIGHT;
+    }
+    if (motor_fault()) {
+        flags |= PROTOCOL_SENSOR_FLAG_DRIVE_FAULT;
+    }
+    return flags;
+}
+
+/* A boundary: everything is read here, in the interrupt, so that a busy main loop moves no sample. */
+static void sample(void) {
+    const int32_t axis = encoder_read(&board.axis);
+    const int32_t rod = encoder_read(&board.rod);
+    uint8_t flags = read_contacts();
+    if (axis_reference_update(&board.reference, axis, rod, (flags & PROTOCOL_SENSOR_FLAG_END_LEFT) != 0u,
+                              (flags & PROTOCOL_SENSOR_FLAG_END_RIGHT) != 0u, PERIOD_MS)) {
+        flags |= PROTOCOL_SENSOR_FLAG_REFERENCED;
+    }
+    board.sensors.tick++;
+    board.sensors.time_us = stopwatch_us();
+    board.sensors.cart_count = axis - board.reference.axis_zero;
+    board.sensors.rod_count = rod - board.reference.rod_zero;
+    board.sensors.flags = flags;
+    board.sampled = true;
+}
+
+void tick_millisecond(void) {
+    motor_millisecond();
+    if (++board.elapsed_ms == PERIOD_MS) {
+        board.elapsed_ms = 0;
+        sample();
+    }
+}
+
+void board_wait(void) {
+    while (uart_pump()) {
+        if (board.sampled) {
+            return;
+        }
+    }
+    interrupts_disable();
+    if (!uart_received() && !board.sampled) {
+        wait_for_interrupt();
+    }
+    interrupts_enable();
+}
+
+uint32_t board_time_us(void) {
+    return board_stopwatch_us();
+}
+
+uint32_t board_stopwatch_us(void) {
+    interrupts_disable(); /* the interrupt reads it, too */
+    const uint32_t now_us = stopwatch_us();
+    interrupts_enable();
+    return now_us;
+}
+
+size_t board_link_read(uint8_t *data, size_t size) {
+    return uart_read(LINK_PORT, data, size);
+}
+
+void board_link_write(const uint8_t *data, size_t size) {
+    (void)uart_write(LINK_PORT, data, size); /* no room: the frame is lost whole */
+}
+
+bool board_sensors(protocol_sensors_t *sensors) {
+    if (!board.sampled) {
+        return false;
+    }
+    interrupts_disable();
+    *sensors = board.sensors;
+    board.sampled = false;
+    interrupts_enable();
+    watchdog_feed(); /* by a main loop that takes its periods, and by nothing else */
+    return true;
+}
+
+void board_actuate(const protocol_actuate_t *actuate) {
+    interrupts_disable();
+    motor_actuate(actuate);
+    interrupts_enable();
+}
+
+uint32_t board_nonce(void) {
+    return random_number();
+}
+
+const char *board_name(void) {
+    return PINS_BOARD_NAME;
+}
+
+uint8_t board_reset_cause(void) {
+    return board.reset_cause;
+}
+
+uint8_t board_variant(void) {
+    return PROTOCOL_VARIANT_REAL;
+}
+
+uint32_t board_image_check(void) {
+    return image_check();
+}
+
+void board_exchange_done(uint32_t tick) {
+    (void)tick; /* time does not wait here */
+}
+
+int main(void) {
+    motor_start(); /* before anything that may take its time: the drive is off from here on */
+    board.reset_cause = reset_cause_take();
+    if (!clock_start()) {
+        return 1; /* the start-up code resets the chip */
+    }
+    stopwatch_start();
+    random_start();
+    contact_start(PINS_EMERGENCY_STOP);
+    contact_start(PINS_END_LEFT);
+    contact_start(PINS_END_RIGHT);
+    axis_reference_start(&board.reference);
+    encoder_start(&board.axis, &axis_place);
+    encoder_start(&board.rod, &rod_place);
+    uart_start(LINK_PORT, PINS_LINK_BAUD);
+    watchdog_start();
+    tick_start();
+    interrupts_enable();
+    firmware_run();
+    return 0;
+}

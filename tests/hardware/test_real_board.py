@@ -1,0 +1,323 @@
+"""The image for a real STM32F405, its drivers against models of the registers that no emulator has.
+
+Every instruction is the one that would be flashed; clock tree, timers, contacts and watchdog are Python.
+"""
+
+import pytest
+from unicorn_chip import UnicornChip, UnicornUsart, binary_of
+
+from hardware.board import BOARDS
+from hardware.build import build
+from hardware.codec import decode_body
+from hardware.framing import FrameDecoder, encode_frame
+from hardware.plants.cart_rail import CART_RAIL
+from hardware.protocol import (
+    PROTOCOL_VERSION,
+    Acknowledge,
+    Arm,
+    Config,
+    Fault,
+    Hello,
+    HelloReply,
+    Mode,
+    Observation,
+    ResetCause,
+    Result,
+    State,
+    Variant,
+)
+
+pytestmark = pytest.mark.cross
+BOARD = BOARDS["netduinoplus2"]
+RCC, FLASH_ACR, POWER_CR, WATCHDOG = 0x4002_3800, 0x4002_3C00, 0x4000_7000, 0x4000_3000
+RCC_CR, RCC_PLLCFGR, RCC_CFGR, RCC_CSR = RCC, RCC + 4, RCC + 8, RCC + 0x74
+GPIO_B = 0x4002_0400
+B_MODER, B_IDR, B_BSRR = GPIO_B, GPIO_B + 0x10, GPIO_B + 0x18
+AXIS, STEP, ROD = 0x4000_0400, 0x4000_0800, 0x4000_0C00  # timers 3, 4 and 5
+CNT, PSC, ARR, CCR3, SMCR = 0x24, 0x28, 0x2C, 0x3C, 0x08
+TICK_INTERRUPT = 54
+RESET_CONTROL = 0xE000_ED0C
+ENABLE, DIRECTION, EMERGENCY, LEFT, RIGHT, DRIVE_OK = 12, 9, 13, 14, 15, 10
+STEPS_PER_METRE, TIMER_HZ = 80_000.0, 84e6
+PERIOD_MS = CART_RAIL.period_us // 1000
+TRAVEL = round(2 * CART_RAIL.rail_limit_m * CART_RAIL.cart_counts_per_metre)
+
+
+class RealBoard:
+    """The chip with a crystal, a PLL, contacts that are closed and a host on its link."""
+
+    def __init__(self, binary, *, crystal=True, pll=True, reset_flags=0):
+        self.chip = UnicornChip(BOARD.chip, binary)
+        self.link = UnicornUsart(self.chip, 0x4001_1000, 37)
+        self.writes = []
+        self.decoder = FrameDecoder()
+        self.inputs = 1 << DRIVE_OK
+        self.output = 0
+        self.crystal, self.pll = crystal, pll
+        self.registers = {}
+        chip = self.chip
+        chip.reads[RCC_CR] = self._clock_control
+        chip.reads[RCC_CFGR] = lambda: self.registers.get(RCC_CFGR, 0) | (self.registers.get(RCC_CFGR, 0) & 3) << 2
+        chip.reads[RCC_CSR] = lambda: reset_flags
+        chip.reads[B_IDR] = lambda: self.inputs
+        chip.writes[B_BSRR] = self._set_pins
+        for address in (RCC_CR, RCC_PLLCFGR, RCC_CFGR, RCC_CSR, FLASH_ACR, POWER_CR, B_MODER, WATCHDOG, RESET_CONTROL):
+            chip.writes[address] = lambda value, address=address: self._note(address, value)
+        chip.reset()
+
+    def _note(self, address, value):
+        self.registers[address] = value
+        self.writes.append((address, value))
+
+    def _clock_control(self):
+        control = self.registers.get(RCC_CR, 0x83)
+        ready = (control & 1) << 1
+        ready |= (control & 1 << 16) << 1 if self.crystal else 0
+        ready |= (control & 1 << 24) << 1 if self.pll else 0
+        return control | ready
+
+    def _set_pins(self, value):
+        self.output = (self.output | value & 0xFFFF) & ~(value >> 16)
+        self.writes.append((B_BSRR, value))
+
+    def run(self):
+        self.chip.run(5_000_000)
+
+    def start(self):
+        self.run()
+        return self
+
+    def pin(self, number):
+        return bool(self.output >> number & 1)
+
+    def counts(self, axis, rod):
+        self.chip.set_register(AXIS + CNT, axis & 0xFFFF)
+        self.chip.set_register(ROD + CNT, rod & 0xFFFF)
+
+    def millisecond(self, *, main_loop=True):
+        self.chip.interrupt(TICK_INTERRUPT)
+        if main_loop:
+            self.run()
+
+    def period(self, axis, rod=0):
+        """One control period; the observations and answers that the host got in it."""
+        self.counts(axis, rod)
+        for _ in range(PERIOD_MS):
+            self.millisecond()
+        return self.heard()
+
+    def heard(self):
+        data = bytes(self.link.sent)
+        self.link.sent.clear()
+        return [decode_body(body)[1] for body in self.decoder.feed(data)]
+
+    def tell(self, message):
+        self.link.receive(encode_frame(message, 0))
+        self.run()
+        return self.heard()
+
+    def home(self):
+        """By hand: to the left switch, to the right one, to the middle, and wait for the rod."""
+        for axis, open_switch in ((100, LEFT), (100 + TRAVEL // 2, None), (100 + TRAVEL, RIGHT), (100 + TRAVEL // 2, None)):
+            self.inputs = 1 << DRIVE_OK | (1 << open_switch if open_switch is not None else 0)
+            self.period(axis, 77)
+        for _ in range(2000 // PERIOD_MS + CART_RAIL.homing_still_periods + 2):
+            heard = self.period(100 + TRAVEL // 2, 77)
+        return heard
+
+    def step_rate_hz(self):
+        """Signed rate of step pulses, as the timer is set up now."""
+        if self.chip.register(STEP + CCR3) == 0:
+            return 0.0
+        rate = TIMER_HZ / (self.chip.register(STEP + PSC) + 1) / (self.chip.register(STEP + ARR) + 1)
+        return -rate if self.pin(DIRECTION) else rate
+
+
+@pytest.fixture(scope="module")
+def binary(policy_folder, tmp_path_factory):
+    return binary_of(build(policy_folder, tmp_path_factory.mktemp("image"), BOARD.name, "real").path)
+
+
+@pytest.fixture
+def board(binary):
+    return RealBoard(binary).start()
+
+
+def test_both_variants_consist_of_the_same_objects(policy_folder, tmp_path):
+    hil = build(policy_folder, tmp_path / "hil", BOARD.name, "hil").objects
+    real = build(policy_folder, tmp_path / "real", BOARD.name, "real").objects
+    assert set(hil) ^ set(real) == {"board_hil.o", "board_real.o"}
+    shared = set(hil) & set(real)
+    assert len(shared) > 15
+    assert {name: hil[name] for name in shared} == {name: real[name] for name in shared}
+
+
+def test_clock_tree(board):
+    """168 MHz from a crystal of 25 MHz: wait states and bus dividers first, then the switch."""
+    assert board.registers[RCC_PLLCFGR] == 25 | 336 << 6 | 0 << 16 | 1 << 22 | 7 << 24
+    assert board.registers[FLASH_ACR] & 0xF == 5
+    assert board.registers[POWER_CR] & 3 << 14
+    assert board.registers[RCC_CFGR] == 2 | 5 << 10 | 4 << 13  # APB1 42 MHz, APB2 84 MHz
+    order = [address for address, value in board.writes if address in (FLASH_ACR, RCC_CFGR)]
+    assert order == [FLASH_ACR, RCC_CFGR, RCC_CFGR]
+    first_switch = next(value for address, value in board.writes if address == RCC_CFGR)
+    assert first_switch & 3 == 0
+
+
+def test_without_a_crystal_the_internal_oscillator_does(binary):
+    board = RealBoard(binary, crystal=False).start()
+    assert board.registers[RCC_PLLCFGR] == 16 | 336 << 6 | 7 << 24
+    assert isinstance(board.tell(Hello(PROTOCOL_VERSION, 1))[0], HelloReply)
+
+
+def test_a_pll_that_does_not_lock_resets_the_chip_with_the_drive_off(binary):
+    board = RealBoard(binary, pll=False)
+    with pytest.raises(TimeoutError):  # it waits for the reset
+        board.run()
+    assert board.registers[RESET_CONTROL] == 0x05FA_0004
+    assert not board.pin(ENABLE)
+
+
+def test_the_drive_is_off_before_its_pin_is_an_output(board):
+    output = next(i for i, (at, value) in enumerate(board.writes) if at == B_MODER and value >> 2 * ENABLE & 3 == 1)
+    low = next(i for i, (at, value) in enumerate(board.writes) if at == B_BSRR and value == 1 << ENABLE + 16)
+    assert low < output
+    assert not any(at == B_BSRR and value == 1 << ENABLE for at, value in board.writes)
+
+
+@pytest.mark.parametrize(
+    ("bits", "cause"),
+    [
+        ((25, 26, 27), ResetCause.POWER_ON),
+        ((25, 26), ResetCause.BROWN_OUT),
+        ((26,), ResetCause.PIN),
+        ((26, 28), ResetCause.SOFTWARE),
+        ((26, 29), ResetCause.WATCHDOG),
+        ((26, 30), ResetCause.WATCHDOG),
+        ((26, 31), ResetCause.LOW_POWER),
+        ((), ResetCause.UNKNOWN),
+    ],
+)
+def test_reset_cause(binary, bits, cause):
+    board = RealBoard(binary, reset_flags=sum(1 << bit for bit in bits)).start()
+    reply = board.tell(Hello(PROTOCOL_VERSION, 1))[0]
+    assert reply.reset_cause == cause
+    assert reply.variant == Variant.REAL
+    assert board.registers[RCC_CSR] & 1 << 24  # cleared for the next start
+
+
+def test_the_watchdog_is_fed_by_periods_and_by_nothing_else(board):
+    assert (WATCHDOG, 0xCCCC) in board.writes
+    assert board.chip.register(WATCHDOG + 4) == 2
+    assert board.chip.register(WATCHDOG + 8) == 200
+    board.writes.clear()
+    for _ in range(PERIOD_MS - 1):
+        board.millisecond()
+    board.tell(Hello(PROTOCOL_VERSION, 1))
+    assert (WATCHDOG, 0xAAAA) not in board.writes
+    board.millisecond()
+    assert board.writes.count((WATCHDOG, 0xAAAA)) == 1
+
+
+def test_encoders_count_in_hardware_and_beyond_16_bits(board):
+    for timer in (AXIS, ROD):
+        assert board.chip.register(timer + SMCR) & 7 == 3
+        assert board.chip.register(timer) & 1
+    board.tell(Hello(PROTOCOL_VERSION, 1))
+    position = 0
+    for step in (30_000, 30_000, 30_000, -30_000, -30_000, -30_000, -30_000):
+        position += step
+        heard = board.period(position)
+        observed = next(message for message in heard if isinstance(message, Observation))
+        assert observed.current[0] == pytest.approx(position / CART_RAIL.cart_counts_per_metre, rel=1e-6)
+
+
+def test_not_armed_before_both_ends_were_found(board):
+    reply = board.tell(Hello(PROTOCOL_VERSION, 1))[0]
+    board.tell(Config(Mode.DEVICE, 10, 0))
+    for _ in range(200):
+        board.period(0)
+    answer = board.tell(Arm(reply.device_nonce, 5))
+    assert answer == [Acknowledge(Arm.TYPE, 0, Result.NOT_HOMED)]
+    assert not board.pin(ENABLE)
+
+
+def test_ends_in_a_wrong_distance_are_no_reference(board):
+    board.tell(Hello(PROTOCOL_VERSION, 1))
+    for axis, switch in ((0, LEFT), (TRAVEL // 2, RIGHT), (TRAVEL // 4, None)):
+        board.inputs = 1 << DRIVE_OK | (1 << switch if switch is not None else 0)
+        board.period(axis)
+    for _ in range(200):
+        heard = board.period(TRAVEL // 4)
+    assert heard[-2].state == State.UNHOMED if isinstance(heard[-2], Observation) else True
+
+
+def armed(board, mode=Mode.DEVICE):
+    reply = board.tell(Hello(PROTOCOL_VERSION, 1))[0]
+    board.home()
+    board.tell(Config(mode, 10, 0))
+    assert board.tell(Arm(reply.device_nonce, 5)) == [Acknowledge(Arm.TYPE, 0, Result.OK)]
+    return board
+
+
+def observation(messages):
+    return next(message for message in messages if isinstance(message, Observation))
+
+
+def test_the_middle_is_zero_and_the_motor_follows_the_ramp(board):
+    """Speed in step pulses, every millisecond, against the set-point that safety gave."""
+    armed(board)
+    middle = 100 + TRAVEL // 2
+    first = observation(board.period(middle, 77 + 300))
+    assert first.state == State.ARMED
+    assert abs(first.current[0]) < 1e-6
+    assert board.pin(ENABLE)
+    applied = observation(board.period(middle, 77 + 320)).applied_action
+    assert abs(applied) > 1.0
+    rates = []
+    board.counts(middle, 77 + 340)
+    for _ in range(PERIOD_MS - 1):
+        board.millisecond()
+        rates.append(board.step_rate_hz() / STEPS_PER_METRE)
+    for before, after in zip(rates[2:], rates[3:], strict=False):
+        assert (after - before) * 1000 == pytest.approx(applied, rel=0.05)
+
+
+def test_a_main_loop_that_hangs_brakes_and_is_reset(board):
+    armed(board)
+    middle = 100 + TRAVEL // 2
+    for rod in range(0, 400, 20):
+        board.period(middle, 77 + 300 + rod)
+    running = abs(board.step_rate_hz())
+    assert running > 0
+    board.writes.clear()
+    speeds = []
+    for _ in range(500):
+        board.millisecond(main_loop=False)
+        speeds.append(abs(board.step_rate_hz()))
+    assert (WATCHDOG, 0xAAAA) not in board.writes
+    assert speeds[-1] == 0.0
+    late = [speed for speed in speeds[PERIOD_MS + PERIOD_MS // 2 + 2 :] if speed > 0]
+    assert late == sorted(late, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("contact", "level", "fault"),
+    [
+        (EMERGENCY, 1, Fault.E_STOP),
+        (LEFT, 1, Fault.RAIL_END),
+        (RIGHT, 1, Fault.RAIL_END),
+        (DRIVE_OK, 0, Fault.DRIVE_FAULT),
+    ],
+)
+def test_a_contact_stops_and_switches_off(board, contact, level, fault):
+    armed(board)
+    middle = 100 + TRAVEL // 2
+    board.period(middle, 77)
+    assert board.pin(ENABLE)
+    board.inputs = board.inputs & ~(1 << contact) | level << contact
+    heard = observation(board.period(middle, 77))
+    assert (heard.fault, heard.state in (State.BRAKING, State.OFF)) == (fault, True)
+    for _ in range(CART_RAIL.disarm_delay_periods + 2):
+        board.period(middle, 77)
+    assert not board.pin(ENABLE)
