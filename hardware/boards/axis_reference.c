@@ -5,8 +5,8 @@
 
 #define ROD_STILL_MS 2000u
 
-/* Counts from end switch to end switch, and how far a measured distance may be off: a wrong belt, a wrong encoder or a
- * switch in the wrong place show here. */
+/* Counts from end switch to end switch, and how far a measured distance may be off: a wrong belt, a wrong
+ * encoder or a switch in the wrong place show here. */
 #define TRAVEL    ((int32_t)(2.0f * PLANT_RAIL_LIMIT / PLANT_METRES_PER_COUNT))
 #define TOLERANCE (TRAVEL / 10)
 
@@ -49,7 +49,8 @@ bool axis_reference_update(axis_reference_t *reference, int32_t axis_count, int3
         return false;
     }
     const int32_t moved = rod_count - reference->still_count;
-    if (reference->still_ms == 0u || moved > PLANT_HOMING_STILL_COUNTS || moved < -PLANT_HOMING_STILL_COUNTS) {
+    if (reference->still_ms == 0u || moved > PLANT_HOMING_STILL_COUNTS ||
+        moved < -PLANT_HOMING_STILL_COUNTS) {
         reference->still_count = rod_count;
         reference->still_ms = 0;
     }

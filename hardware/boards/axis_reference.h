@@ -1,7 +1,8 @@
 /* Where zero is: incremental encoders forget it with every reset.
  *
- * The driven axis is moved by hand to both ends; the middle between the end switches is zero. Then the rod hangs still
- * for two seconds, which is its zero. Until both are known the counts mean nothing and the axis is not referenced.
+ * The driven axis is moved by hand to both ends; the middle between the end switches is zero. Then the rod
+ * hangs still for two seconds, which is its zero. Until both are known the counts mean nothing and the axis
+ * is not referenced.
  */
 #ifndef AXIS_REFERENCE_H
 #define AXIS_REFERENCE_H

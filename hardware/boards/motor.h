@@ -10,8 +10,8 @@ void motor_start(void);
 /* What the drive does until the next call, one control period later. */
 void motor_actuate(const protocol_actuate_t *actuate);
 
-/* Once a millisecond, from an interrupt: moves the speed along its ramp. Half a period after the next motor_actuate()
- * should have come the motor brakes to a standstill by itself. */
+/* Once a millisecond, from an interrupt: moves the speed along its ramp. Half a period after the next
+ * motor_actuate() should have come the motor brakes to a standstill by itself. */
 void motor_millisecond(void);
 
 /* Disables the drive at once. */

@@ -1,5 +1,5 @@
-/* The clock of a real board: an interrupt every millisecond. tick.c in the chip's folder starts it, the board handles
- * it. */
+/* The clock of a real board: an interrupt every millisecond. tick.c in the chip's folder starts it, the board
+ * handles it. */
 #ifndef TICK_H
 #define TICK_H
 

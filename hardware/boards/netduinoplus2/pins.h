@@ -15,16 +15,26 @@
 #define PINS_TIMER_HZ          84000000u /* timers 2 to 7 */
 #define PINS_HAS_RANDOM        1
 
-/* Port 0, the link: USART1, out on PB6 [SCL], in on PB7 [SDA]. Port 1, the plant when emulated: USART2 on PA2 [D3] and
- * PA3 [D2]. */
+/* Port 0, the link: USART1, out on PB6 [SCL], in on PB7 [SDA]. Port 1, the plant when emulated: USART2 on PA2
+ * [D3] and PA3 [D2]. */
 #define PINS_UART_COUNT 2
 #define PINS_UARTS                                                                                           \
-    {STM32F4_USART1, &STM32F4_RCC->APB2ENR, RCC_APB2ENR_USART1, PINS_APB2_HZ,                                \
-     STM32F4_INTERRUPT_USART1, 'B', 6, 7},                                                                   \
-    {                                                                                                        \
-        STM32F4_USART2, &STM32F4_RCC->APB1ENR, RCC_APB1ENR_USART2, PINS_APB1_HZ, STM32F4_INTERRUPT_USART2,   \
-            'A', 2, 3                                                                                        \
-    }
+    {STM32F4_USART1,                                                                                         \
+     &STM32F4_RCC->APB2ENR,                                                                                  \
+     RCC_APB2ENR_USART1,                                                                                     \
+     PINS_APB2_HZ,                                                                                           \
+     STM32F4_INTERRUPT_USART1,                                                                               \
+     'B',                                                                                                    \
+     6,                                                                                                      \
+     7},                                                                                                     \
+        {STM32F4_USART2,                                                                                     \
+         &STM32F4_RCC->APB1ENR,                                                                              \
+         RCC_APB1ENR_USART2,                                                                                 \
+         PINS_APB1_HZ,                                                                                       \
+         STM32F4_INTERRUPT_USART2,                                                                           \
+         'A',                                                                                                \
+         2,                                                                                                  \
+         3}
 #define PINS_VECTORS                                                                                         \
     [STM32F4_INTERRUPT_USART1] = uart_interrupt_0, [STM32F4_INTERRUPT_USART2] = uart_interrupt_1,            \
     [PINS_TICK_INTERRUPT] = tick_interrupt
@@ -37,8 +47,9 @@
 #define PINS_AXIS_ENCODER {.timer = 3u, .letter = 'C', .pins = {6, 7}, .alternate = 2}
 #define PINS_ROD_ENCODER  {.timer = 5u, .letter = 'A', .pins = {0, 1}, .alternate = 2}
 
-/* Stepper driver: step PB8 [D5], direction PB9 [D6], enable PB12 [D4], fault PB10 [D10] (open drain, low). Enable is
- * active high and needs a resistor to ground: a chip in reset lets the pin float, and the drive must be off then. */
+/* Stepper driver: step PB8 [D5], direction PB9 [D6], enable PB12 [D4], fault PB10 [D10] (open drain, low).
+ * Enable is active high and needs a resistor to ground: a chip in reset lets the pin float, and the drive
+ * must be off then. */
 #define PINS_STEP_TIMER       4u
 #define PINS_STEP_CHANNEL     3u
 #define PINS_STEP_LETTER      'B'
@@ -50,10 +61,11 @@
 #define PINS_ENABLE_PIN       12u
 #define PINS_FAULT_LETTER     'B'
 #define PINS_FAULT_PIN        10u
-#define PINS_STEPS_PER_UNIT   80000.0f /* microsteps a metre: 200 x 16 steps a turn of a 20-tooth pulley, 2 mm pitch */
+#define PINS_STEPS_PER_UNIT                                                                                  \
+    80000.0f /* microsteps a metre: 200 x 16 steps a turn of a 20-tooth pulley, 2 mm pitch */
 
-/* Normally closed contacts to ground, pulled up inside: emergency stop PB13 [D13], end switches PB14 [D12] (left) and
- * PB15 [D11] (right). Open, or a broken wire, reads high. */
+/* Normally closed contacts to ground, pulled up inside: emergency stop PB13 [D13], end switches PB14 [D12]
+ * (left) and PB15 [D11] (right). Open, or a broken wire, reads high. */
 #define PINS_EMERGENCY_STOP 'B', 13u
 #define PINS_END_LEFT       'B', 14u
 #define PINS_END_RIGHT      'B', 15u

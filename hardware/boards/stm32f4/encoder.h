@@ -5,10 +5,10 @@
 #include <stdint.h>
 
 typedef struct {
-    unsigned timer;     /* 2 to 5 */
-    char letter;        /* port of channel 1 (A) and channel 2 (B) */
-    uint8_t pins[2];    /* of the two channels */
-    uint8_t alternate;  /* function of both pins */
+    unsigned timer;    /* 2 to 5 */
+    char letter;       /* port of channel 1 (A) and channel 2 (B) */
+    uint8_t pins[2];   /* of the two channels */
+    uint8_t alternate; /* function of both pins */
 } encoder_place_t;
 
 typedef struct {

@@ -1,5 +1,5 @@
-/* The F405 has a generator of random numbers. The F401 has none: there, and when the generator does not answer, it is the
- * moment at which a host asks, in core clocks, that makes the number. */
+/* The F405 has a generator of random numbers. The F401 has none: there, and when the generator does not
+ * answer, it is the moment at which a host asks, in core clocks, that makes the number. */
 #include "random.h"
 #include "cortex_m.h"
 #include "pins.h"

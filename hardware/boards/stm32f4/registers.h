@@ -42,15 +42,15 @@ typedef struct {
     volatile uint32_t CR, SR, DR;
 } stm32f4_random_t;
 
-#define STM32F4_GPIO(letter) ((stm32f4_gpio_t *)(0x40020000u + 0x400u * (uint32_t)((letter) - 'A')))
-#define STM32F4_RCC          ((stm32f4_rcc_t *)0x40023800u)
-#define STM32F4_USART1       ((stm32f4_usart_t *)0x40011000u)
-#define STM32F4_USART2       ((stm32f4_usart_t *)0x40004400u)
+#define STM32F4_GPIO(letter)  ((stm32f4_gpio_t *)(0x40020000u + 0x400u * (uint32_t)((letter) - 'A')))
+#define STM32F4_RCC           ((stm32f4_rcc_t *)0x40023800u)
+#define STM32F4_USART1        ((stm32f4_usart_t *)0x40011000u)
+#define STM32F4_USART2        ((stm32f4_usart_t *)0x40004400u)
 #define STM32F4_TIMER(number) ((stm32f4_timer_t *)(0x40000000u + 0x400u * ((number) - 2u))) /* 2 to 7 */
-#define STM32F4_FLASH        ((stm32f4_flash_t *)0x40023C00u)
-#define STM32F4_POWER        ((stm32f4_power_t *)0x40007000u)
-#define STM32F4_WATCHDOG     ((stm32f4_watchdog_t *)0x40003000u)
-#define STM32F4_RANDOM       ((stm32f4_random_t *)0x50060800u)
+#define STM32F4_FLASH         ((stm32f4_flash_t *)0x40023C00u)
+#define STM32F4_POWER         ((stm32f4_power_t *)0x40007000u)
+#define STM32F4_WATCHDOG      ((stm32f4_watchdog_t *)0x40003000u)
+#define STM32F4_RANDOM        ((stm32f4_random_t *)0x50060800u)
 
 #define RCC_AHB1ENR_GPIO(letter) (1u << ((letter) - 'A'))
 #define RCC_APB1ENR_USART2       (1u << 17)
@@ -78,20 +78,21 @@ typedef struct {
 #define RCC_CSR_WWDGRSTF          (1u << 30)
 #define RCC_CSR_LPWRRSTF          (1u << 31)
 
-#define RCC_AHB2ENR_RNG           (1u << 6)
-#define RANDOM_CR_RNGEN           (1u << 2)
-#define RANDOM_SR_DRDY            (1u << 0)
+#define RCC_AHB2ENR_RNG (1u << 6)
+#define RANDOM_CR_RNGEN (1u << 2)
+#define RANDOM_SR_DRDY  (1u << 0)
 
 #define FLASH_ACR_CACHES (7u << 8) /* prefetch, instructions, data */
 
-#define TIMER_CR1_CEN          (1u << 0)
-#define TIMER_CR1_ARPE         (1u << 7)
-#define TIMER_DIER_UIE         (1u << 0)
-#define TIMER_SR_UIF           (1u << 0)
-#define TIMER_EGR_UG           (1u << 0)
-#define TIMER_SMCR_ENCODER     3u      /* both edges of both channels: four counts a line */
-#define TIMER_CCMR_ENCODER     0xF1F1u /* channels 1 and 2 are inputs, filtered over 8 samples at a 32nd of the clock */
-#define TIMER_CCMR_PWM1        0x68u   /* PWM mode 1, preloaded, of one channel */
+#define TIMER_CR1_CEN      (1u << 0)
+#define TIMER_CR1_ARPE     (1u << 7)
+#define TIMER_DIER_UIE     (1u << 0)
+#define TIMER_SR_UIF       (1u << 0)
+#define TIMER_EGR_UG       (1u << 0)
+#define TIMER_SMCR_ENCODER 3u /* both edges of both channels: four counts a line */
+#define TIMER_CCMR_ENCODER                                                                                   \
+    0xF1F1u /* channels 1 and 2 are inputs, filtered over 8 samples at a 32nd of the clock */
+#define TIMER_CCMR_PWM1            0x68u /* PWM mode 1, preloaded, of one channel */
 #define TIMER_CCER_ENABLE(channel) (1u << (4u * ((channel) - 1u)))
 
 #define WATCHDOG_KEY_WRITE  0x5555u

@@ -5,7 +5,8 @@
 uint8_t reset_cause_take(void) {
     const uint32_t flags = STM32F4_RCC->CSR;
     STM32F4_RCC->CSR = flags | RCC_CSR_RMVF;
-    /* Every reset pulls the reset pin, and power-on is a brown-out, too: the rarest cause is asked for first. */
+    /* Every reset pulls the reset pin, and power-on is a brown-out, too: the rarest cause is asked for first.
+     */
     if ((flags & (RCC_CSR_IWDGRSTF | RCC_CSR_WWDGRSTF)) != 0u) {
         return PROTOCOL_RESET_CAUSE_WATCHDOG;
     }

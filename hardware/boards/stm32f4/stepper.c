@@ -1,5 +1,5 @@
-/* A stepper driver with step, direction and enable inputs. A timer makes the step pulses; their rate follows the speed
- * every millisecond. */
+/* A stepper driver with step, direction and enable inputs. A timer makes the step pulses; their rate follows
+ * the speed every millisecond. */
 #include "gpio.h"
 #include "motor.h"
 #include "pins.h"

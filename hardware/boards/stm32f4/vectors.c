@@ -1,5 +1,5 @@
-/* External interrupts of an STM32F4 that this board uses. The table ends with the last of them; the ones behind it are
- * never allowed. */
+/* External interrupts of an STM32F4 that this board uses. The table ends with the last of them; the ones
+ * behind it are never allowed. */
 #include "cortex_m.h"
 #include "pins.h"
 #include "registers.h"
