@@ -1,7 +1,7 @@
 # Thin wrappers around `python -m distill | export | hardware | firmware_bridge`; every stage also runs by itself.
 .DEFAULT_GOAL := help
 .PHONY: help install tools distill export-c firmware bridge demo swing-ups results bench-distill bench-distill-quick
-.PHONY: emulate bench-speed bench-export ablations test check format generate clean
+.PHONY: emulate flash bench-speed bench-export ablations test check format generate clean
 .DELETE_ON_ERROR:
 
 PYTHON  ?= python3
@@ -60,6 +60,11 @@ $(BUILD)/policy/policy.h:
 
 emulate: tools install $(BUILD)/policy/policy.h ## A microcontroller in QEMU balances the cart (BOARD=netduinoplus2 or microbit)
 	$(RUN) firmware_bridge emulate --board $(BOARD) --policy $(BUILD)/policy --out $(BUILD)/emulate
+
+flash: install $(BUILD)/policy/policy.h ## Build the real image for BOARD, program and verify it, read its digest back from PORT (DRY_RUN=1 prints)
+	$(RUN) hardware build --board $(BOARD) --variant real --policy $(BUILD)/policy --out $(BUILD)/flash/$(BOARD)
+	$(RUN) hardware flash $(BUILD)/flash/$(BOARD)/firmware_real.elf --board $(BOARD) $(if $(DRY_RUN),--dry-run)
+	$(if $(PORT),$(if $(DRY_RUN),,$(RUN) firmware_bridge identify --port $(PORT) --policy $(BUILD)/policy),@echo "note: the digest was not read back; give the link's PORT" >&2)
 
 # $(call record,ROOM VERB ...,NAME): run a verb with --json and keep its answer; a failure leaves no half-written file.
 define record

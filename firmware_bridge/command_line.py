@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from firmware_bridge.config import Emulate, ListPorts, Report, Run, Summary
+from firmware_bridge.config import Emulate, Identify, ListPorts, Report, Run, Summary
 from firmware_bridge.errors import BridgeError, StopRequested
 from firmware_bridge.log_topics import to_json
 
 Verb = (
     Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[Emulate, tyro.conf.subcommand("emulate")]
+    | Annotated[Identify, tyro.conf.subcommand("identify")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[ListPorts, tyro.conf.subcommand("list")]
     | Annotated[Summary, tyro.conf.subcommand("summary")]
@@ -48,6 +49,11 @@ def _dispatch(config: Any) -> int:
 
         result = emulate(config)
         show = print_emulation
+    elif isinstance(config, Identify):
+        from firmware_bridge.identify import identify, print_identity
+
+        result = identify(config)
+        show = print_identity
     elif isinstance(config, Report):
         from firmware_bridge.report import make_report, print_report
 

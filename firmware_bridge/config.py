@@ -80,6 +80,20 @@ class Emulate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Identify:
+    """Ask a device who it is: board, reset cause, and the digest of its policy."""
+
+    port: str
+    """Where the device is: a serial port by path, or socket://HOST:PORT."""
+    policy: Path | None = None
+    """Folder written by `python -m export compile`; a device with another policy is an error."""
+    baudrate: int = 921_600
+    """Speed of a serial port [baud]."""
+    json: bool = False
+    """Print exactly one JSON object on stdout, everything else on stderr."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """Print what a log says, and draw it."""
 

@@ -34,7 +34,8 @@ class Board:
     """One board. `variants` maps hil (emulated, plant on a serial port) and real to their `board_*` source.
 
     `machine` is QEMU's name of the board, None where nothing emulates it; `serial_ports` is how many its hil image
-    uses: 2 for link and plant apart, 1 for both on one wire. Board `host` has no chip: it is a process.
+    uses: 2 for link and plant apart, 1 for both on one wire. `programmer` is OpenOCD's name of the chip's family,
+    `interface` that of the probe on the board or commonly used with it. Board `host` has no chip: it is a process.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Board:
     variants: dict[Variant, str]
     machine: str | None = None
     serial_ports: int = 0
+    programmer: str = ""
+    interface: str = ""
 
     @property
     def include_folders(self) -> tuple[Path, ...]:
@@ -81,8 +84,16 @@ _NRF51822 = Chip(
 
 _ALL = (
     Board("host", None, {"hil": "host"}),
-    Board("netduinoplus2", _STM32F405, {"hil": "board_hil", "real": "stm32f4/board_real"}, "netduinoplus2", 2),
-    Board("microbit", _NRF51822, {"hil": "board_hil"}, "microbit", 1),
+    Board(
+        "netduinoplus2",
+        _STM32F405,
+        {"hil": "board_hil", "real": "stm32f4/board_real"},
+        machine="netduinoplus2",
+        serial_ports=2,
+        programmer="stm32f4x",
+        interface="stlink",
+    ),
+    Board("microbit", _NRF51822, {"hil": "board_hil"}, machine="microbit", serial_ports=1),
 )
 BOARDS = {board.name: board for board in _ALL}
 

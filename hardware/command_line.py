@@ -1,4 +1,4 @@
-"""Command line of the device's room: generate headers, build firmware, simulate a device, draw a recorded run.
+"""Command line of the device's room: generate headers, build and flash firmware, simulate a device, draw a run.
 
 `python -m hardware VERB --help` explains every option.
 """
@@ -64,6 +64,36 @@ class Build:
             "variant": image.variant,
             "flash_bytes": image.flash_bytes,
             "ram_bytes": image.ram_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class Flash:
+    """Program a microcontroller with an image built with --variant real, and verify it."""
+
+    image: tyro.conf.Positional[Path]
+    """firmware_real.elf, written by `python -m hardware build --variant real`."""
+    board: str
+    """The board that is connected; an image for another one is refused."""
+    interface: str | None = None
+    """OpenOCD's name of the debug probe, when it is not the one usual for the board."""
+    dry_run: bool = False
+    """Check the image and print the command without running it."""
+    json: bool = False
+    """Print one JSON object on stdout."""
+
+    def run(self) -> dict[str, Any]:
+        """Flash and say what was done."""
+        import shlex
+
+        from hardware.flash import flash
+
+        done = flash(self.image, self.board, self.interface, dry_run=self.dry_run)
+        return {
+            "board": done.board,
+            "flash_bytes": done.bytes,
+            "command": shlex.join(done.command),
+            "verified": not done.dry_run,
         }
 
 
@@ -178,6 +208,7 @@ class Render:
 Verb = (
     Annotated[Generate, tyro.conf.subcommand("generate")]
     | Annotated[Build, tyro.conf.subcommand("build")]
+    | Annotated[Flash, tyro.conf.subcommand("flash")]
     | Annotated[Simulate, tyro.conf.subcommand("simulate")]
     | Annotated[Render, tyro.conf.subcommand("render")]
 )

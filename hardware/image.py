@@ -1,15 +1,17 @@
-"""What an image says of itself: the board it is for and its variant, read from the ELF file."""
+"""What an image's ELF file says: the board it is for, its variant, and the bytes that lie in flash."""
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from hardware.board import VARIANTS, Board, Variant, find_board
-from hardware.errors import BuildError, SimulatorError
+from hardware.errors import BuildError, ImageError
 
 _BUILD = "build it with `python -m hardware build --policy DIR --out DIR`"
 _SECTION = ".board"
+_GOOD = 0x2144DF1C  # CRC-32 over anything followed by its own CRC-32, little-endian
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class ImageIdentity:
 
 
 def identify(image: Path) -> ImageIdentity:
-    """Read the identity. What has none is taken for a program of this machine. Raises SimulatorError."""
+    """Read the identity. What has none is taken for a program of this machine. Raises ImageError."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
@@ -33,8 +35,33 @@ def identify(image: Path) -> ImageIdentity:
         text = "host hil"
     name, _, variant = text.partition(" ")
     if variant not in VARIANTS:
-        raise SimulatorError(f"{image} names its board {text!r}, expected `BOARD hil` or `BOARD real`; {_BUILD}")
+        raise ImageError(f"{image} names its board {text!r}, expected `BOARD hil` or `BOARD real`; {_BUILD}")
     try:
         return ImageIdentity(find_board(name), VARIANTS[variant])
     except BuildError as error:
-        raise SimulatorError(f"{image}: {error}") from error
+        raise ImageError(f"{image}: {error}") from error
+
+
+def flash_contents(image: Path) -> bytes:
+    """The bytes that lie in flash, from the ELF file's segments. Raises ImageError."""
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
+    try:
+        with image.open("rb") as opened:
+            segments = [segment for segment in ELFFile(opened).iter_segments("PT_LOAD") if segment["p_filesz"]]
+            pieces = sorted((segment["p_paddr"], bytes(segment.data())) for segment in segments)
+    except (ELFError, OSError) as error:
+        raise ImageError(f"{image} cannot be read as an ELF file ({error}); build it again") from error
+    contents = bytearray()
+    for address, data in pieces:
+        gap = address - pieces[0][0] - len(contents)
+        if not 0 <= gap < 1 << 20:
+            raise ImageError(f"{image}: its segments overlap or lie far apart at {address:#x}; build it again")
+        contents += bytes(gap) + data
+    return bytes(contents)
+
+
+def is_undamaged(contents: bytes) -> bool:
+    """Whether the last four bytes are the CRC-32 of all others: the firmware's own check at every start."""
+    return zlib.crc32(contents) == _GOOD
