@@ -27,6 +27,7 @@ from hardware.link_name import LinkName
 from hardware.protocol import Actuate, ExchangeDone
 
 END_TIMEOUT_S = 5.0
+_START_TIMEOUT_S = 30.0
 _PLANT_TYPES = (Actuate.TYPE, ExchangeDone.TYPE)
 _CHUNK = 4096
 
@@ -77,12 +78,13 @@ class EmulatedFirmware:
         self._relay = threading.Thread(target=relay, name="serial relay", daemon=True)
 
     def __enter__(self) -> EmulatedFirmware:
+        self._relay.start()
         try:
+            self._wait_until_it_is_up()
             self._name.take(os.ttyname(self._slave))
         except SimulatorError:
             self._end()
             raise
-        self._relay.start()
         return self
 
     def __exit__(
@@ -90,6 +92,17 @@ class EmulatedFirmware:
     ) -> None:
         self._name.release()
         self._end()
+
+    def _wait_until_it_is_up(self) -> None:
+        """Its first word goes to the plant. A serial port that is not switched on yet loses what it is sent."""
+        ready, _, _ = select.select([self.plant], [], [], _START_TIMEOUT_S)
+        if not ready:
+            raise SimulatorError(
+                f"the image said nothing within {_START_TIMEOUT_S:g} s in the emulator, expected it to switch its "
+                "drive off; build it again, or run it under a debugger"
+            )
+        if not self.plant.recv(1, socket.MSG_PEEK):
+            raise self.why_it_ended()
 
     def why_it_ended(self) -> SimulatorError:
         """The error to raise when the plant socket turned out closed: exit status and last words."""

@@ -183,6 +183,9 @@ int main(void) {
         uart_start(port, PINS_LINK_BAUD);
     }
     interrupts_enable();
+    /* The drive is off, and whoever emulates this chip learns that it is up: what came before that was lost. */
+    const protocol_actuate_t off = {.enable = PROTOCOL_ENABLE_OFF};
+    board_actuate(&off);
     firmware_run();
     return 0;
 }

@@ -99,6 +99,12 @@ def image(policy_folder, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def emulated_image(policy_folder, tmp_path_factory) -> Path:
+    """The firmware of a Cortex-M4F, for QEMU."""
+    return build(policy_folder, tmp_path_factory.mktemp("emulated"), "netduinoplus2").path
+
+
+@pytest.fixture(scope="session")
 def library(policy_folder, tmp_path_factory) -> ctypes.CDLL:
     """The portable modules as a shared object, for calls from Python."""
     path = tmp_path_factory.mktemp("library") / "firmware.so"

@@ -40,7 +40,8 @@ from hardware.protocol import (
 )
 from hardware.simulator import CLOCK_START_US
 
-IMAGES = ("image",)  # fixtures that give the path of an image for `python -m hardware simulate`
+# Fixtures that give the path of an image for `python -m hardware simulate`.
+IMAGES = ("image", pytest.param("emulated_image", marks=[pytest.mark.qemu, pytest.mark.slow]))
 REFERENCED = int(SensorFlag.REFERENCED)
 WATCHDOG_PERIODS = 2
 
