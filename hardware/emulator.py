@@ -7,6 +7,7 @@ told apart by the type of each frame, and the plant's frames go in between whole
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import shutil
@@ -19,6 +20,7 @@ import tty
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import ClassVar
 
 from hardware.board import Board
 from hardware.errors import SimulatorError
@@ -35,6 +37,7 @@ _CHUNK = 4096
 class EmulatedFirmware:
     """Context manager: runs `image` on `board` in QEMU and ends it. Raises SimulatorError as `FirmwareProcess`."""
 
+    CAN_RESET: ClassVar[bool] = True
     plant: socket.socket
 
     def __init__(self, image: Path, board: Board, link: Path) -> None:
@@ -52,12 +55,15 @@ class EmulatedFirmware:
         os.set_blocking(self._master, False)
         self.plant, self._plant = socket.socketpair()
         self._stop, self._stopped = socket.socketpair()
-        pairs = [socket.socketpair() for _ in range(board.serial_ports)]
-        self._serial = [ours for ours, _ in pairs]
+        pairs = [socket.socketpair() for _ in range(board.serial_ports + 1)]
+        *self._serial, self._monitor = [ours for ours, _ in pairs]
         theirs = [their for _, their in pairs]
         command = [emulator, "-machine", str(board.machine), "-kernel", str(image), "-nographic", "-monitor", "none"]
         for number, end in enumerate(theirs):
-            command += ["-chardev", f"socket,id=port{number},fd={end.fileno()}", "-serial", f"chardev:port{number}"]
+            command += ["-chardev", f"socket,id=port{number},fd={end.fileno()}"]
+        for number in range(board.serial_ports):
+            command += ["-serial", f"chardev:port{number}"]
+        command += ["-mon", f"chardev=port{board.serial_ports},mode=control"]
         try:
             # Its own session: Ctrl-C in a terminal must not reach the firmware, which has to brake first.
             self._child = subprocess.Popen(
@@ -98,11 +104,16 @@ class EmulatedFirmware:
         ready, _, _ = select.select([self.plant], [], [], _START_TIMEOUT_S)
         if not ready:
             raise SimulatorError(
-                f"the image said nothing within {_START_TIMEOUT_S:g} s in the emulator, expected it to switch its "
-                "drive off; build it again, or run it under a debugger"
+                f"the image said nothing within {_START_TIMEOUT_S:g} s in the emulator, expected it to say that "
+                "it is up; build it again, or run it under a debugger"
             )
         if not self.plant.recv(1, socket.MSG_PEEK):
             raise self.why_it_ended()
+
+    def reset(self) -> None:
+        """Pull the chip's reset, as a supply that fails does. It is up again with its next word to the plant."""
+        for word in ("qmp_capabilities", "system_reset"):
+            self._monitor.sendall(json.dumps({"execute": word}).encode() + b"\n")
 
     def why_it_ended(self) -> SimulatorError:
         """The error to raise when the plant socket turned out closed: exit status and last words."""
@@ -177,7 +188,7 @@ class EmulatedFirmware:
             os.write(self._master, data)
 
     def _close(self) -> None:
-        for end in (self.plant, self._plant, self._stop, self._stopped, *self._serial):
+        for end in (self.plant, self._plant, self._stop, self._stopped, self._monitor, *self._serial):
             end.close()
         for descriptor in (self._master, self._slave):
             with suppress(OSError):

@@ -1,7 +1,8 @@
 """Scripted faults of the simulated plant's sensors: `KIND[=SIZE]@TICK[:PERIODS]`.
 
-They change what SENSORS says and nothing else: the plant goes on as physics has it, and the trajectory keeps its true
-counts. A fault lasts PERIODS control periods from TICK on, or for ever; SIZE [counts] is for the jumps.
+They change what SENSORS says, and a brown-out resets the device; the plant goes on as physics has it, and the
+trajectory keeps its true counts. A fault lasts PERIODS control periods from TICK on, or for ever; SIZE [counts] is for
+the jumps.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ KINDS = {
     "end-right": "the right end switch is open",
     "drive-fault": "the drive reports a fault",
     "reference-lost": "the encoders have lost power since homing",
+    "brown-out": "the supply fails for a moment: an emulated chip is reset, the encoders have lost power",
 }
 """Every kind, and what it does."""
 
+_RESET = "brown-out"
 _FLAGS = {
     "e-stop": SensorFlag.EMERGENCY_STOP,
     "end-left": SensorFlag.END_LEFT,
@@ -89,6 +92,15 @@ class FaultInjector:
         self._last = sensors
         return sensors
 
+    @property
+    def resets(self) -> bool:
+        """Whether the script resets the device at all."""
+        return any(fault.kind == _RESET for fault in self._faults)
+
+    def resets_at(self, tick: int) -> bool:
+        """Whether the device is reset just before this tick."""
+        return any(fault.kind == _RESET and fault.tick == tick for fault in self._faults)
+
     def _changed(self, fault: ScriptedFault, sensors: Sensors) -> Sensors:
         last = self._last or sensors
         match fault.kind:
@@ -100,7 +112,7 @@ class FaultInjector:
                 return replace(sensors, cart_count=_wrapped(sensors.cart_count + fault.size_counts))
             case "encoder-jump-rod":
                 return replace(sensors, rod_count=_wrapped(sensors.rod_count + fault.size_counts))
-            case "reference-lost":
+            case "reference-lost" | "brown-out":
                 return replace(sensors, flags=sensors.flags & ~SensorFlag.REFERENCED)
             case _:
                 return replace(sensors, flags=sensors.flags | _FLAGS[fault.kind])

@@ -19,6 +19,7 @@ from hardware.protocol import (
     MESSAGES,
     NO_TIME_US,
     PROTOCOL_VERSION,
+    STARTED_TICK,
     Message,
     Wire,
 )
@@ -195,6 +196,7 @@ def render_protocol() -> str:
         f"#define PROTOCOL_BASE_OBSERVATION_SIZE {BASE_OBSERVATION_SIZE}",
         f"#define PROTOCOL_MAXIMUM_WATCHDOG_PERIODS {MAXIMUM_WATCHDOG_PERIODS}u",
         f"#define PROTOCOL_NO_TIME_US {NO_TIME_US:#x}u",
+        f"#define PROTOCOL_STARTED_TICK {STARTED_TICK:#x}u",
         f"#define PROTOCOL_MAXIMUM_BODY_SIZE {MAXIMUM_BODY_SIZE}",
         f"#define PROTOCOL_MAXIMUM_ENCODED_SIZE {MAXIMUM_ENCODED_SIZE} /* with CRC and COBS, without the delimiter */",
         "",

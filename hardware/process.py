@@ -10,6 +10,7 @@ import tempfile
 import tty
 from pathlib import Path
 from types import TracebackType
+from typing import ClassVar
 
 from hardware.errors import SimulatorError
 from hardware.link_name import LinkName
@@ -25,6 +26,7 @@ class FirmwareProcess:
     is unusable.
     """
 
+    CAN_RESET: ClassVar[bool] = False
     plant: socket.socket
 
     def __init__(self, image: Path, link: Path, lockstep: bool) -> None:
@@ -91,6 +93,12 @@ class FirmwareProcess:
             self._child.kill()
             self._child.wait()
         self._last_words.close()
+
+    def reset(self) -> None:
+        """Never: a process has no supply that could fail. Raises SimulatorError."""
+        raise SimulatorError(
+            "the firmware is a process, expected an emulated chip to reset; build its image for a board"
+        )
 
     def why_it_ended(self) -> SimulatorError:
         """The error to raise when the plant socket turned out closed: exit status and last words."""

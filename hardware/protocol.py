@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar
 PROTOCOL_VERSION = 2
 BASE_OBSERVATION_SIZE = 5
 MAXIMUM_WATCHDOG_PERIODS = 10  # Config asks for 1 to this many
+STARTED_TICK = 0xFFFFFFFF  # in ExchangeDone
 STREAMED_FRAME_LIMIT = 64  # bytes on the wire: one full-speed USB packet
 NO_TIME_US = 0xFFFFFFFF  # Timing: there is nothing to give a time of
 
@@ -379,6 +380,8 @@ class Actuate(Message):
 @dataclass(frozen=True)
 class ExchangeDone(Message):
     """Plant port: a Command or Heartbeat echoing `tick` was processed; before the first tick, also a Hello (tick 0).
+
+    An emulated chip says STARTED_TICK as soon as it is up.
 
     In lock-step time stands still until the first of these; a host that wants the same run every time answers each
     observation in order and sends its requests between an observation and its answer.

@@ -24,7 +24,7 @@ from hardware.faults import FaultInjector, ScriptedFault
 from hardware.framing import FrameDecoder, encode_frame
 from hardware.open_firmware import Firmware
 from hardware.plants.cart_rail import CART_RAIL, CartRailPlant
-from hardware.protocol import Actuate, Enable, ExchangeDone, SensorFlag, Sensors
+from hardware.protocol import STARTED_TICK, Actuate, Enable, ExchangeDone, SensorFlag, Sensors
 from hardware.trajectory import Trajectory
 
 Clock = Literal["real", "lockstep"]
@@ -66,6 +66,11 @@ class Simulator:
         self.patience_s = patience_s
         self.trajectory = Trajectory()
         self._injector = FaultInjector(faults)
+        if self._injector.resets and not firmware.CAN_RESET:
+            raise SimulatorError(
+                "--inject brown-out: got an image that runs as a process, expected one for a microcontroller; build it "
+                "with `python -m hardware build --board netduinoplus2`"
+            )
         self.counters = Counters()
         self._stop_sender, self._stop_receiver = socket.socketpair()
         self._stop_sender.setblocking(False)
@@ -91,6 +96,7 @@ class Simulator:
         tick, misses = 0, 0
         while maximum_steps is None or tick < maximum_steps:
             tick += 1
+            self._maybe_reset(tick)
             self._send_sensors(tick)
             if not self._wait_for(partial(self._actuated, tick), ACTUATE_TIMEOUT_S):
                 raise SimulatorError(
@@ -110,6 +116,7 @@ class Simulator:
         start_s, tick = time.monotonic(), 0
         while maximum_steps is None or tick < maximum_steps:
             tick += 1
+            self._maybe_reset(tick)
             self._send_sensors(tick)
             deadline_s = start_s + tick * period_s
             if not self._wait_for(partial(self._actuated, tick), deadline_s - time.monotonic()):
@@ -120,6 +127,17 @@ class Simulator:
             if -left_s > period_s:
                 start_s -= left_s
                 self.counters.late_periods += round(-left_s / period_s)
+
+    def _maybe_reset(self, tick: int) -> None:
+        """Reset the device where the script says so, and wait until it says that it is up again."""
+        if not self._injector.resets_at(tick):
+            return
+        self.firmware.reset()
+        self._actuate = Actuate(tick - 1, 0.0, 0.0, Enable.OFF)  # a chip in reset drives no pin
+        if not self._wait_for(partial(self._answered, STARTED_TICK), ACTUATE_TIMEOUT_S):
+            raise SimulatorError(
+                f"the firmware did not come back within {ACTUATE_TIMEOUT_S:g} s of its reset; run it again"
+            )
 
     def _advance(self, tick: int) -> None:
         self.trajectory.append(tick, self.plant, self._actuate)

@@ -183,9 +183,8 @@ int main(void) {
         uart_start(port, PINS_LINK_BAUD);
     }
     interrupts_enable();
-    /* The drive is off, and whoever emulates this chip learns that it is up: what came before that was lost. */
-    const protocol_actuate_t off = {.enable = PROTOCOL_ENABLE_OFF};
-    board_actuate(&off);
+    /* Whoever emulates this chip learns that it is up: what was sent before was lost. */
+    board_exchange_done(PROTOCOL_STARTED_TICK);
     firmware_run();
     return 0;
 }

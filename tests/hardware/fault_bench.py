@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,20 @@ from pendulum_host import SESSION, Host, Simulation, arm_message
 from safetensors.numpy import load_file
 
 from hardware.plants.cart_rail import CART_RAIL
-from hardware.protocol import Command, Enable, Fault, FaultReport, Heartbeat, Mode, Observation, Result, State
+from hardware.protocol import (
+    PROTOCOL_VERSION,
+    Command,
+    Enable,
+    Fault,
+    FaultReport,
+    Heartbeat,
+    Hello,
+    HelloReply,
+    Mode,
+    Observation,
+    Result,
+    State,
+)
 
 START_TICK = 20  # armed and at rest by then
 BRAKE_STEP_M_S = CART_RAIL.brake_acceleration_m_s2 * CART_RAIL.period_s
@@ -70,6 +85,20 @@ class Device:
         self.host = Host(self.simulation.link)
         self.host.hello()
         return self.host
+
+    def greet_restarted(self, tick: int) -> tuple[HelloReply, Observation]:
+        """Say HELLO until a device that was reset before `tick` answers; its reply and its first observation."""
+        for _ in range(60):  # half a second each: in lock-step the silence after the reset takes its time
+            self.host.send(Hello(PROTOCOL_VERSION, 78))
+            until = time.monotonic() + 0.5
+            while select.select([self.host.port], [], [], max(0.0, until - time.monotonic()))[0]:
+                self.host.fetch()
+            fresh = [observation for observation in self.host.observations if observation.tick >= tick]
+            if fresh:
+                self.host.inbox.clear()
+                self.host.send(Hello(PROTOCOL_VERSION, 79))
+                return self.host.wait(HelloReply, lambda reply: reply.host_nonce == 79), fresh[-1]
+        raise AssertionError("the device did not come back")
 
     def end(self) -> dict[str, np.ndarray]:
         """End the simulation; its trajectory, row k - 1 for tick k."""

@@ -85,7 +85,7 @@ class Host:
     def receive(self) -> Message:
         """The next message of the device."""
         if not self.inbox:
-            self._fetch()
+            self.fetch()
         return self.inbox.pop(0)
 
     def wait(self, kind: type, condition: Callable[[Message], bool] = lambda _message: True) -> Message:
@@ -93,7 +93,7 @@ class Host:
         position = 0
         while True:
             if position == len(self.inbox):
-                self._fetch()
+                self.fetch()
             message = self.inbox[position]
             if isinstance(message, kind) and condition(message):
                 return self.inbox.pop(position)
@@ -102,7 +102,7 @@ class Host:
             else:
                 self.inbox.pop(position)
 
-    def _fetch(self) -> None:
+    def fetch(self) -> None:
         """Wait for bytes; file what they carry in the inbox and by kind."""
         size, deadline = len(self.inbox), time.monotonic() + WAIT_S
         while len(self.inbox) == size:

@@ -27,6 +27,7 @@ from hardware.protocol import (
     Arm,
     Command,
     Config,
+    Enable,
     Encoder,
     Fault,
     Heartbeat,
@@ -34,6 +35,7 @@ from hardware.protocol import (
     Mode,
     Observation,
     ObservationFlag,
+    ResetCause,
     Result,
     SensorFlag,
     State,
@@ -236,8 +238,28 @@ def test_a_flooded_link_stops_only_when_the_answers_stop(device):
     assert_stopped(one, Fault.WATCHDOG, tick + WATCHDOG_PERIODS, WATCHDOG_PERIODS)
 
 
-# A brown-out reset in the middle of a run (comes up unhomed and disarmed) needs a chip: it belongs here as soon as an
-# image of IMAGES runs in an emulator. What the bridge does about it: tests/firmware_bridge/test_run.py.
+def test_a_brown_out_comes_up_unhomed_and_disarmed(device, table_image):
+    """What the bridge does about it: tests/firmware_bridge/test_run.py."""
+    if table_image.suffix != ".elf":
+        pytest.skip("a process has no supply that could fail")
+    tick = 47
+    one = device(f"brown-out@{tick}")
+    observation = one.drive(one.arm(), tick - 1)
+    one.host.send(Command(SESSION, observation.tick, 5.0))
+    reply, observation = one.greet_restarted(tick)
+    assert reply.reset_cause == ResetCause.UNKNOWN  # QEMU has no reset controller; the real one: test_real_board.py
+    assert (observation.state, observation.fault) == (State.UNHOMED, Fault.NONE)
+    assert not observation.flags & (ObservationFlag.HOMED | ObservationFlag.CONFIGURED)
+    assert observation.flags & ObservationFlag.SELF_TEST_OK
+    assert one.host.request(Config(Mode.HOST, WATCHDOG_PERIODS, 0)) == Result.OK
+    assert one.host.request(arm_message(reply)) == Result.NOT_HOMED
+    for _ in range(60):
+        one.host.send(Command(SESSION, observation.tick, 5.0), Heartbeat(0, observation.tick))
+        observation = one.host.wait(Observation)
+        assert observation.state == State.UNHOMED
+    rows = one.end()
+    assert rows["enable"][tick - 2] == Enable.DRIVE
+    assert not rows["enable"][tick - 1 :].any()
 
 
 # ---- Refused and counted, stops only by starvation -------------------------------------------------------------------
