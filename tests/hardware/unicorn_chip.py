@@ -51,7 +51,7 @@ class UnicornChip:
         address = self.chip.flash_origin + offset
         byte = self._uc.mem_read(address, 1)[0] ^ (1 << bit)
         self._uc.mem_write(address, bytes([byte]))
-        self._uc.ctl_flush_tb()
+        self._uc.ctl_remove_cache(address, address + 1)
 
     def register(self, address: int) -> int:
         """What was last written to a register that has no function."""
