@@ -251,7 +251,7 @@ def test_a_brown_out_comes_up_unhomed_and_disarmed(device, table_image):
     assert (observation.state, observation.fault) == (State.UNHOMED, Fault.NONE)
     assert not observation.flags & (ObservationFlag.HOMED | ObservationFlag.CONFIGURED)
     assert observation.flags & ObservationFlag.SELF_TEST_OK
-    assert one.host.request(Config(Mode.HOST, WATCHDOG_PERIODS, 0)) == Result.OK
+    assert one.host.request(Config(reply.device_nonce, Mode.HOST, WATCHDOG_PERIODS, 0)) == Result.OK
     assert one.host.request(arm_message(reply)) == Result.NOT_HOMED
     for _ in range(60):
         one.host.send(Command(SESSION, observation.tick, 5.0), Heartbeat(0, observation.tick))

@@ -76,10 +76,11 @@ class Bench:
         self.chip.reset()
         self.chip.run(self._patience_us)
         self._tell(Hello(PROTOCOL_VERSION, 1))
-        self._tell(Config(Mode.DEVICE, 2, 0))
         replies = [said for said in messages(bytes(self.link.sent)) if isinstance(said, HelloReply)]
+        nonce = replies[0].device_nonce if replies else 0
+        self._tell(Config(nonce, Mode.DEVICE, 2, 0))
         self._periods(range(1, STILL_PERIODS))
-        self._tell(Arm(replies[0].device_nonce if replies else 0, 0x5EED))
+        self._tell(Arm(nonce, 0x5EED))
         self._periods(range(STILL_PERIODS, STILL_PERIODS + ARMED_PERIODS))
 
     def _periods(self, ticks: range) -> None:

@@ -241,7 +241,7 @@ def test_encoders_count_in_hardware_and_beyond_16_bits(board):
 
 def test_not_armed_before_both_ends_were_found(board):
     reply = board.tell(Hello(PROTOCOL_VERSION, 1))[0]
-    board.tell(Config(Mode.DEVICE, 10, 0))
+    board.tell(Config(reply.device_nonce, Mode.DEVICE, 10, 0))
     for _ in range(200):
         board.period(0)
     answer = board.tell(Arm(reply.device_nonce, 5))
@@ -262,7 +262,7 @@ def test_ends_in_a_wrong_distance_are_no_reference(board):
 def armed(board, mode=Mode.DEVICE):
     reply = board.tell(Hello(PROTOCOL_VERSION, 1))[0]
     board.home()
-    board.tell(Config(mode, 10, 0))
+    board.tell(Config(reply.device_nonce, mode, 10, 0))
     assert board.tell(Arm(reply.device_nonce, 5)) == [Acknowledge(Arm.TYPE, 0, Result.OK)]
     return board
 
