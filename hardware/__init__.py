@@ -1,7 +1,7 @@
 """The device: plants, firmware, the wire's definition, and simulators of both.
 
-Importing this package makes `gymnasium.make("hardware:CartRail-v0")` work where Gymnasium is installed; the bridge's
-base install does not have it and only imports the wire.
+Importing this package makes `gymnasium.make("hardware:CartRail-v0")` (and Edukit-v0, Qube-v0) work where Gymnasium is
+installed; the bridge's base install does not have it and only imports the wire.
 """
 
 import contextlib
@@ -12,9 +12,11 @@ from pathlib import PurePath
 def _register() -> None:
     from gymnasium.envs.registration import register, registry
 
-    if "CartRail-v0" not in registry:
-        # 500 control periods of 20 ms: the episode of 10 s.
-        register(id="CartRail-v0", entry_point="hardware.environment:CartRailEnvironment", max_episode_steps=500)
+    # Every episode lasts 10 s: periods of 20, 20 and 10 ms.
+    for plant, periods in (("CartRail", 500), ("Edukit", 500), ("Qube", 1000)):
+        if f"{plant}-v0" not in registry:
+            entry = f"hardware.environment:{plant}Environment"
+            register(id=f"{plant}-v0", entry_point=entry, max_episode_steps=periods)
 
 
 # Where this package itself is the program (`python -m hardware`: argv[0] is "-m" until __main__ is found) it needs no

@@ -1,45 +1,60 @@
-"""`hardware:CartRail-v0`: swing the rod up and hold it, through the same sensors, delay and limits as the firmware.
+"""Swing the rod up and hold it, through the same sensors, delay and limits as the firmware.
 
-One `step` is one control period. The action handed in answers the newest observation and is latched at the *next*
-boundary, as on the device: during this step the drive still follows the previous action.
+`hardware:CartRail-v0`, `hardware:Edukit-v0` and `hardware:Qube-v0` differ in their plant, its constants and the scales
+of their task, and in nothing else. One `step` is one control period. The action handed in answers the newest
+observation and is latched at the *next* boundary, as on the device: during this step the drive still follows the
+previous action.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from .drive import DriveLimit
-from .observe import BASE_OBSERVATION_SIZE, OBSERVATION_NAMES, Observer
-from .plants.cart_rail import CART_RAIL, UPRIGHT_RAD, CartRailParameters, CartRailPlant
-
-# Generous physical bounds of one frame; measured values stay inside until the episode has ended.
-_FRAME_BOUND = np.array([1.0, 20.0, 1.01, 1.01, 150.0], dtype=np.float32)
-
-
-def wrap_angle(angle_rad: float) -> float:
-    """Map an angle to [-pi, pi)."""
-    return (angle_rad + math.pi) % (2.0 * math.pi) - math.pi
+from .drive import DriveLimit, VoltageLimit
+from .observe import BASE_OBSERVATION_SIZE, Observer
+from .plants.cart_rail import CART_RAIL, CartRailPlant
+from .plants.edukit import EDUKIT, EdukitPlant
+from .plants.parameters import PlantParameters
+from .plants.pendulum import UPRIGHT_RAD, AcceleratedPendulum, Pendulum, VoltagePendulum
+from .plants.qube import QUBE, QubePlant
+from .plants.simulation import PendulumPlant
+from .task import CART_RAIL_TASK, EDUKIT_TASK, FAILURE_REWARD, QUBE_TASK, STARTS, Task, wrap_angle
 
 
-class CartRailEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """Observation (history * 5,) float32, oldest frame first; action (1,) cart acceleration [m/s^2].
+def limit_of(constants: Pendulum) -> DriveLimit | VoltageLimit:
+    """The limit that belongs to the plant's kind of drive."""
+    if isinstance(constants, AcceleratedPendulum):
+        return DriveLimit(constants)
+    assert isinstance(constants, VoltagePendulum)
+    return VoltageLimit(constants)
 
-    Reward per period: 0.25 (1 + cos th) + 0.5 exp(-(th/0.3)^2 - (th'/6)^2 - (x/0.4)^2) - 0.1 (x/0.75)^2
-    - 0.08 (change of action / full scale)^2, and -10 when the cart leaves the rail or the rod spins too fast.
+
+def _metadata(constants: Pendulum, task: Task) -> dict[str, Any]:
+    return {
+        "render_modes": ["rgb_array"],
+        "render_fps": round(1.0 / constants.period_s),
+        "observation_names": constants.observation_names,
+        "observation_scale": task.observation_scale,
+        "action_names": (constants.action_name,),
+        "control_period_s": constants.period_s,
+    }
+
+
+class PendulumEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """Observation (history * 5,) float32, oldest frame first; action (1,) in the plant's unit.
+
+    Reward per period, with x the axis's position, th the rod's angle and the scales of `Task`:
+    0.25 (1 + cos th) + 0.5 exp(-(th/0.3)^2 - (th'/near_rod_speed)^2 - (x/near_axis)^2) - 0.1 (x/axis_limit)^2
+    - 0.08 (change of action / full scale)^2, and -10 when the axis leaves its travel or the rod spins too fast.
     """
 
-    metadata: dict[str, Any] = {  # noqa: RUF012  # the base class declares it so
-        "render_modes": ["rgb_array"],
-        "render_fps": 50,
-        "observation_names": OBSERVATION_NAMES,
-        "action_names": ("cart acceleration [m/s^2]",),
-        "control_period_s": CART_RAIL.period_s,
-    }
+    constants: ClassVar[Pendulum]
+    task: ClassVar[Task]
+    position_key: ClassVar[str]  # how `info` names the true position of the axis
 
     def __init__(
         self,
@@ -54,14 +69,14 @@ class CartRailEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]
         Args:
             render_mode: None or "rgb_array" (needs EGL).
             history: number of stacked frames in the observation.
-            randomise: draw new physical parameters at every reset (`CartRailParameters.sample`).
+            randomise: draw new physical parameters at every reset (`PlantParameters.sample`).
             start: "rest" (hanging in the middle), "random" (anywhere), or "mixed" (either with equal chance).
             near_upright_share: share of episodes that start close to upright instead; a training curriculum.
 
         Raises:
             ValueError: for an unknown `start` or `render_mode`, or a history outside 1..32.
         """
-        if start not in ("rest", "random", "mixed"):
+        if start not in STARTS:
             raise ValueError(f"start: got {start!r}, expected rest, random or mixed")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode: got {render_mode!r}, expected None or 'rgb_array'")
@@ -72,47 +87,39 @@ class CartRailEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]
         self._randomise = randomise
         self._start = start
         self._near_upright_share = near_upright_share
-        bound = np.tile(_FRAME_BOUND, history)
-        limit = CART_RAIL.acceleration_limit_m_s2
+        bound = np.tile(np.array(self.task.frame_bound, dtype=np.float32), history)
+        limit = self.constants.action_limit
         self.observation_space = gymnasium.spaces.Box(-bound, bound, dtype=np.float32)
         self.action_space = gymnasium.spaces.Box(-limit, limit, (1,), np.float32)
-        self.plant = CartRailPlant()
-        self._observer = Observer()
-        self._drive = DriveLimit()
+        self.plant = self._make_plant()
+        self._observer = Observer(self.constants)
+        self._drive = limit_of(self.constants)
         self._stack = np.zeros(history * BASE_OBSERVATION_SIZE, dtype=np.float32)
         self._pending = np.float32(0.0)
         self._renderer: Any = None
 
+    def _make_plant(self) -> PendulumPlant:
+        return PendulumPlant(self.constants)
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start an episode; `options={"parameters": CartRailParameters(...)}` fixes the plant for it."""
+        """Start an episode; `options={"parameters": PlantParameters(...)}` fixes the plant for it."""
         super().reset(seed=seed)
         generator = self.np_random
         if options and "parameters" in options:
             self.plant.set_parameters(options["parameters"])
         elif self._randomise:
-            self.plant.set_parameters(CartRailParameters.sample(generator))
+            self.plant.set_parameters(PlantParameters.sample(generator))
         else:
-            self.plant.set_parameters(CartRailParameters())
-        self.plant.reset(*self._initial_state(generator))
+            self.plant.set_parameters(PlantParameters())
+        self.plant.reset(*self.task.initial_state(generator, self._start, self._near_upright_share))
         self._pending = np.float32(0.0)
-        self._drive.reset(0.0)
-        self._observer.reset(self.plant.cart_count, self.plant.rod_count)
-        frame = self._observer.observe(self.plant.cart_count, self.plant.rod_count)
+        self._drive.reset()
+        self._observer.reset(self.plant.axis_count, self.plant.rod_count)
+        frame = self._observer.observe(self.plant.axis_count, self.plant.rod_count)
         self._stack[:] = np.tile(frame, self.history)
         return self._stack.copy(), self._info()
-
-    def _initial_state(self, generator: np.random.Generator) -> tuple[float, float, float, float]:
-        """Cart position, rod angle, cart speed, rod speed. The cart starts at standstill, as every drive does."""
-        if generator.random() < self._near_upright_share:
-            return float(generator.uniform(-0.3, 0.3)), float(generator.uniform(-0.3, 0.3)), 0.0, 0.0
-        rest = self._start == "rest" or (self._start == "mixed" and generator.random() < 0.5)
-        if rest:
-            return 0.0, math.pi, 0.0, 0.0
-        position = float(generator.uniform(-0.5, 0.5))
-        angle = float(generator.uniform(-math.pi, math.pi))
-        return position, angle, 0.0, float(generator.uniform(-8.0, 8.0))
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Advance one period; see the class docstring for reward and timing.
@@ -122,26 +129,22 @@ class CartRailEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]
         """
         commanded = np.asarray(action, dtype=np.float32).reshape(-1)
         if commanded.size != 1 or not np.isfinite(commanded[0]):
-            raise ValueError(f"action: got {action!r}, expected one finite acceleration in m/s^2")
-        position = self._stack[-BASE_OBSERVATION_SIZE]
-        applied = self._drive.latch(self._pending, position)
+            raise ValueError(f"action: got {action!r}, expected one finite {self.constants.action_name}")
+        applied = self._drive.latch(self._pending, self._stack[-BASE_OBSERVATION_SIZE])
         self.plant.step(float(applied))
-        limit = CART_RAIL.acceleration_limit_m_s2
+        limit = self.constants.action_limit
         change = (float(np.clip(commanded[0], -limit, limit)) - float(self._pending)) / limit
         self._pending = np.float32(np.clip(commanded[0], -limit, limit))
-        frame = self._observer.observe(self.plant.cart_count, self.plant.rod_count)
+        frame = self._observer.observe(self.plant.axis_count, self.plant.rod_count)
         self._stack[:-BASE_OBSERVATION_SIZE] = self._stack[BASE_OBSERVATION_SIZE:]
         self._stack[-BASE_OBSERVATION_SIZE:] = frame
 
+        position, rod_speed = self.plant.axis_position, self.plant.rod_speed_rad_s
         angle = wrap_angle(self.plant.rod_angle_rad)
-        x = self.plant.cart_position_m
-        rod_speed = self.plant.rod_speed_rad_s
-        reward = 0.25 * (1.0 + math.cos(angle))
-        reward += 0.5 * math.exp(-((angle / 0.3) ** 2) - (rod_speed / 6.0) ** 2 - (x / 0.4) ** 2)
-        reward -= 0.1 * (x / CART_RAIL.rail_limit_m) ** 2 + 0.08 * change**2
-        terminated = abs(x) > CART_RAIL.rail_limit_m or abs(rod_speed) > CART_RAIL.rod_speed_limit_rad_s
+        reward = self.task.reward(self.constants, position, angle, rod_speed, change)
+        terminated = abs(position) > self.constants.axis_limit or abs(rod_speed) > self.constants.rod_speed_limit_rad_s
         if terminated:
-            reward -= 10.0
+            reward += FAILURE_REWARD
         return self._stack.copy(), reward, terminated, False, self._info()
 
     def _info(self) -> dict[str, Any]:
@@ -149,7 +152,7 @@ class CartRailEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]
         return {
             "upright": abs(angle) < UPRIGHT_RAD,
             "rod_angle_rad": angle,
-            "cart_position_m": self.plant.cart_position_m,
+            self.position_key: self.plant.axis_position,
         }
 
     def render(self) -> NDArray[np.uint8] | None:
@@ -168,3 +171,49 @@ class CartRailEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+
+class CartRailEnvironment(PendulumEnvironment):
+    """`hardware:CartRail-v0`: the cart on a rail, driven by its acceleration [m/s^2]."""
+
+    constants = CART_RAIL
+    task = CART_RAIL_TASK
+    position_key = "cart_position_m"
+    metadata = _metadata(CART_RAIL, CART_RAIL_TASK)
+    plant: CartRailPlant
+
+    def _make_plant(self) -> CartRailPlant:
+        return CartRailPlant()
+
+
+class EdukitEnvironment(PendulumEnvironment):
+    """`hardware:Edukit-v0`: the ST EDUKIT rotary pendulum, driven by its arm's acceleration [rad/s^2]."""
+
+    constants = EDUKIT
+    task = EDUKIT_TASK
+    position_key = "arm_angle_rad"
+    metadata = _metadata(EDUKIT, EDUKIT_TASK)
+
+    def _make_plant(self) -> EdukitPlant:
+        return EdukitPlant()
+
+
+class QubeEnvironment(PendulumEnvironment):
+    """`hardware:Qube-v0`: the Quanser QUBE-Servo, driven by its motor's voltage [V]."""
+
+    constants = QUBE
+    task = QUBE_TASK
+    position_key = "arm_angle_rad"
+    metadata = _metadata(QUBE, QUBE_TASK)
+
+    def __init__(self, *, device: str = "servo2", **options: Any) -> None:
+        """Build the plant; `device` is one of `plants.qube.MODELS`, the rest as for every plant.
+
+        Raises:
+            ValueError: for an unknown `device`, and as `PendulumEnvironment`.
+        """
+        self._device = device
+        super().__init__(**options)
+
+    def _make_plant(self) -> QubePlant:
+        return QubePlant(self._device)

@@ -9,16 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .plants.cart_rail import CART_RAIL, CartRail
+from .plants.cart_rail import CART_RAIL
+from .plants.pendulum import Pendulum
 
 BASE_OBSERVATION_SIZE = 5
-OBSERVATION_NAMES = (
-    "cart position [m]",
-    "cart speed [m/s]",
-    "sin of rod angle",
-    "cos of rod angle",
-    "rod speed [rad/s]",
-)
 
 _F = np.float32
 # Taylor coefficients suffice on [-pi/4, pi/4]: the first omitted terms are below 3e-8, half a unit in the last place.
@@ -30,11 +24,11 @@ _ONE = _F(1.0)
 def rod_sin_cos(rod_count: int, counts_per_revolution: int) -> tuple[np.float32, np.float32]:
     """Sine and cosine of the rod angle (0 upright) from the encoder count (0 hanging).
 
-    `counts_per_revolution` is a power of two. The count is reduced to the nearest quarter turn exactly; a polynomial
-    in the remainder, |phi| <= pi/4, does the rest. Error below 1.2e-7.
+    `counts_per_revolution` is divisible by 8. The count is reduced to the nearest quarter turn exactly, in integers; a
+    polynomial in the remainder, |phi| <= pi/4, does the rest. Error below 1.2e-7.
     """
     quarter = counts_per_revolution // 4
-    upright = (rod_count + 2 * quarter) & (counts_per_revolution - 1)
+    upright = (rod_count + 2 * quarter) % counts_per_revolution
     quadrant = (upright + quarter // 2) // quarter
     phi = _F(upright - quadrant * quarter) * _F(2.0 * np.pi / counts_per_revolution)
     square = phi * phi
@@ -54,29 +48,29 @@ def rod_sin_cos(rod_count: int, counts_per_revolution: int) -> tuple[np.float32,
 class Observer:
     """Keeps the previous counts and the filtered speeds between periods."""
 
-    def __init__(self, constants: CartRail = CART_RAIL) -> None:
+    def __init__(self, constants: Pendulum = CART_RAIL) -> None:
         self._counts_per_revolution = constants.rod_counts_per_revolution
-        self._metres_per_count = _F(1.0 / constants.cart_counts_per_metre)
-        self._cart_speed_per_count = _F(1.0 / (constants.cart_counts_per_metre * constants.period_s))
+        self._axis_per_count = _F(1.0 / constants.axis_counts_per_unit)
+        self._axis_speed_per_count = _F(1.0 / (constants.axis_counts_per_unit * constants.period_s))
         self._rod_speed_per_count = _F(2.0 * np.pi / (constants.rod_counts_per_revolution * constants.period_s))
         self._filter = _F(constants.velocity_filter)
         self.reset(0, 0)
 
-    def reset(self, cart_count: int, rod_count: int) -> None:
+    def reset(self, axis_count: int, rod_count: int) -> None:
         """Start at standstill at these counts."""
-        self._cart_count = cart_count
+        self._axis_count = axis_count
         self._rod_count = rod_count
-        self._cart_speed = _F(0.0)
+        self._axis_speed = _F(0.0)
         self._rod_speed = _F(0.0)
 
-    def observe(self, cart_count: int, rod_count: int) -> NDArray[np.float32]:
-        """Base observation (5,): position [m], speed [m/s], sine, cosine, rod speed [rad/s]."""
-        cart_raw = _F(cart_count - self._cart_count) * self._cart_speed_per_count
+    def observe(self, axis_count: int, rod_count: int) -> NDArray[np.float32]:
+        """Base observation (5,): axis position [m or rad] and speed, sine, cosine, rod speed [rad/s]."""
+        axis_raw = _F(axis_count - self._axis_count) * self._axis_speed_per_count
         rod_raw = _F(rod_count - self._rod_count) * self._rod_speed_per_count
-        self._cart_speed = self._cart_speed + self._filter * (cart_raw - self._cart_speed)
+        self._axis_speed = self._axis_speed + self._filter * (axis_raw - self._axis_speed)
         self._rod_speed = self._rod_speed + self._filter * (rod_raw - self._rod_speed)
-        self._cart_count = cart_count
+        self._axis_count = axis_count
         self._rod_count = rod_count
         sine, cosine = rod_sin_cos(rod_count, self._counts_per_revolution)
-        position = _F(cart_count) * self._metres_per_count
-        return np.array((position, self._cart_speed, sine, cosine, self._rod_speed), dtype=np.float32)
+        position = _F(axis_count) * self._axis_per_count
+        return np.array((position, self._axis_speed, sine, cosine, self._rod_speed), dtype=np.float32)

@@ -1,37 +1,23 @@
-"""The cart on a rail: every number of the plant and its controller in one place, and its MuJoCo simulation.
+"""The cart on a rail: every number of its controller in one place, and its MuJoCo simulation.
 
 `CART_RAIL` is the single definition of the constants; `python -m hardware generate` renders them for the firmware
-(`firmware/plant.h`). Source of the mechanical numbers: the public CO_GYM simulator of the paper's laboratory. The
+(`plants/cart_rail.h`). Source of the mechanical numbers: the public CO_GYM simulator of the paper's laboratory. The
 action range of +-20 m/s^2 is half of theirs: our stated choice, gentler on a real drive.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from importlib.resources import files
-from typing import Any
+from .parameters import PlantParameters
+from .pendulum import UPRIGHT_RAD, UPRIGHT_WINDOW_S, AcceleratedPendulum
+from .simulation import PendulumPlant
 
-import numpy as np
+__all__ = ["CART_RAIL", "UPRIGHT_RAD", "UPRIGHT_WINDOW_S", "CartRail", "CartRailParameters", "CartRailPlant"]
+
+CartRailParameters = PlantParameters
 
 
-@dataclass(frozen=True)
-class CartRail:
-    """Constants of the plant, its sensors and its drive. Units are in the names."""
-
-    period_us: int = 20_000
-    cart_counts_per_metre: int = 20_000
-    rod_counts_per_revolution: int = 4_096  # a power of two: angle reduction is an integer mask
-    velocity_filter: float = 0.6  # share of the newest difference in the low-pass
-    acceleration_limit_m_s2: float = 20.0
-    brake_acceleration_m_s2: float = 15.0  # below the limit, so that the braking envelope can always be followed
-    speed_limit_m_s: float = 4.0
-    rail_soft_limit_m: float = 0.70  # where the braking envelope ends
-    rail_limit_m: float = 0.75  # beyond it an episode ends and the firmware stops
-    rod_speed_limit_rad_s: float = 35.0
-    homing_still_counts: int = 2
-    homing_still_periods: int = 10
-    disarm_delay_periods: int = 50  # longest braking before the drive is switched off anyway
+class CartRail(AcceleratedPendulum):
+    """The constants, with the cart's own names and units for those who know that it is one."""
 
     # What encoders may say while the drive is on; beyond it they are broken. Numbers of the worst plant that
     # CartRailParameters.sample draws: rod 0.6 kg, centre of mass at 0.144 m (heaviest) or 0.096 m (quickest), drive 150
@@ -57,144 +43,78 @@ class CartRail:
     rod_dead_m_s: float = 0.01
 
     @property
-    def period_s(self) -> float:
-        """Control period [s]."""
-        return self.period_us * 1e-6
+    def cart_counts_per_metre(self) -> float:
+        """Cart encoder."""
+        return self.axis_counts_per_unit
+
+    @property
+    def acceleration_limit_m_s2(self) -> float:
+        """Full scale of the action."""
+        return self.acceleration_limit
+
+    @property
+    def brake_acceleration_m_s2(self) -> float:
+        """What the cart brakes with."""
+        return self.brake_acceleration
+
+    @property
+    def speed_limit_m_s(self) -> float:
+        """Largest velocity set-point."""
+        return self.speed_limit
+
+    @property
+    def rail_soft_limit_m(self) -> float:
+        """Where the braking envelope ends."""
+        return self.axis_soft_limit
+
+    @property
+    def rail_limit_m(self) -> float:
+        """Beyond it an episode ends and the firmware stops."""
+        return self.axis_limit
 
 
-CART_RAIL = CartRail()
+CART_RAIL = CartRail(
+    name="cart_rail",
+    title="the cart on a rail",
+    axis_unit="m",
+    observation_names=(
+        "cart position [m]",
+        "cart speed [m/s]",
+        "sin of rod angle",
+        "cos of rod angle",
+        "rod speed [rad/s]",
+    ),
+    action_name="cart acceleration [m/s^2]",
+    period_us=20_000,
+    axis_counts_per_unit=20_000,
+    rod_counts_per_revolution=4_096,
+    acceleration_limit=20.0,
+    brake_acceleration=15.0,
+    speed_limit=4.0,
+    rest_speed=0.05,  # slower than the swinging rod can shake a cart that is held
+    axis_soft_limit=0.70,
+    axis_limit=0.75,
+    rod_speed_limit_rad_s=35.0,
+)
 
 
-@dataclass(frozen=True)
-class CartRailParameters:
-    """What randomisation varies, as factors on the nominal model (1 = nominal) and a homing error in counts."""
-
-    rod_mass_factor: float = 1.0
-    rod_length_factor: float = 1.0
-    rod_damping_factor: float = 1.0
-    cart_friction_factor: float = 1.0
-    drive_stiffness_factor: float = 1.0
-    rod_homing_error_counts: int = 0
-
-    @staticmethod
-    def sample(generator: np.random.Generator) -> CartRailParameters:
-        """Draw +-20 % on mass and length, friction and damping within a factor of two, drive stiffness +-40 %."""
-        return CartRailParameters(
-            rod_mass_factor=float(generator.uniform(0.8, 1.2)),
-            rod_length_factor=float(generator.uniform(0.8, 1.2)),
-            rod_damping_factor=float(2.0 ** generator.uniform(-1.0, 1.0)),
-            cart_friction_factor=float(2.0 ** generator.uniform(-1.0, 1.0)),
-            drive_stiffness_factor=float(generator.uniform(0.6, 1.4)),
-            rod_homing_error_counts=int(generator.integers(-2, 3)),
-        )
-
-
-DRIVE_GROUP = 1
-
-# What "upright" means wherever it is judged: within this angle for the whole of the last seconds.
-UPRIGHT_RAD = 0.2
-UPRIGHT_WINDOW_S = 3.0
-
-
-class CartRailPlant:
-    """MuJoCo simulation of rail, cart, rod, drive and encoders, advanced one control period at a time."""
+class CartRailPlant(PendulumPlant):
+    """MuJoCo simulation of rail, cart, rod, drive and encoders (cart_rail.xml)."""
 
     def __init__(self, constants: CartRail = CART_RAIL) -> None:
-        import mujoco
-
-        self.constants = constants
-        self._mujoco = mujoco
-        xml = files("hardware.plants").joinpath("cart_rail.xml").read_text(encoding="utf-8")
-        self.model: Any = mujoco.MjModel.from_xml_string(xml)
-        self.data: Any = mujoco.MjData(self.model)
-        self._nominal = {
-            name: np.array(getattr(self.model, name))
-            for name in (
-                "body_mass",
-                "body_ipos",
-                "body_inertia",
-                "dof_damping",
-                "dof_frictionloss",
-                "actuator_gainprm",
-                "actuator_biasprm",
-            )
-        }
-        self._substeps = round(constants.period_s / float(self.model.opt.timestep))
-        self.parameters = CartRailParameters()
-        self.reset()
-
-    def set_parameters(self, parameters: CartRailParameters) -> None:
-        """Install physical parameters; takes effect at the next `reset`."""
-        model = self.model
-        for name, value in self._nominal.items():
-            getattr(model, name)[:] = value
-        rod = 2  # body 0 is the world, 1 the cart
-        model.body_mass[rod] *= parameters.rod_mass_factor
-        model.body_ipos[rod] *= parameters.rod_length_factor
-        model.body_inertia[rod] *= parameters.rod_mass_factor * parameters.rod_length_factor**2
-        model.dof_damping[1] *= parameters.rod_damping_factor
-        model.dof_damping[0] *= parameters.cart_friction_factor
-        model.dof_frictionloss[0] *= parameters.cart_friction_factor
-        model.actuator_gainprm[0, 0] *= parameters.drive_stiffness_factor
-        model.actuator_biasprm[0, 2] *= parameters.drive_stiffness_factor
-        self._mujoco.mj_setConst(model, self.data)
-        self.parameters = parameters
-
-    def reset(
-        self,
-        cart_position_m: float = 0.0,
-        rod_angle_rad: float = math.pi,
-        cart_speed_m_s: float = 0.0,
-        rod_speed_rad_s: float = 0.0,
-    ) -> None:
-        """Place the plant. Angle 0 is upright; the default hangs at rest in the middle of the rail."""
-        self._mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos[:] = (cart_position_m, rod_angle_rad)
-        self.data.qvel[:] = (cart_speed_m_s, rod_speed_rad_s)
-        self.data.act[0] = cart_speed_m_s
-        self.model.opt.disableactuator = 0
-        self._mujoco.mj_forward(self.model, self.data)
-
-    def step(self, acceleration_m_s2: float, enable: bool = True) -> None:
-        """Advance one control period with the drive integrating `acceleration_m_s2`, or switched off."""
-        if enable:
-            self.model.opt.disableactuator = 0
-            self.data.ctrl[0] = acceleration_m_s2
-        else:
-            self.model.opt.disableactuator = 1 << DRIVE_GROUP
-            self.data.ctrl[0] = 0.0
-            self.data.act[0] = 0.0  # a re-enabled drive starts from standstill
-        self._mujoco.mj_step(self.model, self.data, nstep=self._substeps)
+        super().__init__(constants)
 
     @property
     def cart_position_m(self) -> float:
         """True cart position."""
-        return float(self.data.qpos[0])
-
-    @property
-    def rod_angle_rad(self) -> float:
-        """True rod angle, 0 upright, not wrapped."""
-        return float(self.data.qpos[1])
+        return self.axis_position
 
     @property
     def cart_speed_m_s(self) -> float:
         """True cart speed."""
-        return float(self.data.qvel[0])
-
-    @property
-    def rod_speed_rad_s(self) -> float:
-        """True rod speed."""
-        return float(self.data.qvel[1])
+        return self.axis_speed
 
     @property
     def cart_count(self) -> int:
         """Cart encoder, zero in the middle of the rail."""
-        return math.floor(float(self.data.qpos[0]) * self.constants.cart_counts_per_metre + 0.5)
-
-    @property
-    def rod_count(self) -> int:
-        """Rod encoder, zero where the rod hung when it was homed, positive with the angle."""
-        angle_from_hanging = float(self.data.qpos[1]) - math.pi
-        turns = angle_from_hanging / (2.0 * math.pi)
-        count = math.floor(turns * self.constants.rod_counts_per_revolution + 0.5)
-        return count + self.parameters.rod_homing_error_counts
+        return self.axis_count

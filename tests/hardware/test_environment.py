@@ -88,9 +88,9 @@ def test_drive_limit_keeps_acceleration_speed_and_room_to_brake() -> None:
     generator = np.random.default_rng(0)
     position = np.float32(0.0)
     for _ in range(5_000):
-        before = drive.velocity_setpoint_m_s
+        before = drive.velocity_setpoint
         applied = drive.latch(np.float32(generator.uniform(-60, 60)), position)
-        after = drive.velocity_setpoint_m_s
+        after = drive.velocity_setpoint
         assert abs(applied) <= CART_RAIL.acceleration_limit_m_s2
         assert abs(after) <= CART_RAIL.speed_limit_m_s * 1.000001
         position = np.float32(position + 0.5 * (before + after) * CART_RAIL.period_s)
@@ -104,7 +104,7 @@ def test_drive_limit_keeps_acceleration_speed_and_room_to_brake() -> None:
 def test_bad_actions_are_refused(action: np.ndarray) -> None:
     environment = CartRailEnvironment()
     environment.reset(seed=0)
-    with pytest.raises(ValueError, match="expected one finite acceleration"):
+    with pytest.raises(ValueError, match="expected one finite cart acceleration"):
         environment.step(action)
 
 

@@ -25,7 +25,9 @@ def test_settings_are_those_of_the_script(script):
 @pytest.mark.parametrize("rollout", GOLDEN["rollouts"], ids=lambda rollout: ",".join(rollout["arguments"]) or "default")
 def test_seeded_episodes_give_the_same_bits(script, rollout):
     if script.versions() != GOLDEN["versions"]:
-        pytest.skip(f"recorded with {GOLDEN['versions']}, here {script.versions()}: the simulator's own bits may differ")
+        pytest.skip(
+            f"recorded with {GOLDEN['versions']}, here {script.versions()}: the simulator's own bits may differ"
+        )
     assert script.rollout_sha256(rollout["arguments"]) == rollout["sha256"], (
         "the cart's environment gives other bits: if that is meant, run python tests/golden/write_cart_rail_rollout.py "
         "and train the teacher again"

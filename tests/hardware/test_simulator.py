@@ -148,7 +148,7 @@ def test_firmware_observes_and_limits_as_the_environment_does(runs):
         if enable == Enable.DRIVE:
             action = np.float32(commanded.get(observation.tick - 1, 0.0))  # nothing is commanded before arming
             assert drive.latch(action, frame[0]) == order[0]
-            assert drive.velocity_setpoint_m_s == order[1]
+            assert drive.velocity_setpoint == order[1]
             driven += 1
     assert driven == len(commanded) + 1
 
