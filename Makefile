@@ -112,7 +112,7 @@ bench-export: tools install ## Two networks through our exporter and every gener
 ablations: install ## Every ablation on Hopper and on the cart, 5 seeds (resumable, CPU-hours)
 	$(RUN) benchmarks.ablations --jobs $(JOBS)
 
-generate: install ## Rewrite the C headers that come from Python (protocol.h, plant.h)
+generate: install ## Rewrite the C headers that come from Python (protocol.h, plants/*.h)
 	$(RUN) hardware generate
 
 test: tools install ## Run every test

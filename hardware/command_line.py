@@ -25,7 +25,7 @@ MAXIMUM_SECONDS = 1e6  # every tick is kept in memory
 
 @dataclass(frozen=True)
 class Generate:
-    """Render protocol.h and plant.h from the Python definitions."""
+    """Render protocol.h and the plants' headers from the Python definitions."""
 
     json: bool = False
     """Print one JSON object on stdout."""

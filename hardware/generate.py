@@ -1,17 +1,15 @@
-"""Renders the Python definitions of the wire and the plant as C headers: `firmware/protocol.h`, `firmware/plant.h`.
+"""Renders the Python definitions of the wire and of the plants as C headers: `firmware/protocol.h`, `plants/NAME.h`.
 
-Both files are committed; a test renders them again and compares. Nothing in them is typed by hand.
+All are committed; a test renders them again and compares. Nothing in them is typed by hand.
 """
 
 from __future__ import annotations
 
-import math
-import struct
 from pathlib import Path
 
 from hardware.codec import MAXIMUM_BODY_SIZE, SCHEMA_HASH, body_size, snake_case, wire_fields
 from hardware.framing import CRC_INITIAL, MAXIMUM_ENCODED_SIZE
-from hardware.plants.cart_rail import CART_RAIL, CartRail
+from hardware.plant_header import FIRMWARE_PLANTS, header_path, render_plant
 from hardware.protocol import (
     BASE_OBSERVATION_SIZE,
     ENUMERATIONS,
@@ -215,74 +213,16 @@ def render_protocol() -> str:
     return "\n".join(lines) + "\n"
 
 
-def c_float(value: float) -> str:
-    """`value` rounded once to float32, as a C literal that reads back to the same bits."""
-    rounded = struct.unpack("<f", struct.pack("<f", value))[0]
-    text = f"{rounded:.9g}"
-    return f"{text}f" if any(mark in text for mark in ".en") else f"{text}.0f"
+def headers() -> dict[Path, str]:
+    """Every generated header: where it is committed, and its text."""
+    plants = {header_path(plant): render_plant(plant) for plant in FIRMWARE_PLANTS}
+    return {FIRMWARE_FOLDER / "protocol.h": render_protocol(), **plants}
 
 
-def render_plant(constants: CartRail = CART_RAIL) -> str:
-    """Text of `firmware/plant.h`: the constants, and the factors that observe.c and drive.c multiply with.
-
-    The factors are computed in double precision and rounded once, by the same expressions as `observe.Observer` and
-    `drive.DriveLimit`; tests hold the two sides to the same bits.
-    """
-    c = constants
-    half = 0.5 * c.period_s
-    integers = {
-        "PERIOD_US": c.period_us,
-        "ROD_COUNTS_PER_REVOLUTION": c.rod_counts_per_revolution,
-        "HOMING_STILL_COUNTS": c.homing_still_counts,
-        "HOMING_STILL_PERIODS": c.homing_still_periods,
-        "DISARM_DELAY_PERIODS": c.disarm_delay_periods,
-        "CART_JUMP_COUNTS": round(c.cart_jump_m_s * c.period_s * c.cart_counts_per_metre),
-        "ROD_JUMP_COUNTS": round(c.rod_jump_rad_s * c.period_s * c.rod_counts_per_revolution / (2.0 * math.pi)),
-    }
-    floats = {
-        "METRES_PER_COUNT": (1.0 / c.cart_counts_per_metre, "m"),
-        "CART_SPEED_PER_COUNT": (1.0 / (c.cart_counts_per_metre * c.period_s), "m/s for one count a period"),
-        "ROD_SPEED_PER_COUNT": (
-            2.0 * math.pi / (c.rod_counts_per_revolution * c.period_s),
-            "rad/s for one count a period",
-        ),
-        "RADIANS_PER_COUNT": (2.0 * math.pi / c.rod_counts_per_revolution, "rad"),
-        "VELOCITY_FILTER": (c.velocity_filter, "share of the newest difference"),
-        "ACCELERATION_LIMIT": (c.acceleration_limit_m_s2, "m/s^2"),
-        "BRAKE_ACCELERATION": (c.brake_acceleration_m_s2, "m/s^2"),
-        "TWO_OVER_BRAKE": (2.0 / c.brake_acceleration_m_s2, "s^2/m"),
-        "SPEED_LIMIT": (c.speed_limit_m_s, "m/s"),
-        "RAIL_SOFT_LIMIT": (c.rail_soft_limit_m, "m, where the braking envelope ends"),
-        "RAIL_LIMIT": (c.rail_limit_m, "m, beyond it the device stops"),
-        "ROD_SPEED_LIMIT": (c.rod_speed_limit_rad_s, "rad/s, beyond it the device stops"),
-        "CART_FROZEN": (c.cart_frozen_m, "m"),
-        "CART_DEAD_SPEED": (c.cart_dead_speed_m_s, "m/s"),
-        "ROD_FROZEN": (c.rod_frozen_m_s, "m/s"),
-        "ROD_DEAD_CHANGE": (c.rod_dead_m_s, "m/s in a period"),
-        "PERIOD": (c.period_s, "s"),
-        "PER_PERIOD": (1.0 / c.period_s, "1/s"),
-        "HALF_PERIOD": (half, "s"),
-        "HALF_PERIOD_SQUARE": (half**2, "s^2"),
-    }
-    lines = [
-        _banner("hardware/plants/cart_rail.py"),
-        "/* Constants of the cart on a rail, its encoders and its drive. */",
-        "#ifndef PLANT_H",
-        "#define PLANT_H",
-        "",
-        *[f"#define PLANT_{name} {value}" for name, value in integers.items()],
-        *[f"#define PLANT_{name} {c_float(value)} /* {unit} */" for name, (value, unit) in floats.items()],
-        "",
-        "#endif",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def generate(folder: Path = FIRMWARE_FOLDER) -> list[Path]:
-    """Write both headers into `folder`; the paths written. Files that are already right are left alone."""
+def generate() -> list[Path]:
+    """Write every header; the paths written. Files that are already right are left alone."""
     written = []
-    for name, text in (("protocol.h", render_protocol()), ("plant.h", render_plant())):
-        path = folder / name
+    for path, text in headers().items():
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         with replacing(path) as temporary:

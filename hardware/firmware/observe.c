@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-_Static_assert((PLANT_ROD_COUNTS_PER_REVOLUTION & (PLANT_ROD_COUNTS_PER_REVOLUTION - 1)) == 0,
-               "angle reduction masks the count: counts per revolution must be a power of two");
+_Static_assert(PLANT_ROD_COUNTS_PER_REVOLUTION % 8 == 0,
+               "angle reduction is exact in integers: an eighth of a turn must be a whole number of counts");
 
 /* Taylor coefficients 1/3! 1/5! ... rounded to single precision. */
 #define S1 (-0.166666672f)
@@ -24,17 +24,22 @@ static int32_t count_difference(int32_t newer, int32_t older) {
     return value;
 }
 
-void observe_reset(observe_t *observe, int32_t cart_count, int32_t rod_count) {
-    observe->cart_count = cart_count;
+void observe_reset(observe_t *observe, int32_t axis_count, int32_t rod_count) {
+    observe->axis_count = axis_count;
     observe->rod_count = rod_count;
-    observe->cart_speed = 0.0f;
+    observe->axis_speed = 0.0f;
     observe->rod_speed = 0.0f;
 }
 
 void observe_sin_cos(int32_t rod_count, float *sine, float *cosine) {
     const int32_t quarter = PLANT_ROD_COUNTS_PER_REVOLUTION / 4;
-    const uint32_t mask = (uint32_t)PLANT_ROD_COUNTS_PER_REVOLUTION - 1u;
-    const int32_t upright = (int32_t)(((uint32_t)rod_count + 2u * (uint32_t)quarter) & mask);
+    /* % rounds towards zero: from -turn + 1 to turn - 1. One turn at most is missing or too much. */
+    int32_t upright = rod_count % PLANT_ROD_COUNTS_PER_REVOLUTION + 2 * quarter;
+    if (upright < 0) {
+        upright += PLANT_ROD_COUNTS_PER_REVOLUTION;
+    } else if (upright >= PLANT_ROD_COUNTS_PER_REVOLUTION) {
+        upright -= PLANT_ROD_COUNTS_PER_REVOLUTION;
+    }
     const int32_t quadrant = (upright + quarter / 2) / quarter;
     const float phi = (float)(upright - quadrant * quarter) * PLANT_RADIANS_PER_COUNT;
     const float square = phi * phi;
@@ -60,16 +65,16 @@ void observe_sin_cos(int32_t rod_count, float *sine, float *cosine) {
     }
 }
 
-void observe_step(observe_t *observe, int32_t cart_count, int32_t rod_count, float observation[5]) {
-    const float cart_raw =
-        (float)count_difference(cart_count, observe->cart_count) * PLANT_CART_SPEED_PER_COUNT;
+void observe_step(observe_t *observe, int32_t axis_count, int32_t rod_count, float observation[5]) {
+    const float axis_raw =
+        (float)count_difference(axis_count, observe->axis_count) * PLANT_AXIS_SPEED_PER_COUNT;
     const float rod_raw = (float)count_difference(rod_count, observe->rod_count) * PLANT_ROD_SPEED_PER_COUNT;
-    observe->cart_speed += PLANT_VELOCITY_FILTER * (cart_raw - observe->cart_speed);
+    observe->axis_speed += PLANT_VELOCITY_FILTER * (axis_raw - observe->axis_speed);
     observe->rod_speed += PLANT_VELOCITY_FILTER * (rod_raw - observe->rod_speed);
-    observe->cart_count = cart_count;
+    observe->axis_count = axis_count;
     observe->rod_count = rod_count;
-    observation[0] = (float)cart_count * PLANT_METRES_PER_COUNT;
-    observation[1] = observe->cart_speed;
+    observation[0] = (float)axis_count * PLANT_AXIS_PER_COUNT;
+    observation[1] = observe->axis_speed;
     observe_sin_cos(rod_count, &observation[2], &observation[3]);
     observation[4] = observe->rod_speed;
 }

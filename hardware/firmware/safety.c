@@ -206,11 +206,11 @@ static void update_encoders(safety_t *safety, const protocol_sensors_t *sensors)
     const float speed = 0.5f * (safety->earlier_setpoint + setpoint);
     const float change = magnitude(setpoint - safety->earlier_setpoint);
     const bool armed = safety->state == PROTOCOL_STATE_ARMED;
-    follow(&safety->cart, sensors->cart_count, PLANT_CART_JUMP_COUNTS);
+    follow(&safety->cart, sensors->cart_count, PLANT_AXIS_JUMP_COUNTS);
     follow(&safety->rod, sensors->rod_count, PLANT_ROD_JUMP_COUNTS);
     if (!armed || safety->cart.difference != 0u) {
         safety->cart.unseen = 0.0f;
-    } else if (magnitude(speed) > PLANT_CART_DEAD_SPEED) {
+    } else if (magnitude(speed) > PLANT_AXIS_DEAD_SPEED) {
         /* With its sign: a cart that is shaken to and fro comes back to the same count. */
         safety->cart.unseen += speed * PLANT_PERIOD;
     }
@@ -252,7 +252,7 @@ static void check(safety_t *safety, const protocol_sensors_t *sensors, const flo
     if (elapsed != 1u) {
         safety_stop(safety, PROTOCOL_FAULT_PERIOD_LOST, elapsed);
     } else {
-        check_encoder(safety, &safety->cart, PROTOCOL_ENCODER_CART, PLANT_CART_FROZEN);
+        check_encoder(safety, &safety->cart, PROTOCOL_ENCODER_CART, PLANT_AXIS_FROZEN);
         check_encoder(safety, &safety->rod, PROTOCOL_ENCODER_ROD, PLANT_ROD_FROZEN);
     }
     if (magnitude(observation[0]) > PLANT_RAIL_LIMIT) {

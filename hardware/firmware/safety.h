@@ -19,7 +19,7 @@
  * off), and ARM is refused while one is open. A damaged image is never armed, and never drives.
  *
  * Encoders are judged on their raw counts while the drive is enabled (by hand a person may move cart and rod
- * as he likes). Frozen: the set-point has gone PLANT_CART_FROZEN without a new cart count, or has changed by
+ * as he likes). Frozen: the set-point has gone PLANT_AXIS_FROZEN without a new cart count, or has changed by
  * PLANT_ROD_FROZEN without a new rod count, or a count stands still where nothing can stop that soon. Jump: a
  * change of speed that no cart or rod can reach within one period; such an observation drives nothing any
  * more. Either way the reference is worth nothing: homing needs it to be taken away and given anew, or a

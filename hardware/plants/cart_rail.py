@@ -19,29 +19,6 @@ CartRailParameters = PlantParameters
 class CartRail(AcceleratedPendulum):
     """The constants, with the cart's own names and units for those who know that it is one."""
 
-    # What encoders may say while the drive is on; beyond it they are broken. Numbers of the worst plant that
-    # CartRailParameters.sample draws: rod 0.6 kg, centre of mass at 0.144 m (heaviest) or 0.096 m (quickest), drive 150
-    # N s/m, friction 2 N + 1 N s/m; rod at the speed limit of 35 rad/s. In brackets: the largest of 300 simulated runs
-    # of 15 s with full, alternating, random and pumping accelerations on random and worst plants.
-    #
-    # Cart, change of speed from period to period: 0.4 m/s by the drive at 20 m/s^2; the rod pulls with up to 0.6 x
-    # 0.144 x 35^2 = 106 N, which yields 0.71 m/s and turns by 0.7 rad a period: 0.49 m/s. Together 0.89 [0.71].
-    cart_jump_m_s: float = 1.2
-    # Rod: gravity g / (4/3 0.096) = 77 rad/s^2, and the cart's 20 m/s^2 with another 0.71 m/s x 35 rad/s = 25 m/s^2 by
-    # its yielding, / (4/3 0.096): 351 rad/s^2. In 20 ms 8.6 rad/s [5.1].
-    rod_jump_rad_s: float = 10.0
-    # Way that the set-point has gone since the cart count last changed. The count can stand still for the one period in
-    # which the cart turns round, at most 0.4 m/s x 20 ms, more where the rod holds it [0.0094].
-    cart_frozen_m: float = 0.02
-    # Set-points below it count for nothing: friction holds the weakest drive up to 2 N / 150 N s/m = 0.013 m/s.
-    cart_dead_speed_m_s: float = 0.02
-    # Sum of |changes of the set-point| since the rod count last changed. Each throws the rod, unless gravity happens to
-    # undo it, which it does for a period or two: twice 0.4 m/s [0.46].
-    rod_frozen_m_s: float = 1.0
-    # Changes below it count for nothing, or a rod that hangs still under a cart that is held would look frozen in the
-    # end: 0.01 m/s in a period turn the quickest rod by 0.01 / (4/3 0.096) 20 ms / 2 = 0.8 mrad, half a count.
-    rod_dead_m_s: float = 0.01
-
     @property
     def cart_counts_per_metre(self) -> float:
         """Cart encoder."""
@@ -95,6 +72,28 @@ CART_RAIL = CartRail(
     axis_soft_limit=0.70,
     axis_limit=0.75,
     rod_speed_limit_rad_s=35.0,
+    # What encoders may say while the drive is on; beyond it they are broken. Numbers of the worst plant that
+    # CartRailParameters.sample draws: rod 0.6 kg, centre of mass at 0.144 m (heaviest) or 0.096 m (quickest), drive 150
+    # N s/m, friction 2 N + 1 N s/m; rod at the speed limit of 35 rad/s. In brackets: the largest of 300 simulated runs
+    # of 15 s with full, alternating, random and pumping accelerations on random and worst plants.
+    #
+    # Cart, change of speed from period to period: 0.4 m/s by the drive at 20 m/s^2; the rod pulls with up to 0.6 x
+    # 0.144 x 35^2 = 106 N, which yields 0.71 m/s and turns by 0.7 rad a period: 0.49 m/s. Together 0.89 [0.71].
+    axis_jump=1.2,
+    # Rod: gravity g / (4/3 0.096) = 77 rad/s^2, and the cart's 20 m/s^2 with another 0.71 m/s x 35 rad/s = 25 m/s^2 by
+    # its yielding, / (4/3 0.096): 351 rad/s^2. In 20 ms 8.6 rad/s [5.1].
+    rod_jump_rad_s=10.0,
+    # Way that the set-point has gone since the cart count last changed. The count can stand still for the one period in
+    # which the cart turns round, at most 0.4 m/s x 20 ms, more where the rod holds it [0.0094].
+    axis_frozen=0.02,
+    # Set-points below it count for nothing: friction holds the weakest drive up to 2 N / 150 N s/m = 0.013 m/s.
+    axis_dead_speed=0.02,
+    # Sum of |changes of the set-point| since the rod count last changed. Each throws the rod, unless gravity happens to
+    # undo it, which it does for a period or two: twice 0.4 m/s [0.46].
+    rod_frozen=1.0,
+    # Changes below it count for nothing, or a rod that hangs still under a cart that is held would look frozen in the
+    # end: 0.01 m/s in a period turn the quickest rod by 0.01 / (4/3 0.096) 20 ms / 2 = 0.8 mrad, half a count.
+    rod_dead_change=0.01,
 )
 
 

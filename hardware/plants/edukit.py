@@ -43,6 +43,17 @@ EDUKIT = AcceleratedPendulum(
     axis_soft_limit=2.0,
     axis_limit=2.2,
     rod_speed_limit_rad_s=30.0,
+    # What encoders may say while the drive is on, derived as for the cart (cart_rail.py) with rods from 0.8 to 1.2
+    # times 0.253 m. The arm's angle is the count of steps that were made: 64.34 rad/s^2 change its speed by 1.29 rad/s.
+    axis_jump=4.0,
+    # g / l = 48 rad/s^2, the arm's 0.151 m x 64.34 rad/s^2 / l = 48, its turning 19.63^2 / 2 = 193: in 20 ms 5.8 rad/s.
+    rod_jump_rad_s=9.0,
+    # Half a period's way from 1.29 rad/s to standstill is 0.013 rad.
+    axis_frozen=0.06,
+    axis_dead_speed=0.1,  # a microstep a period
+    # Twice 1.29 rad/s may be undone by gravity.
+    rod_frozen=4.0,
+    rod_dead_change=0.2,  # turns the shortest rod by half a count in a period
 )
 
 

@@ -72,6 +72,18 @@ class AcceleratedPendulum(Pendulum):
     """Largest velocity set-point [unit/s]."""
     rest_speed: float
     """An axis slower than this counts as standing when the drive is to be switched off [unit/s]."""
+    axis_jump: float
+    """Change of the axis's speed from one period to the next beyond which its encoder is broken [unit/s]."""
+    rod_jump_rad_s: float
+    """The same of the rod's speed."""
+    axis_frozen: float
+    """Way of the set-point without a new count of the axis after which its encoder is broken [unit]."""
+    axis_dead_speed: float
+    """Set-points below it count for nothing there [unit/s]."""
+    rod_frozen: float
+    """Sum of |changes of the set-point| without a new count of the rod after which its encoder is broken [unit/s]."""
+    rod_dead_change: float
+    """Changes in a period below it count for nothing there [unit/s]."""
 
     @property
     def action_limit(self) -> float:

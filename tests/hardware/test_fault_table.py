@@ -124,12 +124,12 @@ def test_a_frozen_encoder_is_found_by_the_way_the_motor_went(device):
         ticks = range(26, observation.tick + 1)
         if kind == "cart":
             steps = [0.5 * (setpoint[k - 2] + setpoint[k - 1]) * CART_RAIL.period_s for k in ticks]
-            steps = [step for step in steps if abs(step) > CART_RAIL.cart_dead_speed_m_s * CART_RAIL.period_s]
-            bound = CART_RAIL.cart_frozen_m
+            steps = [step for step in steps if abs(step) > CART_RAIL.axis_dead_speed * CART_RAIL.period_s]
+            bound = CART_RAIL.axis_frozen
         else:
             steps = [abs(setpoint[k - 1] - setpoint[k - 2]) for k in ticks]
-            steps = [step for step in steps if step > CART_RAIL.rod_dead_m_s]
-            bound = CART_RAIL.rod_frozen_m_s
+            steps = [step for step in steps if step > CART_RAIL.rod_dead_change]
+            bound = CART_RAIL.rod_frozen
         assert abs(sum(steps)) > bound >= abs(sum(steps[:-1]))
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from conftest import compile_program
 from hardware.build import FIRMWARE_FOLDER
 from hardware.codec import SCHEMA_HASH, decode_body, encode_body
 from hardware.framing import FrameDecoder, frame_body
-from hardware.generate import render_plant, render_protocol
+from hardware.generate import headers
 from hardware.protocol import MESSAGES
 
 TESTS = Path(__file__).parent.parent
@@ -60,6 +61,13 @@ def test_c_test_notices_a_wrong_frame(tmp_path):
     assert "encoded frame differs" in done.stdout
 
 
-@pytest.mark.parametrize(("name", "render"), [("protocol.h", render_protocol), ("plant.h", render_plant)])
-def test_committed_headers_are_what_the_generator_writes(name, render):
-    assert (FIRMWARE_FOLDER / name).read_text() == render(), REMEDY
+@pytest.mark.parametrize(("path", "text"), headers().items(), ids=lambda value: getattr(value, "name", ""))
+def test_committed_headers_are_what_the_generator_writes(path, text):
+    assert path.read_text() == text, REMEDY
+
+
+def test_every_plant_header_defines_the_same_names():
+    plants = [text for path, text in headers().items() if path.parent.name == "plants"]
+    names = [re.findall(r"^#define (PLANT_\w+)", text, re.MULTILINE) for text in plants]
+    assert len(names) == 2
+    assert names[0] == names[1]

@@ -1,12 +1,10 @@
-"""C and Python twins: framing, observation and drive limit, the same bits on random input."""
+"""C and Python twins: framing, and hostile bytes at the link (observation and drive: test_plant_twins.py)."""
 
 import ctypes
 import random
-import struct
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import compile_program
 from hypothesis import given, settings
@@ -14,10 +12,7 @@ from hypothesis import strategies as st
 
 from hardware.build import FIRMWARE_FOLDER
 from hardware.codec import encode_body
-from hardware.drive import DriveLimit
 from hardware.framing import MAXIMUM_ENCODED_SIZE, FrameDecoder, crc16, frame_body
-from hardware.observe import Observer, rod_sin_cos
-from hardware.plants.cart_rail import CART_RAIL
 from hardware.protocol import Arm, Command, Config, Disarm, Heartbeat, Hello
 
 FIRMWARE_TESTS = Path(__file__).parent.parent / "firmware"
@@ -34,19 +29,6 @@ class Decoder(ctypes.Structure):
         ("garbage", ctypes.c_uint32),
         ("oversize", ctypes.c_uint32),
     )
-
-
-class Observe(ctypes.Structure):
-    _fields_ = (
-        ("cart_count", ctypes.c_int32),
-        ("rod_count", ctypes.c_int32),
-        ("cart_speed", ctypes.c_float),
-        ("rod_speed", ctypes.c_float),
-    )
-
-
-def bits(value) -> int:
-    return struct.unpack("<I", struct.pack("<f", value))[0]
 
 
 def mutate(generator: random.Random) -> bytes:
@@ -98,43 +80,6 @@ def test_decoders_hand_out_and_count_the_same(library, seed):
     assert python.feed(stream) == bodies
     counts = (python.frames, python.crc_errors, python.garbage, python.oversize)
     assert counts == (c.frames, c.crc_errors, c.garbage, c.oversize)
-
-
-def test_sine_and_cosine_at_every_count(library):
-    sine, cosine = ctypes.c_float(), ctypes.c_float()
-    turn = CART_RAIL.rod_counts_per_revolution
-    counts = [*range(-turn, 2 * turn), 10**6 + 1, -(10**6) - 1, 2**31 - 1, -(2**31)]
-    for count in counts:
-        library.observe_sin_cos(ctypes.c_int32(count), ctypes.byref(sine), ctypes.byref(cosine))
-        assert tuple(map(bits, rod_sin_cos(count, turn))) == (bits(sine.value), bits(cosine.value)), count
-
-
-def test_observations_on_random_walks(library):
-    generator = np.random.default_rng(1)
-    observation = (ctypes.c_float * 5)()
-    for _ in range(20):
-        cart, rod = map(int, generator.integers(-20_000, 20_000, 2))
-        python, c = Observer(), Observe()
-        python.reset(cart, rod)
-        library.observe_reset(ctypes.byref(c), cart, rod)
-        for step in generator.integers(-1500, 1500, (500, 2)):
-            cart, rod = cart + int(step[0]), rod + int(step[1])
-            library.observe_step(ctypes.byref(c), cart, rod, observation)
-            assert python.observe(cart, rod).tobytes() == bytes(observation)
-
-
-def test_drive_limit_on_random_commands(library):
-    generator = np.random.default_rng(2)
-    library.drive_latch.restype = ctypes.c_float
-    for _ in range(20):
-        python, c = DriveLimit(), ctypes.c_float()
-        library.drive_reset(ctypes.byref(c))
-        position = np.float32(generator.uniform(-0.9, 0.9))
-        for wanted in generator.normal(0.0, 15.0, 500).astype(np.float32):
-            got = library.drive_latch(ctypes.byref(c), ctypes.c_float(wanted), ctypes.c_float(position))
-            assert bits(python.latch(wanted, position)) == bits(got)
-            assert bits(python.velocity_setpoint_m_s) == bits(c.value)
-            position += np.float32(0.02) * python.velocity_setpoint_m_s + np.float32(generator.normal(0, 1e-3))
 
 
 @pytest.fixture(scope="module")

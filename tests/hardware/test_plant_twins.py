@@ -1,0 +1,104 @@
+"""Observation and drive limit of every plant: Python and the C that is built with its header give the same bits."""
+
+import ctypes
+import struct
+import subprocess
+
+import numpy as np
+import pytest
+
+from hardware.build import FIRMWARE_FOLDER, FLAGS, build, find_compiler
+from hardware.drive import DriveLimit
+from hardware.observe import Observer, rod_sin_cos
+from hardware.plant_header import FIRMWARE_PLANTS, header_path
+
+
+class Observe(ctypes.Structure):
+    _fields_ = (
+        ("axis_count", ctypes.c_int32),
+        ("rod_count", ctypes.c_int32),
+        ("axis_speed", ctypes.c_float),
+        ("rod_speed", ctypes.c_float),
+    )
+
+
+def bits(value) -> int:
+    return struct.unpack("<I", struct.pack("<f", value))[0]
+
+
+def choose(plant) -> str:
+    """The compiler's flag that builds for this plant."""
+    return f'-DPLANT_HEADER="../plants/{header_path(plant).name}"'
+
+
+@pytest.fixture(scope="module", params=FIRMWARE_PLANTS, ids=lambda plant: plant.name)
+def plant(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def library(plant, tmp_path_factory) -> ctypes.CDLL:
+    path = tmp_path_factory.mktemp(plant.name) / "plant.so"
+    modules = [str(FIRMWARE_FOLDER / f"{name}.c") for name in ("observe", "drive")]
+    command = [find_compiler(), *FLAGS, choose(plant), "-shared", "-fPIC", *modules, "-o", str(path), "-lm"]
+    subprocess.run(command, check=True, timeout=120)
+    library = ctypes.CDLL(str(path))
+    library.drive_latch.restype = library.drive_brake.restype = ctypes.c_float
+    return library
+
+
+def test_sine_and_cosine_at_every_count(library, plant):
+    sine, cosine = ctypes.c_float(), ctypes.c_float()
+    turn = plant.rod_counts_per_revolution
+    ends = (10**6 + 1, -(10**6) - 1, 2**31 - 1, -(2**31), 2**31 - turn, turn - 2**31)
+    for count in [*range(-2 * turn, 2 * turn + 1), *ends]:
+        library.observe_sin_cos(ctypes.c_int32(count), ctypes.byref(sine), ctypes.byref(cosine))
+        python = rod_sin_cos(count, turn)
+        assert tuple(map(bits, python)) == (bits(sine.value), bits(cosine.value)), count
+        angle = ((count % turn) / turn + 0.5) * 2.0 * np.pi
+        assert abs(python[0] - np.sin(angle)) < 1.2e-7
+        assert abs(python[1] - np.cos(angle)) < 1.2e-7
+
+
+def test_observations_on_random_walks(library, plant):
+    generator = np.random.default_rng(1)
+    observation = (ctypes.c_float * 5)()
+    for _ in range(20):
+        axis, rod = map(int, generator.integers(-20_000, 20_000, 2))
+        python, c = Observer(plant), Observe()
+        python.reset(axis, rod)
+        library.observe_reset(ctypes.byref(c), axis, rod)
+        for step in generator.integers(-1500, 1500, (500, 2)):
+            axis, rod = axis + int(step[0]), rod + int(step[1])
+            library.observe_step(ctypes.byref(c), axis, rod, observation)
+            assert python.observe(axis, rod).tobytes() == bytes(observation)
+
+
+def test_drive_limit_on_random_commands(library, plant):
+    generator = np.random.default_rng(2)
+    period = np.float32(plant.period_s)
+    stopped_early = 0
+    for _ in range(20):
+        python, c = DriveLimit(plant), ctypes.c_float()
+        library.drive_reset(ctypes.byref(c))
+        position = np.float32(generator.uniform(-1.2, 1.2) * plant.axis_limit)
+        for wanted in generator.normal(0.0, 0.75 * plant.acceleration_limit, 500).astype(np.float32):
+            got = library.drive_latch(ctypes.byref(c), ctypes.c_float(wanted), ctypes.c_float(position))
+            assert bits(python.latch(wanted, position)) == bits(got)
+            assert bits(python.velocity_setpoint) == bits(c.value)
+            stopped_early += abs(got - wanted) > 0.01 * plant.acceleration_limit
+            brake = library.drive_brake(ctypes.byref(c))
+            assert abs(brake) <= np.float32(plant.brake_acceleration)
+            position += period * python.velocity_setpoint + np.float32(generator.normal(0, 1e-3))
+    assert 500 < stopped_early < 9_500, "the limits were met, and not always"
+
+
+def test_the_whole_firmware_builds_for_the_plant(policy_folder, plant, tmp_path):
+    assert build(policy_folder, tmp_path, extra_flags=(choose(plant),)).path.exists()
+
+
+def test_a_plant_without_header_is_no_firmware(policy_folder, tmp_path):
+    from hardware.errors import BuildError
+
+    with pytest.raises(BuildError, match=r"qube\.h"):
+        build(policy_folder, tmp_path, extra_flags=('-DPLANT_HEADER="../plants/qube.h"',))
