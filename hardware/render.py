@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import HardwareError
-from .plants.cart_rail import CartRailPlant
+from .plants.by_name import plant_named
+from .plants.cart_rail import CART_RAIL
+from .plants.simulation import PendulumPlant
 from .protocol import Enable
 from .replace import check_writable, replacing
 from .trajectory import FORMAT
@@ -23,7 +25,7 @@ class Renderer:
     before anyone knows whether a picture will be wanted.
     """
 
-    def __init__(self, plant: CartRailPlant, width: int = 1280, height: int = 480) -> None:
+    def __init__(self, plant: PendulumPlant, width: int = 1280, height: int = 480) -> None:
         """Open an EGL context.
 
         Raises:
@@ -54,7 +56,7 @@ class Renderer:
         self._pixels = np.empty((height, width, 3), dtype=np.uint8)
 
     def picture(self) -> NDArray[np.uint8]:
-        """Current scene (height, width, 3) uint8 from the camera in front of the rail."""
+        """Current scene (height, width, 3) uint8 from the camera in front of the plant."""
         mujoco, plant = self._mujoco, self._plant
         self._context.make_current()
         mujoco.mjv_updateScene(
@@ -75,10 +77,10 @@ class Renderer:
         self._context.free()
 
 
-def strobe(plant: CartRailPlant, states: NDArray[np.float64]) -> NDArray[np.uint8]:
+def strobe(plant: PendulumPlant, states: NDArray[np.float64]) -> NDArray[np.uint8]:
     """One picture (height, width, 3) of several moments: the last one solid, the earlier ones ever fainter.
 
-    states (n, 4): cart position [m], rod angle [rad, 0 upright], and their speeds (not used).
+    states (n, 4): axis position [m or rad], rod angle [rad, 0 upright], and their speeds (not used).
     """
     renderer = Renderer(plant)
     moving = [index for index in range(plant.model.ngeom) if plant.model.geom_bodyid[index] > 0]
@@ -98,6 +100,22 @@ def strobe(plant: CartRailPlant, states: NDArray[np.float64]) -> NDArray[np.uint
         plant.model.geom_rgba[moving] = colours
         renderer.close()
     return picture.astype(np.uint8)
+
+
+def read_plant_name(trajectory: Path) -> str:
+    """Name of the plant that a trajectory file is of; files without one are of the cart. Raises HardwareError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(trajectory, framework="numpy") as file:
+            if "plant" not in file.keys():  # noqa: SIM118  # not a dict
+                return CART_RAIL.name
+            return bytes(file.get_tensor("plant")).decode()
+    except (SafetensorError, OSError, UnicodeDecodeError) as error:
+        raise HardwareError(
+            f"trajectory {trajectory}: its plant cannot be read ({' '.join(str(error).split())}), expected a recorded "
+            "run; record one with: python -m hardware simulate --trajectory FILE"
+        ) from error
 
 
 def read_driven_states(trajectory: Path) -> NDArray[np.float64]:
@@ -148,10 +166,11 @@ def strobe_file(trajectory: Path, out: Path, moments: int = 14) -> int:
     import imageio.v3 as imageio
 
     driven = read_driven_states(trajectory)
+    plant = plant_named(read_plant_name(trajectory))
     check_writable(out)
     # The swing-up is quick and the balance slow: moments lie closer together at the start.
     rows = np.unique(((np.linspace(0.0, 1.0, moments) ** 1.7) * (len(driven) - 1)).astype(int))
-    picture = strobe(CartRailPlant(), driven[rows])
+    picture = strobe(plant, driven[rows])
     with replacing(out) as partial:
         imageio.imwrite(partial, picture, extension=".png")
     return len(rows)

@@ -14,8 +14,8 @@ PERIOD_S = CART_RAIL.period_s
 class Plant:
     """Takes `stalls[n]` seconds for its nth step."""
 
-    cart_position_m = rod_angle_rad = cart_speed_m_s = rod_speed_rad_s = 0.0
-    cart_count = rod_count = 0
+    axis_position = rod_angle_rad = axis_speed = rod_speed_rad_s = 0.0
+    axis_count = rod_count = 0
 
     def __init__(self, clock, stalls):
         self.clock, self.stalls, self.steps = clock, stalls, 0

@@ -48,7 +48,7 @@ def test_file_survives_a_round_trip(tmp_path):
     trajectory.write(tmp_path / "t.safetensors")
     rows = load_file(tmp_path / "t.safetensors")
     assert {name: rows[name].shape for name in rows} == {
-        "tick": (4,), "counts": (4, 2), "drive": (4, 2), "enable": (4,), "state": (4, 4)
+        "tick": (4,), "counts": (4, 2), "drive": (4, 2), "enable": (4,), "state": (4, 4), "plant": (9,)
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["t.safetensors"]
 
