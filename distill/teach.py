@@ -1,4 +1,4 @@
-"""Train a teacher of the paper's size (25-256-256-1) on the cart with Stable-Baselines3's SAC.
+"""Train a teacher of the paper's size (25-256-256-1) on a pendulum with Stable-Baselines3's SAC.
 
 What made it learn: state-dependent exploration (gSDE), one update every two steps,
 gamma 0.98, 30 % of the starts near upright, and a fixed scaling of the observation. The actor's mean is left
@@ -29,9 +29,17 @@ from .result_file import writable, write_json
 from .rollout import Policy, play
 from .teach_config import TeachConfig
 
-# Divides position, speed, sine, cosine and rod speed: brings each frame to the order of one.
-ENVIRONMENT = "hardware:CartRail-v0"
-OBSERVATION_SCALE = np.array([0.5, 2.0, 1.0, 1.0, 8.0], dtype=np.float32)
+
+def _observation_scale(environment: gymnasium.Env[Any, Any], name: str) -> NDArray[np.float32]:
+    """What each quantity of a frame is divided by (base,), to bring it to the order of one."""
+    scale = environment.unwrapped.metadata.get("observation_scale")
+    if scale is None or not hasattr(environment.unwrapped, "history"):
+        raise DistillError(
+            f"--env {name}: got no observation_scale in its metadata or no history, expected one of "
+            "hardware:CartRail-v0, hardware:Edukit-v0, hardware:Qube-v0; train a teacher for others with "
+            "Stable-Baselines3 itself"
+        )
+    return np.array(scale, dtype=np.float32)
 
 
 def _actor_policy(model: Any, scale: NDArray[np.float32]) -> Policy:
@@ -63,11 +71,12 @@ def teach(config: TeachConfig) -> dict[str, Any]:
     writable(config.out)
     torch.set_num_threads(1)
     started = time.perf_counter()
-    training = EnvironmentSpec(ENVIRONMENT, {"randomise": True, "near_upright_share": config.near_upright_share})
-    held_out = EnvironmentSpec(ENVIRONMENT, {"randomise": True})
+    training = EnvironmentSpec(config.env, {"randomise": True, "near_upright_share": config.near_upright_share})
+    held_out = EnvironmentSpec(config.env, {"randomise": True})
     environment = training.make()
-    history = int(environment.unwrapped.history)  # type: ignore[attr-defined]  # the cart's own attribute
-    scale = np.tile(OBSERVATION_SCALE, history)
+    frame_scale = _observation_scale(environment, config.env)
+    history = int(environment.unwrapped.history)  # type: ignore[attr-defined]  # our pendulums' own attribute
+    scale = np.tile(frame_scale, history)
     box = environment.observation_space
     assert isinstance(box, gymnasium.spaces.Box)
     scaled = gymnasium.spaces.Box(box.low / scale, box.high / scale, dtype=np.float32)
@@ -123,7 +132,7 @@ def teach(config: TeachConfig) -> dict[str, Any]:
     model.policy.actor.load_state_dict(best["state"])
     seeds = range(REPORT_SEED, REPORT_SEED + 100)
     report: dict[str, Any] = {}
-    for name, spec in (("randomised", held_out), ("nominal", EnvironmentSpec(ENVIRONMENT, {}))):
+    for name, spec in (("randomised", held_out), ("nominal", EnvironmentSpec(config.env, {}))):
         episodes = play(spec, _actor_policy(model, scale), seeds)
         assert episodes.held is not None
         report[name] = {
@@ -147,12 +156,12 @@ def teach(config: TeachConfig) -> dict[str, Any]:
             )
             for index, layer in enumerate(linears)
         ),
-        observation_mean=np.zeros_like(OBSERVATION_SCALE),
-        observation_scale=OBSERVATION_SCALE,
+        observation_mean=np.zeros_like(frame_scale),
+        observation_scale=frame_scale,
         action_low=facts.action_low,
         action_high=facts.action_high,
         history=facts.history,
-        environment=ENVIRONMENT,
+        environment=config.env,
         control_period_s=facts.control_period_s,
         observation_names=facts.observation_names,
         action_names=facts.action_names,
@@ -165,7 +174,8 @@ def teach(config: TeachConfig) -> dict[str, Any]:
     write_student(target, network)
     result = {
         "teacher": str(target),
-        "command": f"python -m distill teach --steps {config.steps} --seed {config.seed} --out {config.out}",
+        "command": f"python -m distill teach --env {config.env} --steps {config.steps} --seed {config.seed} "
+        f"--out {config.out}",
         "parameters": parameter_count(network),
         "selected_at_steps": int(best["steps"]),
         "evaluation": report,

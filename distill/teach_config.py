@@ -8,8 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class TeachConfig:
-    """Train a teacher on the cart with SAC, randomised parameters, and write its actor."""
+    """Train a teacher on one of our pendulums with SAC, randomised parameters, and write its actor."""
 
+    env: str = "hardware:CartRail-v0"
+    """hardware:CartRail-v0, hardware:Edukit-v0 or hardware:Qube-v0; or one that takes the same arguments as these and
+    names the sizes of its observations in its metadata, as `observation_scale`."""
     out: Path = Path("runs/teacher")
     """Folder for teacher.safetensors and teacher.json (learning curve)."""
     steps: int = 150_000
