@@ -10,6 +10,7 @@ import math
 import struct
 from pathlib import Path
 
+from hardware.errors import HardwareError
 from hardware.plants.cart_rail import CART_RAIL
 from hardware.plants.edukit import EDUKIT
 from hardware.plants.pendulum import AcceleratedPendulum
@@ -24,6 +25,23 @@ def c_float(value: float) -> str:
     rounded = struct.unpack("<f", struct.pack("<f", value))[0]
     text = f"{rounded:.9g}"
     return f"{text}f" if any(mark in text for mark in ".en") else f"{text}.0f"
+
+
+def plant_of(environment: str) -> AcceleratedPendulum:
+    """The plant that a policy of `environment` drives. Raises HardwareError where the firmware has none."""
+    for plant in FIRMWARE_PLANTS:
+        if plant.environment == environment:
+            return plant
+    raise HardwareError(
+        f"policy of environment {environment!r}: expected one of "
+        f"{', '.join(plant.environment for plant in FIRMWARE_PLANTS)}, the plants that the firmware drives; distil a "
+        "policy for one of these"
+    )
+
+
+def header_flag(plant: AcceleratedPendulum) -> str:
+    """The compiler's flag that makes firmware/plant.h include this plant's header."""
+    return f'-DPLANT_HEADER="../plants/{header_path(plant).name}"'
 
 
 def header_path(plant: AcceleratedPendulum) -> Path:

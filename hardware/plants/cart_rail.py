@@ -52,6 +52,7 @@ class CartRail(AcceleratedPendulum):
 
 CART_RAIL = CartRail(
     name="cart_rail",
+    environment="hardware:CartRail-v0",
     title="the cart on a rail",
     axis_unit="m",
     observation_names=(

@@ -23,6 +23,7 @@ from .simulation import PendulumPlant
 
 EDUKIT = AcceleratedPendulum(
     name="edukit",
+    environment="hardware:Edukit-v0",
     title="the ST STEVAL-EDUKIT01 rotary pendulum",
     axis_unit="rad",
     observation_names=(

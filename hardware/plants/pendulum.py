@@ -20,6 +20,8 @@ class Pendulum:
 
     name: str
     """Name of the plant's files and of its folder below `firmware/plants/`."""
+    environment: str
+    """Gymnasium's id of the environment; a policy's file names it, and so says which plant it is for."""
     title: str
     """What it is, for headings and comments."""
     axis_unit: str

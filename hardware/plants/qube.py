@@ -81,6 +81,7 @@ MODELS = MappingProxyType(
 
 QUBE = VoltagePendulum(
     name="qube",
+    environment="hardware:Qube-v0",
     title="the Quanser QUBE-Servo rotary pendulum",
     axis_unit="rad",
     observation_names=(

@@ -9,8 +9,10 @@ import pytest
 
 from hardware.build import FIRMWARE_FOLDER, FLAGS, build, find_compiler
 from hardware.drive import DriveLimit
+from hardware.errors import BuildError, HardwareError
 from hardware.observe import Observer, rod_sin_cos
-from hardware.plant_header import FIRMWARE_PLANTS, header_path
+from hardware.plant_header import FIRMWARE_PLANTS, header_flag, plant_of
+from hardware.plants.qube import QUBE
 
 
 class Observe(ctypes.Structure):
@@ -26,11 +28,6 @@ def bits(value) -> int:
     return struct.unpack("<I", struct.pack("<f", value))[0]
 
 
-def choose(plant) -> str:
-    """The compiler's flag that builds for this plant."""
-    return f'-DPLANT_HEADER="../plants/{header_path(plant).name}"'
-
-
 @pytest.fixture(scope="module", params=FIRMWARE_PLANTS, ids=lambda plant: plant.name)
 def plant(request):
     return request.param
@@ -40,7 +37,7 @@ def plant(request):
 def library(plant, tmp_path_factory) -> ctypes.CDLL:
     path = tmp_path_factory.mktemp(plant.name) / "plant.so"
     modules = [str(FIRMWARE_FOLDER / f"{name}.c") for name in ("observe", "drive")]
-    command = [find_compiler(), *FLAGS, choose(plant), "-shared", "-fPIC", *modules, "-o", str(path), "-lm"]
+    command = [find_compiler(), *FLAGS, header_flag(plant), "-shared", "-fPIC", *modules, "-o", str(path), "-lm"]
     subprocess.run(command, check=True, timeout=120)
     library = ctypes.CDLL(str(path))
     library.drive_latch.restype = library.drive_brake.restype = ctypes.c_float
@@ -94,11 +91,15 @@ def test_drive_limit_on_random_commands(library, plant):
 
 
 def test_the_whole_firmware_builds_for_the_plant(policy_folder, plant, tmp_path):
-    assert build(policy_folder, tmp_path, extra_flags=(choose(plant),)).path.exists()
+    assert build(policy_folder, tmp_path, extra_flags=(header_flag(plant),)).path.exists()
 
 
-def test_a_plant_without_header_is_no_firmware(policy_folder, tmp_path):
-    from hardware.errors import BuildError
+def test_a_policys_environment_says_which_plant_it_is_for(plant):
+    assert plant_of(plant.environment) is plant
 
+
+def test_a_plant_at_a_voltage_has_no_firmware(policy_folder, tmp_path):
+    with pytest.raises(HardwareError, match="expected one of hardware:CartRail-v0, hardware:Edukit-v0"):
+        plant_of(QUBE.environment)
     with pytest.raises(BuildError, match=r"qube\.h"):
         build(policy_folder, tmp_path, extra_flags=('-DPLANT_HEADER="../plants/qube.h"',))
