@@ -1,5 +1,6 @@
 """The hash and the upright share of a trajectory."""
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import pytest
 
 from hardware.errors import HardwareError
 from hardware.plants.cart_rail import CartRailPlant
+from hardware.plants.edukit import EDUKIT, EdukitPlant
 from hardware.protocol import Actuate, Enable
-from hardware.render import read_driven_states
+from hardware.render import read_driven_states, read_plant_name
 from hardware.replace import check_writable, replacing
 from hardware.trajectory import FORMAT, Trajectory
 
@@ -94,6 +96,36 @@ def test_same_rows_give_the_same_bytes_in_every_process(tmp_path):
     for name in ("a", "b", "c"):
         subprocess.run([sys.executable, "-c", program, tmp_path / name], check=True)
     assert len({(tmp_path / name).read_bytes() for name in ("a", "b", "c")}) == 1
+
+
+def test_the_file_names_its_plant(tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    path = tmp_path / "t.safetensors"
+    plant, trajectory = EdukitPlant(), Trajectory(EDUKIT)
+    for tick in range(1, 11):
+        trajectory.append(tick, plant, Actuate(tick, 1.0, 0.0, Enable.DRIVE))
+        plant.step(30.0)
+    trajectory.write(path)
+    assert read_plant_name(path) == "edukit"
+    rows = load_file(path)
+    assert rows["state"][-1, 0] == pytest.approx(rows["counts"][-1, 0] / EDUKIT.axis_counts_per_unit, abs=1e-3)
+    save_file({"state": rows["state"]}, path)  # written before plants had names
+    assert read_plant_name(path) == "cart_rail"
+    save_file({"plant": np.frombuffer(b"acrobot", dtype=np.uint8), **{n: rows[n] for n in ("state", "enable")}}, path)
+    assert read_plant_name(path) == "acrobot"
+    save_file({"plant": np.array([255], dtype=np.uint8)}, path)
+    with pytest.raises(HardwareError, match="its plant cannot be read"):
+        read_plant_name(path)
+
+
+def test_upright_is_judged_in_the_plants_own_periods():
+    constants = dataclasses.replace(EDUKIT, period_us=10_000)
+    plant, trajectory = EdukitPlant(), Trajectory(constants)
+    for tick in range(1, 401):  # the last 3 s are 300 periods, of which the rod stands in the last 150
+        plant.reset(0.0, math.pi if tick <= 250 else 0.0)
+        trajectory.append(tick, plant, Actuate(tick, 0.0, 0.0, Enable.DRIVE))
+    assert trajectory.upright_fraction() == 0.5
 
 
 def test_driven_states_are_read_back(tmp_path):
