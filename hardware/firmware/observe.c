@@ -33,13 +33,12 @@ void observe_reset(observe_t *observe, int32_t axis_count, int32_t rod_count) {
 
 void observe_sin_cos(int32_t rod_count, float *sine, float *cosine) {
     const int32_t quarter = PLANT_ROD_COUNTS_PER_REVOLUTION / 4;
-    /* % rounds towards zero: from -turn + 1 to turn - 1. One turn at most is missing or too much. */
-    int32_t upright = rod_count % PLANT_ROD_COUNTS_PER_REVOLUTION + 2 * quarter;
-    if (upright < 0) {
-        upright += PLANT_ROD_COUNTS_PER_REVOLUTION;
-    } else if (upright >= PLANT_ROD_COUNTS_PER_REVOLUTION) {
-        upright -= PLANT_ROD_COUNTS_PER_REVOLUTION;
-    }
+    const uint32_t turn = PLANT_ROD_COUNTS_PER_REVOLUTION;
+    /* Counted from the most negative count nothing is negative, and % is the exact modulo. Of a power of two
+     * compilers make masks. */
+    const uint32_t from_lowest = (uint32_t)rod_count + 0x80000000u;
+    const uint32_t half_turn_from_lowest = turn + turn / 2u - 0x80000000u % turn;
+    const int32_t upright = (int32_t)((from_lowest % turn + half_turn_from_lowest) % turn);
     const int32_t quadrant = (upright + quarter / 2) / quarter;
     const float phi = (float)(upright - quadrant * quarter) * PLANT_RADIANS_PER_COUNT;
     const float square = phi * phi;
