@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import gymnasium
@@ -54,6 +54,17 @@ def _actor_policy(model: Any, scale: NDArray[np.float32]) -> Policy:
         return actions
 
     return act
+
+
+def _command(config: TeachConfig) -> str:
+    """What trains this teacher again: environment, steps, seed, folder, and every option that is not the default."""
+    words = ["python -m distill teach"]
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.name in ("env", "steps", "seed", "out") or (field.name != "json" and value != field.default):
+            text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words.append(f"--{field.name.replace('_', '-')} {text}")
+    return " ".join(words)
 
 
 def teach(config: TeachConfig) -> dict[str, Any]:
@@ -174,8 +185,7 @@ def teach(config: TeachConfig) -> dict[str, Any]:
     write_student(target, network)
     result = {
         "teacher": str(target),
-        "command": f"python -m distill teach --env {config.env} --steps {config.steps} --seed {config.seed} "
-        f"--out {config.out}",
+        "command": _command(config),
         "parameters": parameter_count(network),
         "selected_at_steps": int(best["steps"]),
         "evaluation": report,

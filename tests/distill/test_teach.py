@@ -43,7 +43,8 @@ def test_a_short_training_names_its_environment(tmp_path: Path) -> None:
     result = teach(
         TeachConfig(env="hardware:Edukit-v0", steps=20, evaluate_every=20, hidden=(8,), seed=3, out=tmp_path)
     )
-    assert "--env hardware:Edukit-v0 --steps 20 --seed 3" in result["command"]
+    expected = f"--env hardware:Edukit-v0 --out {tmp_path} --steps 20 --seed 3 --hidden 8 --evaluate-every 20"
+    assert result["command"] == f"python -m distill teach {expected}"
     from export.student_file import read_student
 
     student = read_student(tmp_path / "teacher.safetensors")
