@@ -17,12 +17,16 @@ from pathlib import Path
 
 from hardware.board import BOARDS_FOLDER, Board, Chip, Variant, find_board
 from hardware.errors import BuildError
+from hardware.plant_header import header_flag, plant_of
+from hardware.plants.cart_rail import CART_RAIL
+from hardware.plants.pendulum import AcceleratedPendulum
 
 FIRMWARE_FOLDER = Path(__file__).parent / "firmware"
 MODULES = ("main", "link", "safety", "drive", "observe", "framing")
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-Werror")
 LANGUAGE = ("-std=c11", "-ffp-contract=off", *WARNINGS)
 FLAGS = (*LANGUAGE, "-O2")
+_ENVIRONMENT_LINE = re.compile(r"^ \* environment  (\S+),", re.MULTILINE)
 _CROSS = "arm-none-eabi-"
 _CROSS_FLAGS = (*LANGUAGE, "-Os", "-fno-math-errno", "-ffunction-sections", "-fdata-sections")
 _CROSS_LINK = ("-nostartfiles", "-nostdlib", "-Wl,--gc-sections,--fatal-warnings,--no-warn-rwx-segments")
@@ -64,6 +68,13 @@ def read_policy_digest(header: Path) -> str:
     return found.group(1)
 
 
+def read_plant(header: Path) -> AcceleratedPendulum:
+    """The plant that a generated `policy.h` is for, by the environment in its first comment; the cart where it names
+    none. Raises HardwareError for one that the firmware does not drive."""
+    found = _ENVIRONMENT_LINE.search(header.read_text(encoding="utf-8"))
+    return CART_RAIL if found is None else plant_of(found.group(1))
+
+
 def find_compiler() -> str:
     """The host's C compiler: $CC, cc, gcc or clang. Raises BuildError."""
     for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
@@ -96,17 +107,18 @@ def build(
     if variant not in target.variants:
         raise BuildError(f"board {board} has no variant {variant!r}, expected {' or '.join(target.variants)}")
     digest = read_policy_digest(policy / "policy.h")
+    plant = header_flag(read_plant(policy / "policy.h"))
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".build-", dir=out) as name:
             scratch = Path(name)
             includes = [f"-I{folder}" for folder in (*target.include_folders, FIRMWARE_FOLDER, policy)]
             if target.chip is None:
-                flags = (*FLAGS, *extra_flags, *includes)
+                flags = (*FLAGS, *extra_flags, *includes, plant)
                 image = _link_host(_sources(target, variant), flags, scratch / "firmware")
                 flash, ram = None, None
             else:
-                flags = (*_CROSS_FLAGS, *target.chip.flags, *extra_flags, *includes)
+                flags = (*_CROSS_FLAGS, *target.chip.flags, *extra_flags, *includes, plant)
                 compiled = [_compile(source, flags, scratch) for source in _sources(target, variant)]
                 image = _link(compiled, target.chip, scratch / f"firmware_{variant}.elf")
                 flash, ram = _sizes(image)

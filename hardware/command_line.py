@@ -99,7 +99,7 @@ class Flash:
 
 @dataclass(frozen=True)
 class Simulate:
-    """Play the cart on its rail against a firmware image: a process of this machine or, for a chip, in QEMU.
+    """Play the plant that a firmware image was built for against it: a process of this machine or, for a chip, in QEMU.
 
     The link appears as a serial port behind the symlink. Ends on SIGTERM, SIGINT or SIGHUP, after --seconds, or when
     no host has answered for --patience-s.
@@ -132,19 +132,21 @@ class Simulate:
         import numpy as np
 
         from hardware.faults import parse_fault
+        from hardware.image import identify
         from hardware.open_firmware import open_firmware
-        from hardware.plants.cart_rail import CART_RAIL, CartRailParameters, CartRailPlant
+        from hardware.plants.by_name import plant_named
+        from hardware.plants.parameters import PlantParameters
         from hardware.replace import check_writable
         from hardware.simulator import Simulator
 
         faults = [parse_fault(text) for text in self.inject]
-        plant = CartRailPlant()
+        plant = plant_named(identify(self.image).plant)
         if self.randomise:
-            plant.set_parameters(CartRailParameters.sample(np.random.default_rng(self.seed)))
+            plant.set_parameters(PlantParameters.sample(np.random.default_rng(self.seed)))
             plant.reset()
         if self.trajectory is not None:
             check_writable(self.trajectory)  # before the run, not after it
-        steps = None if self.seconds is None else round(self.seconds / CART_RAIL.period_s)
+        steps = None if self.seconds is None else round(self.seconds / plant.constants.period_s)
         stops = [signal.SIGTERM, signal.SIGINT]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
             stops.append(signal.SIGHUP)

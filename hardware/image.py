@@ -11,15 +11,17 @@ from hardware.errors import BuildError, ImageError
 
 _BUILD = "build it with `python -m hardware build --policy DIR --out DIR`"
 _SECTION = ".board"
+_UNNAMED = "host hil cart_rail"  # a program of somebody else's that speaks the plant port
 _GOOD = 0x2144DF1C  # CRC-32 over anything followed by its own CRC-32, little-endian
 
 
 @dataclass(frozen=True)
 class ImageIdentity:
-    """The board an image is for, and hil (for the simulator) or real (for flashing)."""
+    """The board an image is for, hil (for the simulator) or real (for flashing), and the name of the plant."""
 
     board: Board
     variant: Variant
+    plant: str
 
 
 def identify(image: Path) -> ImageIdentity:
@@ -30,14 +32,14 @@ def identify(image: Path) -> ImageIdentity:
     try:
         with image.open("rb") as opened:
             section = ELFFile(opened).get_section_by_name(_SECTION)
-            text = "host hil" if section is None else bytes(section.data()).split(b"\0")[0].decode("ascii", "replace")
+            text = _UNNAMED if section is None else bytes(section.data()).split(b"\0")[0].decode("ascii", "replace")
     except (ELFError, OSError):
-        text = "host hil"
-    name, _, variant = text.partition(" ")
-    if variant not in VARIANTS:
-        raise ImageError(f"{image} names its board {text!r}, expected `BOARD hil` or `BOARD real`; {_BUILD}")
+        text = _UNNAMED
+    words = text.split()
+    if len(words) != 3 or words[1] not in VARIANTS:
+        raise ImageError(f"{image} says {text!r} of itself, expected `BOARD hil PLANT` or `BOARD real PLANT`; {_BUILD}")
     try:
-        return ImageIdentity(find_board(name), VARIANTS[variant])
+        return ImageIdentity(find_board(words[0]), VARIANTS[words[1]], words[2])
     except BuildError as error:
         raise ImageError(f"{image}: {error}") from error
 

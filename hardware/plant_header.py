@@ -84,7 +84,7 @@ def render_plant(constants: AcceleratedPendulum = CART_RAIL) -> str:
         "SPEED_LIMIT": (c.speed_limit, f"{unit}/s"),
         "REST_SPEED": (c.rest_speed, f"{unit}/s, slower counts as standing when the drive is to be switched off"),
         "AXIS_SOFT_LIMIT": (c.axis_soft_limit, f"{unit}, where the braking envelope ends"),
-        "RAIL_LIMIT": (c.axis_limit, f"{unit}, of the axis; beyond it the device stops"),
+        "AXIS_LIMIT": (c.axis_limit, f"{unit}, of the axis; beyond it the device stops"),
         "ROD_SPEED_LIMIT": (c.rod_speed_limit_rad_s, "rad/s, beyond it the device stops"),
         "AXIS_FROZEN": (c.axis_frozen, unit),
         "AXIS_DEAD_SPEED": (c.axis_dead_speed, f"{unit}/s"),

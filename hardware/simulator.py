@@ -1,4 +1,4 @@
-"""The plant's side of a device without a device: MuJoCo plays the cart, the real firmware runs beside it.
+"""The plant's side of a device without a device: MuJoCo plays the pendulum, the real firmware runs beside it.
 
 Two clocks. `real`: SENSORS go out at absolute deadlines, one control period apart; after a stall of this process the
 deadlines move, for a burst of ticks would starve the watchdog of a host that did nothing wrong. `lockstep`: the SENSORS
@@ -23,7 +23,7 @@ from hardware.errors import SimulatorError
 from hardware.faults import FaultInjector, ScriptedFault
 from hardware.framing import FrameDecoder, encode_frame
 from hardware.open_firmware import Firmware
-from hardware.plants.cart_rail import CART_RAIL, CartRailPlant
+from hardware.plants.simulation import PendulumPlant
 from hardware.protocol import STARTED_TICK, Actuate, Enable, ExchangeDone, SensorFlag, Sensors
 from hardware.trajectory import Trajectory
 
@@ -54,7 +54,7 @@ class Simulator:
 
     def __init__(
         self,
-        plant: CartRailPlant,
+        plant: PendulumPlant,
         firmware: Firmware,
         clock: Clock,
         patience_s: float,
@@ -64,7 +64,7 @@ class Simulator:
         self.firmware = firmware
         self.clock: Clock = clock
         self.patience_s = patience_s
-        self.trajectory = Trajectory()
+        self.trajectory = Trajectory(plant.constants)
         self._injector = FaultInjector(faults)
         if self._injector.resets and not firmware.CAN_RESET:
             raise SimulatorError(
@@ -112,7 +112,7 @@ class Simulator:
             self._advance(tick)
 
     def _run_real(self, maximum_steps: int | None) -> None:
-        period_s = CART_RAIL.period_s
+        period_s = self.plant.constants.period_s
         start_s, tick = time.monotonic(), 0
         while maximum_steps is None or tick < maximum_steps:
             tick += 1
@@ -145,12 +145,12 @@ class Simulator:
 
     def _send_sensors(self, tick: int) -> None:
         flags = SensorFlag.REFERENCED
-        if self.plant.cart_position_m < -CART_RAIL.rail_limit_m:
+        if self.plant.axis_position < -self.plant.constants.axis_limit:
             flags |= SensorFlag.END_LEFT
-        if self.plant.cart_position_m > CART_RAIL.rail_limit_m:
+        if self.plant.axis_position > self.plant.constants.axis_limit:
             flags |= SensorFlag.END_RIGHT
-        time_us = (CLOCK_START_US + tick * CART_RAIL.period_us) & 0xFFFFFFFF
-        message = Sensors(tick, time_us, self.plant.cart_count, self.plant.rod_count, int(flags))
+        time_us = (CLOCK_START_US + tick * self.plant.constants.period_us) & 0xFFFFFFFF
+        message = Sensors(tick, time_us, self.plant.axis_count, self.plant.rod_count, int(flags))
         try:
             self.firmware.plant.sendall(encode_frame(self._injector.apply(message), self._sequence))
         except OSError as error:

@@ -7,7 +7,7 @@
 
 /* Counts from end switch to end switch, and how far a measured distance may be off: a wrong belt, a wrong
  * encoder or a switch in the wrong place show here. */
-#define TRAVEL    ((int32_t)(2.0f * PLANT_RAIL_LIMIT / PLANT_METRES_PER_COUNT))
+#define TRAVEL    ((int32_t)(2.0f * PLANT_AXIS_LIMIT / PLANT_AXIS_PER_COUNT))
 #define TOLERANCE (TRAVEL / 10)
 
 void axis_reference_start(axis_reference_t *reference) {

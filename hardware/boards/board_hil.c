@@ -9,6 +9,7 @@
 #include "framing.h"
 #include "image_check.h"
 #include "pins.h"
+#include "plant.h"
 #include "stopwatch.h"
 #include "tick.h"
 #include "uart.h"
@@ -30,7 +31,7 @@ static struct {
 #endif
 } board;
 
-__attribute__((section(".board"), used)) static const char board_identity[] = PINS_BOARD_NAME " hil";
+__attribute__((section(".board"), used)) static const char board_identity[] = PINS_BOARD_NAME " hil " PLANT_NAME;
 
 void board_panic(void) {}
 

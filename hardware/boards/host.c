@@ -11,6 +11,7 @@
 
 #include "board.h"
 #include "framing.h"
+#include "plant.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,6 +40,9 @@ static struct {
     uint16_t plant_sequence;
     uint32_t time_us; /* lock-step: of the last SENSORS */
 } host;
+
+/* For the simulator, which plays the plant that the image was built for. */
+__attribute__((section(".board"), used)) static const char identity[] = "host hil " PLANT_NAME;
 
 static void flush_link(void) {
     while (host.queued > 0u) {

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #define END_SWITCHES  (PROTOCOL_SENSOR_FLAG_END_LEFT | PROTOCOL_SENSOR_FLAG_END_RIGHT)
-#define REST_SPEED    0.05f   /* m/s: slower than the swinging rod can shake a cart that is held */
 #define REST_SETPOINT 0.0001f /* m/s: what rounding leaves after braking */
 
 static float magnitude(float value) {
@@ -255,7 +254,7 @@ static void check(safety_t *safety, const protocol_sensors_t *sensors, const flo
         check_encoder(safety, &safety->cart, PROTOCOL_ENCODER_CART, PLANT_AXIS_FROZEN);
         check_encoder(safety, &safety->rod, PROTOCOL_ENCODER_ROD, PLANT_ROD_FROZEN);
     }
-    if (magnitude(observation[0]) > PLANT_RAIL_LIMIT) {
+    if (magnitude(observation[0]) > PLANT_AXIS_LIMIT) {
         safety_stop(safety, PROTOCOL_FAULT_RAIL_END, sensors->flags);
     }
     if (safety->state != PROTOCOL_STATE_ARMED) {
@@ -285,7 +284,7 @@ static float latch_request(safety_t *safety) {
 
 static bool at_rest(const safety_t *safety, const float observation[5]) {
     return (magnitude(safety->drive.velocity_setpoint) <= REST_SETPOINT &&
-            magnitude(observation[1]) <= REST_SPEED) ||
+            magnitude(observation[1]) <= PLANT_REST_SPEED) ||
            safety->braking_periods >= PLANT_DISARM_DELAY_PERIODS;
 }
 

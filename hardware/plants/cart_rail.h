@@ -25,7 +25,7 @@
 #define PLANT_SPEED_LIMIT 4.0f /* m/s */
 #define PLANT_REST_SPEED 0.0500000007f /* m/s, slower counts as standing when the drive is to be switched off */
 #define PLANT_AXIS_SOFT_LIMIT 0.699999988f /* m, where the braking envelope ends */
-#define PLANT_RAIL_LIMIT 0.75f /* m, of the axis; beyond it the device stops */
+#define PLANT_AXIS_LIMIT 0.75f /* m, of the axis; beyond it the device stops */
 #define PLANT_ROD_SPEED_LIMIT 35.0f /* rad/s, beyond it the device stops */
 #define PLANT_AXIS_FROZEN 0.0199999996f /* m */
 #define PLANT_AXIS_DEAD_SPEED 0.0199999996f /* m/s */

@@ -25,7 +25,7 @@
 #define PLANT_SPEED_LIMIT 19.6299992f /* rad/s */
 #define PLANT_REST_SPEED 0.200000003f /* rad/s, slower counts as standing when the drive is to be switched off */
 #define PLANT_AXIS_SOFT_LIMIT 2.0f /* rad, where the braking envelope ends */
-#define PLANT_RAIL_LIMIT 2.20000005f /* rad, of the axis; beyond it the device stops */
+#define PLANT_AXIS_LIMIT 2.20000005f /* rad, of the axis; beyond it the device stops */
 #define PLANT_ROD_SPEED_LIMIT 30.0f /* rad/s, beyond it the device stops */
 #define PLANT_AXIS_FROZEN 0.0599999987f /* rad */
 #define PLANT_AXIS_DEAD_SPEED 0.100000001f /* rad/s */

@@ -81,7 +81,7 @@ static uint32_t draw(void) {
  * inputs. */
 static void measure(uint32_t tick, float setpoint, protocol_sensors_t *sensors) {
     static float counts;
-    counts += setpoint * PLANT_PERIOD / PLANT_METRES_PER_COUNT;
+    counts += setpoint * PLANT_PERIOD / PLANT_AXIS_PER_COUNT;
     if (counts > 1e6f || counts < -1e6f) {
         counts = 0.0f; /* a jump */
     }

@@ -13,7 +13,9 @@ from firmware_bridge.errors import BridgeError, SimulatorError
 from firmware_bridge.run import run
 
 pytestmark = [pytest.mark.qemu, pytest.mark.slow]
-STUDENT = Path(__file__).parents[2] / "students" / "cart_rail.safetensors"
+ROOT = Path(__file__).parents[2]
+STUDENT = ROOT / "students" / "cart_rail.safetensors"
+EDUKIT_TEACHER = ROOT / "teachers" / "edukit.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +85,11 @@ def test_unknown_boards_and_a_missing_emulator_are_one_line(policy, tmp_path, mo
     with pytest.raises(SimulatorError, match=r"no qemu-system-arm on PATH.*apt-get install qemu-system-arm"):
         emulate(Emulate(policy=policy, out=tmp_path))
     assert not (tmp_path / "netduinoplus2.json").exists()
+
+
+def test_the_rotary_pendulum_is_balanced_too(tmp_path):
+    """The firmware and the simulated plant follow from the policy's environment."""
+    compile_student(EDUKIT_TEACHER, tmp_path / "policy", None, weights="int8")
+    result = emulate(Emulate(policy=tmp_path / "policy", out=tmp_path))
+    assert result["upright_fraction_last_3s"] == 1.0
+    assert result["faults"] == []

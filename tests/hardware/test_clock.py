@@ -16,6 +16,7 @@ class Plant:
 
     axis_position = rod_angle_rad = axis_speed = rod_speed_rad_s = 0.0
     axis_count = rod_count = 0
+    constants = CART_RAIL
 
     def __init__(self, clock, stalls):
         self.clock, self.stalls, self.steps = clock, stalls, 0

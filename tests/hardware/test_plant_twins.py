@@ -9,9 +9,11 @@ import pytest
 
 from hardware.build import FIRMWARE_FOLDER, FLAGS, build, find_compiler
 from hardware.drive import DriveLimit
-from hardware.errors import BuildError, HardwareError
+from hardware.errors import HardwareError
+from hardware.image import identify
 from hardware.observe import Observer, rod_sin_cos
 from hardware.plant_header import FIRMWARE_PLANTS, header_flag, plant_of
+from hardware.plants.cart_rail import CART_RAIL
 from hardware.plants.qube import QUBE
 
 
@@ -90,8 +92,18 @@ def test_drive_limit_on_random_commands(library, plant):
     assert 500 < stopped_early < 9_500, "the limits were met, and not always"
 
 
-def test_the_whole_firmware_builds_for_the_plant(policy_folder, plant, tmp_path):
-    assert build(policy_folder, tmp_path, extra_flags=(header_flag(plant),)).path.exists()
+def policy_for(environment, policy_folder, folder):
+    """A policy.h that names its environment in its first comment, as the exporter writes it."""
+    text = (policy_folder / "policy.h").read_text()
+    folder.mkdir()
+    (folder / "policy.h").write_text(f"/*\n * environment  {environment}, one action every 0.02 s\n */\n{text}")
+    return folder
+
+
+def test_the_firmware_is_built_for_the_plant_of_its_policy(policy_folder, plant, tmp_path):
+    image = build(policy_for(plant.environment, policy_folder, tmp_path / "policy"), tmp_path / "image")
+    assert identify(image.path).plant == plant.name
+    assert identify(build(policy_folder, tmp_path / "unnamed").path).plant == CART_RAIL.name
 
 
 def test_a_policys_environment_says_which_plant_it_is_for(plant):
@@ -100,6 +112,5 @@ def test_a_policys_environment_says_which_plant_it_is_for(plant):
 
 def test_a_plant_at_a_voltage_has_no_firmware(policy_folder, tmp_path):
     with pytest.raises(HardwareError, match="expected one of hardware:CartRail-v0, hardware:Edukit-v0"):
-        plant_of(QUBE.environment)
-    with pytest.raises(BuildError, match=r"qube\.h"):
-        build(policy_folder, tmp_path, extra_flags=('-DPLANT_HEADER="../plants/qube.h"',))
+        build(policy_for(QUBE.environment, policy_folder, tmp_path / "policy"), tmp_path / "image")
+    assert not (tmp_path / "image" / "firmware").exists()

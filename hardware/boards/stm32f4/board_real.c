@@ -30,7 +30,7 @@ static struct {
     uint8_t reset_cause;
 } board;
 
-__attribute__((section(".board"), used)) static const char board_identity[] = PINS_BOARD_NAME " real";
+__attribute__((section(".board"), used)) static const char board_identity[] = PINS_BOARD_NAME " real " PLANT_NAME;
 
 static const encoder_place_t axis_place = PINS_AXIS_ENCODER;
 static const encoder_place_t rod_place = PINS_ROD_ENCODER;
