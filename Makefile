@@ -1,7 +1,7 @@
 # Thin wrappers around `python -m distill | export | hardware | firmware_bridge`; every stage also runs by itself.
 .DEFAULT_GOAL := help
 .PHONY: help install tools distill export-c firmware bridge demo swing-ups results bench-distill bench-distill-quick
-.PHONY: emulate flash bench-speed bench-export ablations test check format generate clean
+.PHONY: emulate flash bench-firmware bench-speed bench-export ablations test check format generate clean
 .DELETE_ON_ERROR:
 
 PYTHON  ?= python3
@@ -108,6 +108,9 @@ bench-speed: install ## Training iterations per CPU second against a plain autog
 
 bench-export: tools install ## Two networks through our exporter and every generator of C that pip installs (about 5 minutes)
 	$(RUN) benchmarks.export_benchmark --install
+
+bench-firmware: tools install ## Sizes of every firmware image by module, and the closed loop on every emulated chip (about 2 minutes)
+	$(RUN) benchmarks.firmware
 
 ablations: install ## Every ablation on Hopper and on the cart, 5 seeds (resumable, CPU-hours)
 	$(RUN) benchmarks.ablations --jobs $(JOBS)

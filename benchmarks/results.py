@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation_tables, distillation_tables, export_tables
+from benchmarks import ablation_tables, distillation_tables, export_tables, firmware_tables
 from benchmarks.provenance import machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -164,6 +164,14 @@ def exporters() -> list[str]:
     return ["## Export beside other generators of C", export_tables.section(stored)]
 
 
+def firmware() -> list[str]:
+    """What `make bench-firmware` built and ran, or that it has not run."""
+    stored = distillation_tables.load(RESULTS / "firmware.json")
+    if stored is None:
+        return ["## Whole firmware images", "Not measured yet: `make bench-firmware`."]
+    return ["## Whole firmware images", firmware_tables.section(stored)]
+
+
 def draw() -> None:
     """The figures of docs/results.md, from the stored JSON files."""
     stored = distillation_tables.load(RESULTS / "distill.json")
@@ -202,6 +210,7 @@ def results_page(summary: dict[str, Any]) -> str:
             "\n".join(["| plant | held | mean return | worst |", "|---|---|---|---|", *rows]),
             "## Stages of the demo",
             stages(summary),
+            *firmware(),
             *exporters(),
             *training_speed(),
             *distillation(),

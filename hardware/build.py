@@ -98,7 +98,7 @@ def build(
 ) -> Image:
     """Compile the firmware for `board` with `policy`/policy.h inside.
 
-    Writes `out`/firmware for board host, `out`/firmware_VARIANT.elf and .bin (what lies in flash) for a chip.
+    Writes `out`/firmware for board host; for a chip `out`/firmware_VARIANT.elf, .bin (what lies in flash) and .map.
 
     Raises BuildError when the board or its variant is unknown, the header is missing or unusable, the folder cannot be
     written, or the compiler refuses; an image that was there before stays.
@@ -122,7 +122,8 @@ def build(
                 compiled = [_compile(source, flags, scratch) for source in _sources(target, variant)]
                 image = _link(compiled, target.chip, scratch / f"firmware_{variant}.elf")
                 flash, ram = _sizes(image)
-                os.replace(image.with_suffix(".bin"), out / f"{image.stem}.bin")
+                for suffix in (".bin", ".map"):
+                    os.replace(image.with_suffix(suffix), out / f"{image.stem}{suffix}")
             os.replace(image, out / image.name)
             objects = {path.name: zlib.crc32(path.read_bytes()) for path in sorted(scratch.glob("*.o"))}
     except OSError as error:
@@ -160,6 +161,7 @@ def _link(objects: list[Path], chip: Chip, image: Path) -> Path:
         "STACK_SIZE": chip.stack_bytes,
     }
     symbols = [f"-Wl,--defsym={name}={value:#x}" for name, value in memory.items()]
+    symbols.append(f"-Wl,-Map={image.with_suffix('.map')}")
     flags = (*chip.flags, *_CROSS_LINK, *symbols, "-T", str(BOARDS_FOLDER / "cortex_m.ld"))
     _run([find_cross("gcc"), *flags, *map(str, objects), *_LIBRARIES, "-o", str(image)])
     _sign(image)
