@@ -58,7 +58,19 @@ class EmulatedFirmware:
         pairs = [socket.socketpair() for _ in range(board.serial_ports + 1)]
         *self._serial, self._monitor = [ours for ours, _ in pairs]
         theirs = [their for _, their in pairs]
-        command = [emulator, "-machine", str(board.machine), "-kernel", str(image), "-nographic", "-monitor", "none"]
+        # Where this process is killed, the emulator must not stay behind.
+        guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        command = [
+            *guard,
+            emulator,
+            "-machine",
+            str(board.machine),
+            "-kernel",
+            str(image),
+            "-nographic",
+            "-monitor",
+            "none",
+        ]
         for number, end in enumerate(theirs):
             command += ["-chardev", f"socket,id=port{number},fd={end.fileno()}"]
         for number in range(board.serial_ports):
