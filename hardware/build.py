@@ -22,7 +22,7 @@ from hardware.plants.cart_rail import CART_RAIL
 from hardware.plants.pendulum import AcceleratedPendulum
 
 FIRMWARE_FOLDER = Path(__file__).parent / "firmware"
-MODULES = ("main", "link", "safety", "drive", "observe", "framing")
+MODULES = ("main", "link", "safety", "safety_period", "homing", "counts", "drive", "observe", "framing")
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-Werror")
 LANGUAGE = ("-std=c11", "-ffp-contract=off", *WARNINGS)
 FLAGS = (*LANGUAGE, "-O2")

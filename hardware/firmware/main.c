@@ -118,8 +118,8 @@ static void run_period(const protocol_sensors_t *sensors) {
     protocol_actuate_t actuate;
     observe_period(sensors);
     safety_period(&firmware.safety, sensors, firmware.current, &actuate);
-    /* Beside the two checks in safety.c: a damaged image does not get near the drive, which is off by
-     * hardware default; the damage may lie in the driver. */
+    /* Beside the two checks of the safety machine: a damaged image does not get near the drive, which is off
+     * by hardware default; the damage may lie in the driver. */
     if (firmware.safety.image_check == BOARD_IMAGE_GOOD) {
         board_actuate(&actuate);
     }

@@ -18,29 +18,22 @@
  * Inputs are normally closed. One that opens stops (emergency stop, end switches: category 1, braked and then
  * off), and ARM is refused while one is open. A damaged image is never armed, and never drives.
  *
- * Encoders are judged on their raw counts while the drive is enabled (by hand a person may move cart and rod
- * as he likes). Frozen: the set-point has gone PLANT_AXIS_FROZEN without a new cart count, or has changed by
- * PLANT_ROD_FROZEN without a new rod count, or a count stands still where nothing can stop that soon. Jump: a
- * change of speed that no cart or rod can reach within one period; such an observation drives nothing any
- * more. Either way the reference is worth nothing: homing needs it to be taken away and given anew, or a
- * reset.
+ * Encoders are judged on their raw counts (counts.h) while the drive is enabled (by hand a person may move
+ * cart and rod as he likes). The observation of one that froze or jumped drives nothing any more, and the
+ * reference is worth nothing: homing needs it to be taken away and given anew, or a reset.
  *
+ * safety.c has what the host and the policy ask for, safety_period.c the boundary.
  * Nothing here does input or output: link.c offers what came, main.c asks for what to do.
  */
 #ifndef SAFETY_H
 #define SAFETY_H
 
+#include "counts.h"
 #include "drive.h"
+#include "homing.h"
 #include "protocol.h"
 
 typedef enum { SAFETY_ACCEPTED, SAFETY_STALE, SAFETY_REFUSED } safety_verdict_t;
-
-typedef struct {
-    int32_t count;       /* of the running period */
-    uint32_t difference; /* counts moved in it, modulo 2^32 */
-    bool jumped;         /* by more than physics allow */
-    float unseen;        /* what the set-point did since the count last changed: cart m, rod m/s */
-} safety_encoder_t;
 
 typedef struct {
     uint8_t state; /* PROTOCOL_STATE_ */
@@ -50,26 +43,21 @@ typedef struct {
     bool untethered;
     bool configured;
     bool self_test_ok;
-    bool homed;
+    uint8_t open_inputs; /* PROTOCOL_SENSOR_FLAG_ of emergency stop and end switches */
     /* Of board_image_check(), as a number and not as a verdict: the flipped bit that it found may lie in
      * whatever turns it into one. safety_arm(), guard_image() at the end of safety_period(), and main.c
      * before the drive is touched each compare it by themselves; volatile keeps a compiler from taking one's
      * result for another's. */
     volatile uint32_t image_check;
-    uint32_t tick;        /* the period that is running; 0 before the first */
-    uint32_t session;     /* of the last ARM; 0: never armed */
-    uint32_t armed_tick;  /* first period in state ARMED */
-    uint32_t fed_tick;    /* newest observation that a valid COMMAND or HEARTBEAT answered */
-    bool answered;        /* `answer` holds the action for the next boundary */
-    float answer;         /* m/s^2 */
-    float request;        /* m/s^2, before the drive limit, of the running period */
-    uint8_t open_inputs;  /* PROTOCOL_SENSOR_FLAG_ of emergency stop and end switches */
-    bool reference_spent; /* an encoder failed: REFERENCED must go and come back */
-    safety_encoder_t cart;
-    safety_encoder_t rod;
-    float earlier_setpoint; /* m/s, of the period before the last */
-    int32_t still_count;    /* rod count that homing compares with */
-    uint16_t still_periods;
+    uint32_t tick;       /* the period that is running; 0 before the first */
+    uint32_t session;    /* of the last ARM; 0: never armed */
+    uint32_t armed_tick; /* first period in state ARMED */
+    uint32_t fed_tick;   /* newest observation that a valid COMMAND or HEARTBEAT answered */
+    bool answered;       /* `answer` holds the action for the next boundary */
+    float answer;        /* m/s^2 */
+    float request;       /* m/s^2, before the drive limit, of the running period */
+    homing_t homing;
+    counts_t counts;
     uint16_t braking_periods;
     uint8_t flags;  /* PROTOCOL_OBSERVATION_FLAG_ of the running period */
     uint8_t report; /* PROTOCOL_FAULT_ that waits to be sent */
@@ -77,6 +65,11 @@ typedef struct {
     uint32_t fault_tick;
     drive_t drive;
 } safety_t;
+
+/* The states in which the drive is enabled. */
+static inline bool safety_drives(const safety_t *safety) {
+    return safety->state == PROTOCOL_STATE_ARMED || safety->state == PROTOCOL_STATE_BRAKING;
+}
 
 /* Power-up: disarmed, unhomed, not configured. `self_test_ok`: the policy reproduced its known answers.
  * `image_check`: of board_image_check(). */

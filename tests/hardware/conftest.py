@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hardware.build import FIRMWARE_FOLDER, FLAGS, build, find_compiler
+from hardware.build import FIRMWARE_FOLDER, FLAGS, MODULES, build, find_compiler
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))  # pendulum_host.py lies beside the tests
@@ -108,7 +108,7 @@ def emulated_image(policy_folder, tmp_path_factory) -> Path:
 def library(policy_folder, tmp_path_factory) -> ctypes.CDLL:
     """The portable modules as a shared object, for calls from Python."""
     path = tmp_path_factory.mktemp("library") / "firmware.so"
-    modules = [str(FIRMWARE_FOLDER / f"{name}.c") for name in ("framing", "observe", "drive", "safety")]
+    modules = [str(FIRMWARE_FOLDER / f"{name}.c") for name in MODULES if name not in ("main", "link")]
     include = ["-I", str(FIRMWARE_FOLDER), "-I", str(policy_folder)]
     command = [find_compiler(), *FLAGS, "-shared", "-fPIC", *include, *modules, "-o", str(path), "-lm"]
     subprocess.run(command, check=True, timeout=120)
