@@ -77,7 +77,8 @@ static float latch_request(safety_t *safety) {
 }
 
 static bool at_rest(const safety_t *safety, const float observation[5]) {
-    return (fabsf(safety->drive.velocity_setpoint) <= REST_SETPOINT && fabsf(observation[1]) <= PLANT_REST_SPEED) ||
+    return (fabsf(safety->drive.velocity_setpoint) <= REST_SETPOINT &&
+            fabsf(observation[1]) <= PLANT_REST_SPEED) ||
            safety->braking_periods >= PLANT_DISARM_DELAY_PERIODS;
 }
 
