@@ -48,4 +48,4 @@ def _runs(runs: list[dict[str, Any]]) -> str:
         )
     same = len({row["trajectory_sha256"] for row in runs}) == 1
     verdict = "the same bits in every row" if same else "THE ROWS DIFFER"
-    return "\n".join([*lines, "", f"The trajectory is every count, drive order and enable flag: {verdict}."])
+    return "\n".join([*lines, "", f"The trajectory is every count, drive order, enable flag and fault: {verdict}."])

@@ -375,6 +375,7 @@ class Actuate(Message):
     acceleration: Acceleration
     velocity_setpoint: Annotated[float, Wire("f32", "m/s")]
     enable: U8
+    fault: U8
 
 
 @dataclass(frozen=True)

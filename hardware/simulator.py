@@ -24,7 +24,7 @@ from hardware.faults import FaultInjector, ScriptedFault
 from hardware.framing import FrameDecoder, encode_frame
 from hardware.open_firmware import Firmware
 from hardware.plants.simulation import PendulumPlant
-from hardware.protocol import STARTED_TICK, Actuate, Enable, ExchangeDone, SensorFlag, Sensors
+from hardware.protocol import STARTED_TICK, Actuate, Enable, ExchangeDone, Fault, SensorFlag, Sensors
 from hardware.trajectory import Trajectory
 
 Clock = Literal["real", "lockstep"]
@@ -76,7 +76,7 @@ class Simulator:
         self._stop_sender.setblocking(False)
         self._decoder = FrameDecoder()
         self._sequence = 0
-        self._actuate = Actuate(0, 0.0, 0.0, Enable.OFF)
+        self._actuate = Actuate(0, 0.0, 0.0, Enable.OFF, Fault.NONE)
         self._done_tick = -1
         self._last_answer_s = time.monotonic()
 
@@ -133,7 +133,7 @@ class Simulator:
         if not self._injector.resets_at(tick):
             return
         self.firmware.reset()
-        self._actuate = Actuate(tick - 1, 0.0, 0.0, Enable.OFF)  # a chip in reset drives no pin
+        self._actuate = Actuate(tick - 1, 0.0, 0.0, Enable.OFF, Fault.NONE)  # a chip in reset drives no pin
         if not self._wait_for(partial(self._answered, STARTED_TICK), ACTUATE_TIMEOUT_S):
             raise SimulatorError(
                 f"the firmware did not come back within {ACTUATE_TIMEOUT_S:g} s of its reset; run it again"

@@ -15,7 +15,7 @@ from hardware.plants.simulation import PendulumPlant
 from hardware.protocol import Actuate, Enable
 from hardware.replace import replacing
 
-FORMAT = "bpd-trajectory/1"
+FORMAT = "bpd-trajectory/2"
 
 
 class Trajectory:
@@ -27,6 +27,7 @@ class Trajectory:
         self._counts: list[tuple[int, int]] = []
         self._drive: list[tuple[float, float]] = []
         self._enable: list[int] = []
+        self._fault: list[int] = []
         self._state: list[tuple[float, float, float, float]] = []
 
     def append(self, tick: int, plant: PendulumPlant, actuate: Actuate) -> None:
@@ -35,6 +36,7 @@ class Trajectory:
         self._counts.append((plant.axis_count, plant.rod_count))
         self._drive.append((actuate.acceleration, actuate.velocity_setpoint))
         self._enable.append(actuate.enable)
+        self._fault.append(actuate.fault)
         self._state.append((plant.axis_position, plant.rod_angle_rad, plant.axis_speed, plant.rod_speed_rad_s))
 
     @property
@@ -48,14 +50,16 @@ class Trajectory:
         return sum(enable != Enable.OFF for enable in self._enable)
 
     def sha256(self) -> str:
-        """Hash of counts, drive orders and enable flags from the first to the last enabled tick.
+        """Hash of counts, drive orders, enable flags and faults from the first to the last enabled tick.
 
         Tick numbers are left out: how long a host takes before it arms is not part of a trajectory.
         """
         enabled = [row for row, enable in enumerate(self._enable) if enable != Enable.OFF]
         digest = hashlib.sha256()
         for row in range(enabled[0], enabled[-1] + 1) if enabled else ():
-            digest.update(struct.pack("<iiffB", *self._counts[row], *self._drive[row], self._enable[row]))
+            digest.update(
+                struct.pack("<iiffBB", *self._counts[row], *self._drive[row], self._enable[row], self._fault[row])
+            )
         return digest.hexdigest()
 
     def upright_fraction(self) -> float:
@@ -70,8 +74,9 @@ class Trajectory:
     def write(self, path: Path) -> None:
         """Write all rows as safetensors, the same rows to the same bytes. Raises HardwareError.
 
-        tick (n,) u32; counts (n, 2) i32: axis, rod; drive (n, 2) f32: acceleration, velocity set-point; enable (n,)
-        u8; state (n, 4) f64: axis position, rod angle [rad, 0 upright], their speeds; plant: its name in UTF-8, u8.
+        tick (n,) u32; counts (n, 2) i32: axis, rod; drive (n, 2) f32: acceleration, velocity set-point; enable and
+        fault (n,) u8; state (n, 4) f64: axis position, rod angle [rad, 0 upright], their speeds; plant: its name in
+        UTF-8, u8.
         The axis's unit is the plant's: m for the cart, rad for an arm.
         """
         from safetensors.numpy import save
@@ -83,6 +88,7 @@ class Trajectory:
                 "counts": np.array(self._counts, dtype=np.int32).reshape(rows, 2),
                 "drive": np.array(self._drive, dtype=np.float32).reshape(rows, 2),
                 "enable": np.array(self._enable, dtype=np.uint8),
+                "fault": np.array(self._fault, dtype=np.uint8),
                 "state": np.array(self._state, dtype=np.float64).reshape(rows, 4),
                 "plant": np.frombuffer(self._constants.name.encode(), dtype=np.uint8),
             },

@@ -31,7 +31,8 @@ static struct {
 #endif
 } board;
 
-__attribute__((section(".board"), used)) static const char board_identity[] = PINS_BOARD_NAME " hil " PLANT_NAME;
+__attribute__((section(".board"), used)) static const char board_identity[] =
+    PINS_BOARD_NAME " hil " PLANT_NAME;
 
 void board_panic(void) {}
 

@@ -15,8 +15,8 @@
 #include <string.h>
 
 #define PROTOCOL_VERSION 2u
-#define PROTOCOL_SCHEMA_HASH 0x85a4u
-#define PROTOCOL_CRC_INITIAL 0x7a5bu
+#define PROTOCOL_SCHEMA_HASH 0x8dfdu
+#define PROTOCOL_CRC_INITIAL 0x7202u
 #define PROTOCOL_BASE_OBSERVATION_SIZE 5
 #define PROTOCOL_MAXIMUM_WATCHDOG_PERIODS 10u
 #define PROTOCOL_NO_TIME_US 0xffffffffu
@@ -623,12 +623,13 @@ static inline bool protocol_unpack_sensors(const uint8_t *body, size_t size, pro
 
 /* device>plant: Plant port: what the drive does until the next tick. A device whose image is damaged sends none. */
 #define PROTOCOL_ACTUATE_TYPE 0xc1u
-#define PROTOCOL_ACTUATE_SIZE 16u
+#define PROTOCOL_ACTUATE_SIZE 17u
 typedef struct {
     uint32_t tick; /* control periods */
     float acceleration; /* m/s^2 */
     float velocity_setpoint; /* m/s */
     uint8_t enable;
+    uint8_t fault;
 } protocol_actuate_t;
 
 static inline size_t protocol_pack_actuate(const protocol_actuate_t *message, uint16_t sequence,
@@ -639,6 +640,7 @@ static inline size_t protocol_pack_actuate(const protocol_actuate_t *message, ui
     protocol_put_f32(body + 7, message->acceleration);
     protocol_put_f32(body + 11, message->velocity_setpoint);
     protocol_put_u8(body + 15, message->enable);
+    protocol_put_u8(body + 16, message->fault);
     return PROTOCOL_ACTUATE_SIZE;
 }
 
@@ -650,6 +652,7 @@ static inline bool protocol_unpack_actuate(const uint8_t *body, size_t size, pro
     message->acceleration = protocol_get_f32(body + 7);
     message->velocity_setpoint = protocol_get_f32(body + 11);
     message->enable = protocol_get_u8(body + 15);
+    message->fault = protocol_get_u8(body + 16);
     return true;
 }
 

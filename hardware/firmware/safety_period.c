@@ -103,6 +103,7 @@ static void guard_image(safety_t *safety, protocol_actuate_t *actuate) {
     }
     memset(actuate, 0, sizeof *actuate); /* enable = PROTOCOL_ENABLE_OFF */
     actuate->tick = safety->tick;
+    actuate->fault = safety->fault;
 }
 
 void safety_period(safety_t *safety, const protocol_sensors_t *sensors, const float observation[5],
@@ -136,6 +137,7 @@ void safety_period(safety_t *safety, const protocol_sensors_t *sensors, const fl
         actuate->enable = PROTOCOL_ENABLE_BRAKE;
     }
     actuate->velocity_setpoint = safety->drive.velocity_setpoint;
+    actuate->fault = safety->fault;
     guard_image(safety, actuate);
     if (safety->homing.homed) {
         safety->flags |= PROTOCOL_OBSERVATION_FLAG_HOMED;

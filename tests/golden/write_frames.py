@@ -48,7 +48,7 @@ MESSAGES = (
     (13, FaultReport(1, 100, 2)),
     (14, LinkStatistics(1, 2, 3, 4)),
     (15, Sensors(1, 20000, -2147483648, 2147483647, 31)),
-    (16, Actuate(1, -15.0, 0.25, 2)),
+    (16, Actuate(1, -15.0, 0.25, 2, 5)),
     (17, ExchangeDone(0)),
 )
 

@@ -6,7 +6,7 @@ import pytest
 
 from hardware import simulator
 from hardware.plants.cart_rail import CART_RAIL
-from hardware.protocol import Actuate, Enable
+from hardware.protocol import Actuate, Enable, Fault
 
 PERIOD_S = CART_RAIL.period_s
 
@@ -36,7 +36,7 @@ class Played(simulator.Simulator):
 
     def _send_sensors(self, tick):
         self.sent_s.append(self.clock.now_s)
-        self._actuate = Actuate(tick, 0.0, 0.0, Enable.OFF)
+        self._actuate = Actuate(tick, 0.0, 0.0, Enable.OFF, Fault.NONE)
 
     def _receive(self, timeout_s):
         self.clock.now_s += timeout_s

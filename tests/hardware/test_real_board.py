@@ -18,6 +18,7 @@ from hardware.protocol import (
     Acknowledge,
     Arm,
     Config,
+    Disarm,
     Fault,
     Hello,
     HelloReply,
@@ -329,3 +330,19 @@ def test_a_contact_stops_and_switches_off(board, contact, level, fault):
     for _ in range(CART_RAIL.disarm_delay_periods + 2):
         board.period(middle, 77)
     assert not board.pin(ENABLE)
+
+
+def test_an_encoder_that_failed_has_to_find_its_zero_again(board):
+    armed(board)
+    middle = 100 + TRAVEL // 2
+    board.period(middle, 77)
+    assert observation(board.period(middle, 77 + 1000)).fault == Fault.ENCODER_JUMP
+    for _ in range(CART_RAIL.disarm_delay_periods + 2):
+        heard = board.period(middle, 77)
+    assert observation(heard).state == State.OFF
+    assert board.tell(Disarm(0))[0].result == Result.OK
+    for _ in range(200):
+        heard = board.period(middle, 77)
+    assert observation(heard).state == State.UNHOMED
+    board.home()
+    assert observation(board.period(middle, 77)).state == State.IDLE

@@ -12,17 +12,17 @@ import pytest
 from hardware.errors import HardwareError
 from hardware.plants.cart_rail import CartRailPlant
 from hardware.plants.edukit import EDUKIT, EdukitPlant
-from hardware.protocol import Actuate, Enable
+from hardware.protocol import Actuate, Enable, Fault
 from hardware.render import read_driven_states, read_plant_name
 from hardware.replace import check_writable, replacing
 from hardware.trajectory import FORMAT, Trajectory
 
 
-def record(rows, first_tick=1):
+def record(rows, first_tick=1, fault=Fault.NONE):
     plant, trajectory = CartRailPlant(), Trajectory()
     for offset, (angle, enable) in enumerate(rows):
         plant.reset(0.0, angle)
-        trajectory.append(first_tick + offset, plant, Actuate(first_tick + offset, 1.0, 0.0, enable))
+        trajectory.append(first_tick + offset, plant, Actuate(first_tick + offset, 1.0, 0.0, enable, fault))
     return trajectory
 
 
@@ -41,6 +41,7 @@ def test_hash_ignores_what_lies_outside_the_enabled_ticks():
     assert one.sha256() == two.sha256()
     assert one.sha256() != record([(0.1, Enable.DRIVE), (0.21, Enable.OFF), (0.3, Enable.BRAKE)]).sha256()
     assert one.sha256() != record([(0.1, Enable.DRIVE), (0.2, Enable.OFF), (0.3, Enable.DRIVE)]).sha256()
+    assert one.sha256() != record(middle, fault=Fault.WATCHDOG).sha256()
 
 
 def test_file_survives_a_round_trip(tmp_path):
@@ -50,7 +51,7 @@ def test_file_survives_a_round_trip(tmp_path):
     trajectory.write(tmp_path / "t.safetensors")
     rows = load_file(tmp_path / "t.safetensors")
     assert {name: rows[name].shape for name in rows} == {
-        "tick": (4,), "counts": (4, 2), "drive": (4, 2), "enable": (4,), "state": (4, 4), "plant": (9,)
+        "tick": (4,), "counts": (4, 2), "drive": (4, 2), "enable": (4,), "fault": (4,), "state": (4, 4), "plant": (9,)
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["t.safetensors"]
 
@@ -104,7 +105,7 @@ def test_the_file_names_its_plant(tmp_path):
     path = tmp_path / "t.safetensors"
     plant, trajectory = EdukitPlant(), Trajectory(EDUKIT)
     for tick in range(1, 11):
-        trajectory.append(tick, plant, Actuate(tick, 1.0, 0.0, Enable.DRIVE))
+        trajectory.append(tick, plant, Actuate(tick, 1.0, 0.0, Enable.DRIVE, 0))
         plant.step(30.0)
     trajectory.write(path)
     assert read_plant_name(path) == "edukit"
@@ -124,7 +125,7 @@ def test_upright_is_judged_in_the_plants_own_periods():
     plant, trajectory = EdukitPlant(), Trajectory(constants)
     for tick in range(1, 401):  # the last 3 s are 300 periods, of which the rod stands in the last 150
         plant.reset(0.0, math.pi if tick <= 250 else 0.0)
-        trajectory.append(tick, plant, Actuate(tick, 0.0, 0.0, Enable.DRIVE))
+        trajectory.append(tick, plant, Actuate(tick, 0.0, 0.0, Enable.DRIVE, 0))
     assert trajectory.upright_fraction() == 0.5
 
 

@@ -30,7 +30,8 @@ static struct {
     uint8_t reset_cause;
 } board;
 
-__attribute__((section(".board"), used)) static const char board_identity[] = PINS_BOARD_NAME " real " PLANT_NAME;
+__attribute__((section(".board"), used)) static const char board_identity[] =
+    PINS_BOARD_NAME " real " PLANT_NAME;
 
 static const encoder_place_t axis_place = PINS_AXIS_ENCODER;
 static const encoder_place_t rod_place = PINS_ROD_ENCODER;
@@ -137,6 +138,10 @@ bool board_sensors(protocol_sensors_t *sensors) {
 void board_actuate(const protocol_actuate_t *actuate) {
     interrupts_disable();
     motor_actuate(actuate);
+    if (actuate->enable == PROTOCOL_ENABLE_OFF &&
+        (actuate->fault == PROTOCOL_FAULT_ENCODER_FROZEN || actuate->fault == PROTOCOL_FAULT_ENCODER_JUMP)) {
+        axis_reference_start(&board.reference); /* counts that were wrong once have lost their zero */
+    }
     interrupts_enable();
 }
 
