@@ -121,11 +121,13 @@ generate: install ## Rewrite the C headers that come from Python (protocol.h, pl
 test: tools install ## Run every test
 	$(VENV)/bin/python -m pytest
 
-check: install ## Lint, types, formatting of Python and C
+check: install ## Lint, types and formatting of Python and C, static analysis of C
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/clang-format --dry-run --Werror $$(git ls-files '*.c' '*.h')
+	@sh .ci/tools check
+	$(VENV)/bin/python tests/firmware/analyse.py
 	$(VENV)/bin/python -m pytest tests/test_imports.py
 
 format: install ## Format Python and C

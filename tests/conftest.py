@@ -16,6 +16,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 NEEDED = {
     "cross": (("arm-none-eabi-gcc",), "gcc-arm-none-eabi libnewlib-arm-none-eabi"),
     "avr": (("avr-gcc",), "gcc-avr avr-libc"),
+    "analysis": (("cppcheck", "clang-tidy"), "cppcheck clang-tidy"),
     "qemu": (("qemu-system-arm", "arm-none-eabi-gcc"), "qemu-system-arm gcc-arm-none-eabi libnewlib-arm-none-eabi"),
 }
 

@@ -153,22 +153,22 @@ void link_poll(link_t *link, safety_t *safety) {
 }
 
 void link_send_observation(link_t *link, const protocol_observation_t *observation) {
-    uint8_t body[PROTOCOL_OBSERVATION_SIZE];
     if (link->greeted) {
+        uint8_t body[PROTOCOL_OBSERVATION_SIZE];
         send(link, body, protocol_pack_observation(observation, link->send_sequence, body));
     }
 }
 
 void link_send_timing(link_t *link, const protocol_timing_t *timing) {
-    uint8_t body[PROTOCOL_TIMING_SIZE];
     if (link->greeted) {
+        uint8_t body[PROTOCOL_TIMING_SIZE];
         send(link, body, protocol_pack_timing(timing, link->send_sequence, body));
     }
 }
 
 void link_send_action(link_t *link, const protocol_action_t *action) {
-    uint8_t body[PROTOCOL_ACTION_SIZE];
     if (link->greeted) {
+        uint8_t body[PROTOCOL_ACTION_SIZE];
         send(link, body, protocol_pack_action(action, link->send_sequence, body));
     }
 }

@@ -1,11 +1,11 @@
 /* The device's end of the link: what comes in is judged and offered to the safety machine, what goes out is
  * framed and numbered.
  *
- * The device is silent until the first HELLO. HELLO, CONFIG, ARM and DISARM are answered; observations and
- * actions are sent once and never again. CONFIG and ARM must echo the nonce of the last HELLO_REPLY; any ARM
- * that echoes it uses it up, so a recorded ARM arms nothing. The session is that nonce ^ the host's: new for
- * every ARM, so a recorded COMMAND of an earlier run is refused whatever the host chooses. Sequence gaps of
- * the host are counted; a HELLO starts a new count.
+ * The device says nothing by itself until the first HELLO. HELLO, CONFIG, ARM and DISARM are answered;
+ * observations and actions are sent once and never again. CONFIG and ARM must echo the nonce of the last
+ * HELLO_REPLY; any ARM that echoes it uses it up, so a recorded ARM arms nothing. The session is that nonce ^
+ * the host's: new for every ARM, so a recorded COMMAND of an earlier run is refused whatever the host
+ * chooses. Sequence gaps of the host are counted; a HELLO starts a new count.
  */
 #ifndef LINK_H
 #define LINK_H
