@@ -1,7 +1,7 @@
 # Thin wrappers around `python -m distill | export | hardware | firmware_bridge`; every stage also runs by itself.
 .DEFAULT_GOAL := help
 .PHONY: help install tools distill export-c firmware bridge demo swing-ups results bench-distill bench-distill-quick
-.PHONY: emulate flash bench-firmware bench-speed bench-export ablations test check format generate clean
+.PHONY: emulate flash bench-firmware bench-speed bench-export ablations test fuzz check format generate clean
 .DELETE_ON_ERROR:
 
 PYTHON  ?= python3
@@ -19,6 +19,7 @@ STUDENT ?= students/cart_rail.safetensors
 BOARD   ?= netduinoplus2
 RUN     := $(VENV)/bin/python -m
 JOBS    ?= 2
+FUZZ_SECONDS ?= 600
 STAMP   := $(VENV)/.installed
 
 # One thread a process: two OpenMP threads collapse on a shared machine, and sums keep their order.
@@ -120,6 +121,9 @@ generate: install ## Rewrite the C headers that come from Python (protocol.h, pl
 
 test: tools install ## Run every test
 	$(VENV)/bin/python -m pytest
+
+fuzz: tools install ## Fuzz the device's receive path for FUZZ_SECONDS (600); what it finds lies in build/fuzz
+	$(VENV)/bin/python tests/firmware/fuzz.py --seconds $(FUZZ_SECONDS) --out $(BUILD)/fuzz
 
 check: install ## Lint, types and formatting of Python and C, static analysis of C
 	$(VENV)/bin/ruff check .

@@ -17,6 +17,7 @@ NEEDED = {
     "cross": (("arm-none-eabi-gcc",), "gcc-arm-none-eabi libnewlib-arm-none-eabi"),
     "avr": (("avr-gcc",), "gcc-avr avr-libc"),
     "analysis": (("cppcheck", "clang-tidy"), "cppcheck clang-tidy"),
+    "fuzz": (("clang",), "clang libclang-rt-14-dev"),
     "qemu": (("qemu-system-arm", "arm-none-eabi-gcc"), "qemu-system-arm gcc-arm-none-eabi libnewlib-arm-none-eabi"),
 }
 

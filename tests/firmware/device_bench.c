@@ -1,0 +1,315 @@
+#include "device_bench.h"
+#include "board.h"
+#include "plant.h"
+#include "safety_rules.h"
+
+#include "main.c" /* the firmware's own loop, to call its period and to see its state */
+
+#include <stdlib.h>
+
+#define COVERED    64u
+#define SPIN_STEP  100 /* counts: how much the rod's speed may change in a period without being a jump */
+#define LATE_TICK  0xFFFFFF00u
+#define LATE_US    (0xFFFFFFFFu - 10000000u)
+#define FNV_OFFSET 2166136261u
+#define FNV_PRIME  16777619u
+
+FILE *bench_wire;
+int policy_self_test_result;
+
+static struct {
+    bench_options_t options;
+    safety_rules_t rules;
+    framing_decoder_t received, sent; /* the wire, followed from outside */
+    uint8_t waiting[2 * FRAMING_MAXIMUM_FRAME_SIZE];
+    size_t waiting_size;
+    uint32_t nonce, earlier_nonce;
+    uint32_t tick, now_us;
+    float cart_place;    /* counts that the cart has gone ... */
+    int32_t cart_offset; /* ... beyond these */
+    int32_t cart_count, rod_count, spin, wanted_spin;
+    protocol_actuate_t actuate;
+    uint16_t send_sequence;
+    bool greeted;
+} bench;
+
+static uint32_t trace = FNV_OFFSET;
+static uint32_t frames, driven;
+static uint32_t results[COVERED][COVERED];                         /* by request type and PROTOCOL_RESULT_ */
+static uint32_t verdicts[COVERED][3];                              /* by message type and safety_verdict_t */
+static uint32_t others, hellos;                                    /* bodies without a handler; HELLO */
+static uint32_t faults[COVERED], states[COVERED], drives[COVERED]; /* driven periods by PROTOCOL_MODE_ */
+
+static void remember(const void *data, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        trace = (trace ^ ((const uint8_t *)data)[i]) * FNV_PRIME;
+    }
+}
+
+void board_wait(void) {}
+
+uint32_t board_time_us(void) {
+    return bench.now_us;
+}
+
+uint32_t board_stopwatch_us(void) {
+    return bench.now_us++;
+}
+
+size_t board_link_read(uint8_t *data, size_t size) {
+    const size_t count = bench.waiting_size < size ? bench.waiting_size : size;
+    memcpy(data, bench.waiting, count);
+    bench.waiting_size -= count;
+    memmove(bench.waiting, bench.waiting + count, bench.waiting_size);
+    return count;
+}
+
+void board_link_write(const uint8_t *data, size_t size) {
+    size_t body = 0;
+    rules_require(size > 0u && size <= FRAMING_MAXIMUM_FRAME_SIZE, "a frame has the size of one");
+    for (size_t i = 0; i < size; i++) {
+        rules_require(body == 0u, "one frame at a time");
+        body = framing_push(&bench.sent, data[i]);
+    }
+    rules_require(body > 0u, "what is sent is a frame");
+    rules_require(protocol_sequence(bench.sent.buffer) == bench.send_sequence, "frames are numbered");
+    rules_require(bench.greeted || protocol_type(bench.sent.buffer) == PROTOCOL_ACKNOWLEDGE_TYPE,
+                  "nothing but answers until the first HELLO");
+    bench.send_sequence++;
+    remember(data, size);
+    protocol_acknowledge_t answer;
+    protocol_fault_report_t fault;
+    if (protocol_unpack_acknowledge(bench.sent.buffer, body, &answer)) {
+        results[answer.request_type % COVERED][answer.result % COVERED]++;
+    } else if (protocol_unpack_fault_report(bench.sent.buffer, body, &fault)) {
+        faults[fault.reason % COVERED]++;
+    }
+    rules_sent(&bench.rules, bench.sent.buffer, body);
+}
+
+bool board_sensors(protocol_sensors_t *sensors) {
+    (void)sensors;
+    return false; /* periods come from bench_period() */
+}
+
+void board_actuate(const protocol_actuate_t *actuate) {
+    bench.actuate = *actuate;
+}
+
+uint32_t board_nonce(void) {
+    bench.earlier_nonce = bench.nonce;
+    bench.nonce = bench.nonce * 1664525u + 1013904223u;
+    rules_nonce(&bench.rules, bench.nonce);
+    return bench.nonce;
+}
+
+const char *board_name(void) {
+    return "a name that is longer than the sixteen bytes";
+}
+
+uint8_t board_reset_cause(void) {
+    return PROTOCOL_RESET_CAUSE_UNKNOWN;
+}
+
+uint8_t board_variant(void) {
+    return PROTOCOL_VARIANT_HIL;
+}
+
+uint32_t board_image_check(void) {
+    return bench.options.damaged ? BOARD_IMAGE_GOOD ^ 0x100u : BOARD_IMAGE_GOOD;
+}
+
+void board_exchange_done(uint32_t tick) {
+    rules_require(tick == bench.tick || (tick == 0u && firmware.safety.tick == 0u),
+                  "only the running period's answer ends its exchange");
+    remember(&tick, sizeof tick);
+}
+
+void bench_start(const bench_options_t *options) {
+    const link_identity_t identity = {.policy_digest = policy_digest, .history = POLICY_HISTORY};
+    memset(&bench, 0, sizeof bench);
+    memset(&firmware, 0, sizeof firmware);
+    bench.options = *options;
+    bench.tick = options->late_start ? LATE_TICK : 0u;
+    bench.now_us = options->late_start ? LATE_US : 0u;
+    policy_self_test_result = options->self_test_fails ? 1 : 0;
+    rules_start(&bench.rules, options->damaged || options->self_test_fails);
+    bench.rules.sensors.tick = bench.tick;
+    /* As firmware_run() does before its loop. */
+    link_start(&firmware.link, &identity);
+    safety_start(&firmware.safety, policy_self_test() == 0, board_image_check());
+    policy_reset(&firmware.policy);
+}
+
+static void count_message(const uint8_t *body, size_t size, const link_t *before) {
+    const uint8_t type = protocol_type(body);
+    const link_t *after = &firmware.link;
+    protocol_hello_t hello;
+    protocol_command_t command;
+    protocol_heartbeat_t heartbeat;
+    frames++;
+    if (protocol_unpack_command(body, size, &command) || protocol_unpack_heartbeat(body, size, &heartbeat)) {
+        const uint32_t verdict = after->stale_commands != before->stale_commands ? SAFETY_STALE
+                                 : after->refused != before->refused             ? SAFETY_REFUSED
+                                                                                 : SAFETY_ACCEPTED;
+        verdicts[type][verdict]++;
+    } else if (protocol_unpack_hello(body, size, &hello)) {
+        hellos++;
+    } else if (after->send_sequence == before->send_sequence) {
+        others++;
+    }
+}
+
+/* The device gets what waits; `size` bytes of it, when that is not 0, end in a frame with this body. */
+static void deliver(size_t size) {
+    const uint8_t *body = bench.received.buffer;
+    const link_t before = firmware.link;
+    protocol_hello_t hello;
+    firmware.link.command_accepted = false;
+    if (size > 0u) {
+        bench.greeted = bench.greeted || protocol_unpack_hello(body, size, &hello);
+        rules_receive(&bench.rules, body, size);
+    }
+    link_poll(&firmware.link, &firmware.safety);
+    rules_require(bench.waiting_size == 0u, "everything that came is read");
+    rules_require(firmware.link.decoder.frames == before.decoder.frames + (size > 0u ? 1u : 0u),
+                  "a frame is a frame on both sides");
+    if (size > 0u) {
+        rules_received(&bench.rules, firmware.link.command_accepted);
+        count_message(body, size, &before);
+    } else {
+        rules_require(!firmware.link.command_accepted, "a COMMAND comes in a frame");
+    }
+    firmware.link.command_accepted = firmware.link.command_accepted || before.command_accepted;
+}
+
+void bench_receive(const uint8_t *data, size_t size) {
+    if (bench_wire != NULL) {
+        (void)fwrite(data, 1, size, bench_wire);
+    }
+    for (size_t i = 0; i < size; i++) {
+        const size_t body = framing_push(&bench.received, data[i]);
+        bench.waiting[bench.waiting_size++] = data[i];
+        if (body > 0u || bench.waiting_size == sizeof bench.waiting) {
+            deliver(body);
+        }
+    }
+}
+
+bench_plant_t bench_quiet(void) {
+    return (bench_plant_t){.flags = PROTOCOL_SENSOR_FLAG_REFERENCED, .elapsed = 1u};
+}
+
+void bench_spin(int32_t counts_a_period) {
+    bench.wanted_spin = counts_a_period;
+}
+
+static int32_t add(int32_t a, int32_t b) {
+    const uint32_t sum = (uint32_t)a + (uint32_t)b;
+    int32_t value;
+    memcpy(&value, &sum, sizeof value);
+    return value;
+}
+
+/* A cart that follows its set-point and a rod that never quite rests. */
+static protocol_sensors_t measure(const bench_plant_t *plant) {
+    const int32_t change = bench.wanted_spin - bench.spin;
+    bench.tick += plant->elapsed;
+    bench.now_us += PLANT_PERIOD_US;
+    bench.spin += change > SPIN_STEP ? SPIN_STEP : (change < -SPIN_STEP ? -SPIN_STEP : change);
+    bench.cart_place += bench.actuate.velocity_setpoint * PLANT_PERIOD / PLANT_METRES_PER_COUNT;
+    bench.cart_offset = add(add(bench.cart_offset, plant->cart_jump), (int32_t)bench.cart_place);
+    bench.cart_place -= (float)(int32_t)bench.cart_place;
+    if (!plant->cart_frozen) {
+        bench.cart_count = bench.cart_offset;
+    }
+    if (!plant->rod_frozen) {
+        bench.rod_count = add(bench.rod_count, bench.spin);
+        bench.rod_count = add(bench.rod_count, bench.tick % 2u == 0u ? 1 : -1);
+        bench.rod_count = add(bench.rod_count, plant->rod_jump);
+    }
+    return (protocol_sensors_t){
+        .tick = bench.tick,
+        .time_us = bench.now_us,
+        .cart_count = bench.cart_count,
+        .rod_count = bench.rod_count,
+        .flags = plant->flags,
+    };
+}
+
+static void arm_by_damage(void) {
+    safety_t *safety = &firmware.safety;
+    if (bench.options.damaged && bench.options.armed_by_damage && !safety_drives(safety)) {
+        safety->state = PROTOCOL_STATE_ARMED;
+        safety->session = 1u;
+        safety->armed_tick = safety->tick + 1u;
+        safety->fed_tick = safety->tick;
+    }
+}
+
+void bench_period(const bench_plant_t *plant) {
+    const protocol_sensors_t sensors = measure(plant);
+    if (bench.waiting_size > 0u) {
+        deliver(0);
+    }
+    arm_by_damage();
+    memset(&bench.actuate, 0, sizeof bench.actuate); /* off, unless board_actuate() is called */
+    run_period(&sensors);
+    rules_period(&bench.rules, &sensors, &bench.actuate);
+    remember(&bench.actuate.acceleration, sizeof bench.actuate.acceleration);
+    remember(&bench.actuate.enable, sizeof bench.actuate.enable);
+    states[firmware.safety.state % COVERED]++;
+    if (bench.actuate.enable == PROTOCOL_ENABLE_DRIVE) {
+        driven++;
+        drives[firmware.safety.mode % COVERED]++;
+    }
+}
+
+bench_view_t bench_view(void) {
+    return (bench_view_t){
+        .nonce = bench.nonce,
+        .earlier_nonce = bench.earlier_nonce,
+        .session = bench.rules.session,
+        .tick = bench.tick,
+        .state = firmware.safety.state,
+        .mode = firmware.safety.mode,
+    };
+}
+
+uint32_t bench_trace(void) {
+    return trace;
+}
+
+uint32_t bench_frames(void) {
+    return frames;
+}
+
+uint32_t bench_driven(void) {
+    return driven;
+}
+
+void bench_write_coverage(FILE *file) {
+    static const char *const verdict_names[3] = {"accepted", "stale", "refused"};
+    static const uint8_t requests[3] = {PROTOCOL_CONFIG_TYPE, PROTOCOL_ARM_TYPE, PROTOCOL_DISARM_TYPE};
+    (void)fprintf(file, "hello %u\nno_handler %u\n", (unsigned)hellos, (unsigned)others);
+    for (size_t i = 0; i < 3; i++) {
+        for (unsigned result = 0; result < COVERED; result++) {
+            if (results[requests[i]][result] > 0u) {
+                (void)fprintf(file, "request_%u_result_%u %u\n", (unsigned)requests[i], result,
+                              (unsigned)results[requests[i]][result]);
+            }
+        }
+        (void)fprintf(file, "command_%s %u\nheartbeat_%s %u\n", verdict_names[i],
+                      (unsigned)verdicts[PROTOCOL_COMMAND_TYPE][i], verdict_names[i],
+                      (unsigned)verdicts[PROTOCOL_HEARTBEAT_TYPE][i]);
+    }
+    for (unsigned i = 0; i < COVERED; i++) {
+        const uint32_t counts[3] = {faults[i], states[i], drives[i]};
+        static const char *const names[3] = {"fault", "state", "driven_in_mode"};
+        for (size_t kind = 0; kind < 3; kind++) {
+            if (counts[kind] > 0u) {
+                (void)fprintf(file, "%s_%u %u\n", names[kind], i, (unsigned)counts[kind]);
+            }
+        }
+    }
+}
