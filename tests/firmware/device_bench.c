@@ -217,7 +217,7 @@ static protocol_sensors_t measure(const bench_plant_t *plant) {
     bench.tick += plant->elapsed;
     bench.now_us += PLANT_PERIOD_US;
     bench.spin += change > SPIN_STEP ? SPIN_STEP : (change < -SPIN_STEP ? -SPIN_STEP : change);
-    bench.cart_place += bench.actuate.velocity_setpoint * PLANT_PERIOD / PLANT_METRES_PER_COUNT;
+    bench.cart_place += bench.actuate.velocity_setpoint * PLANT_PERIOD / PLANT_AXIS_PER_COUNT;
     bench.cart_offset = add(add(bench.cart_offset, plant->cart_jump), (int32_t)bench.cart_place);
     bench.cart_place -= (float)(int32_t)bench.cart_place;
     if (!plant->cart_frozen) {

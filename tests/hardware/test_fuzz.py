@@ -5,6 +5,7 @@ The C side is tests/firmware: the whole device on a bench, held against safety_r
 
 import importlib.util
 import math
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -62,8 +63,9 @@ def counts(command: list[object]) -> dict[str, int]:
 def replayed(programs, tmp_path_factory) -> dict[str, tuple[dict[str, int], bytes]]:
     """For each shape what its corpus covers, and what went over the wire."""
     folder = tmp_path_factory.mktemp("wire")
+    inputs = {shape: sorted(SCRIPT.unpack_corpus(shape, folder).iterdir()) for shape in SHAPES}
     return {
-        shape: (counts([programs[shape], folder / shape, *CORPUS[shape]]), (folder / shape).read_bytes())
+        shape: (counts([programs[shape], folder / shape, *inputs[shape]]), (folder / shape).read_bytes())
         for shape in SHAPES
     }
 
@@ -201,18 +203,19 @@ MUTANTS = {
 def test_rules_notice_what_is_wrong(tmp_path, mutant):
     """The corpus and one million bytes against a device with an error: the rules are no decoration."""
     name, line, wrong, rule = MUTANTS[mutant]
-    for source in FIRMWARE_FOLDER.iterdir():
-        (tmp_path / source.name).write_text(source.read_text())
-    text = (tmp_path / name).read_text()
+    firmware = tmp_path / "firmware"
+    shutil.copytree(FIRMWARE_FOLDER, firmware)
+    shutil.copytree(FIRMWARE_FOLDER.parent / "plants", tmp_path / "plants")
+    text = (firmware / name).read_text()
     assert line in text
-    (tmp_path / name).write_text(text.replace(line, wrong))
+    (firmware / name).write_text(text.replace(line, wrong))
     if mutant == "damage ignored":
-        main = (tmp_path / "main.c").read_text()
+        main = (firmware / "main.c").read_text()
         guard = "if (firmware.safety.image_check == BOARD_IMAGE_GOOD) {"
         assert guard in main
-        (tmp_path / "main.c").write_text(main.replace(guard, "if (true) {"))
-    replay = compile_bench(tmp_path / "replay", "replay_corpus", "fuzz_messages", firmware=tmp_path, sanitize=False)
-    stream = compile_bench(tmp_path / "stream", "hostile_stream", firmware=tmp_path, sanitize=False)
+        (firmware / "main.c").write_text(main.replace(guard, "if (true) {"))
+    replay = compile_bench(tmp_path / "replay", "replay_corpus", "fuzz_messages", firmware=firmware, sanitize=False)
+    stream = compile_bench(tmp_path / "stream", "hostile_stream", firmware=firmware, sanitize=False)
     said = ""
     for command in ([replay, tmp_path / "wire", *CORPUS["messages"]], [stream, TEN_MILLION // 10]):
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, check=False)
