@@ -54,7 +54,9 @@ class Build:
 
     def run(self) -> dict[str, Any]:
         """Build and say what was built."""
+        from hardware.board import find_board
         from hardware.build import build
+        from hardware.stack import stack_bytes
 
         image = build(self.policy, self.out, self.board, self.variant)
         return {
@@ -64,6 +66,7 @@ class Build:
             "variant": image.variant,
             "flash_bytes": image.flash_bytes,
             "ram_bytes": image.ram_bytes,
+            "stack_bytes": stack_bytes(image.path, find_board(image.board)),
         }
 
 

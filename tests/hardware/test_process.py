@@ -316,7 +316,16 @@ def test_build_from_the_command_line(policy_folder, tmp_path):
     done = hardware("build", "--policy", policy_folder, "--out", tmp_path / "deep" / "out", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert set(result) == {"image", "policy_digest", "board", "variant", "flash_bytes", "ram_bytes", "seconds"}
+    assert set(result) == {
+        "image",
+        "policy_digest",
+        "board",
+        "variant",
+        "flash_bytes",
+        "ram_bytes",
+        "stack_bytes",
+        "seconds",
+    }
     assert os.access(result["image"], os.X_OK)
 
 
