@@ -495,7 +495,7 @@ def test_the_bridge_refuses_an_image_of_another_policy_or_period(device, other, 
 
 
 # One flipped bit anywhere in the flash (ARM: IMAGE_DAMAGED, and no ACTUATE at all) needs a chip, too. What the state
-# machine makes of a damaged image: `fuzz_link damaged` in test_twins.py.
+# machine makes of a damaged image: `hostile_stream BYTES damaged` in test_fuzz.py.
 
 
 # ---- No effect -------------------------------------------------------------------------------------------------------
