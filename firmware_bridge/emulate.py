@@ -1,4 +1,4 @@
-"""The verb `emulate`: the image of a microcontroller, in QEMU, balances the simulated pendulum in lock-step."""
+"""The verb `emulate`: the image of a microcontroller, emulated, balances the simulated pendulum in lock-step."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from firmware_bridge.simulated_port import build_image
 
 # The processor whose instructions are counted for each board's chip.
 _COUNTED_INPUTS = 500  # soft float takes longer for some numbers: the mean over so many
-_TARGETS = {"netduinoplus2": "cortex-m4f", "microbit": "cortex-m0plus"}
+_TARGETS = {"netduinoplus2": "cortex-m4f", "microbit": "cortex-m0plus", "atmega328p": "avr"}
 
 
 def emulate(config: Emulate) -> dict[str, Any]:
@@ -72,4 +72,4 @@ def print_emulation(result: dict[str, Any]) -> None:
         ("policy", result["policy_digest"][:12]),
         ("image", result["image"]),
     ]
-    console().print(two_columns(f"{result['board']} in QEMU, mode {result['mode']}, lock-step", rows))
+    console().print(two_columns(f"{result['board']}, emulated, mode {result['mode']}, lock-step", rows))

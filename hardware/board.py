@@ -11,8 +11,45 @@ from hardware.errors import BuildError
 BOARDS_FOLDER = Path(__file__).parent / "boards"
 Variant = Literal["hil", "real"]
 VARIANTS: dict[str, Variant] = {"hil": "hil", "real": "real"}
-_CORTEX_M = ("cortex_m", "image_check")
+Emulator = Literal["qemu", "simavr"]
 _KIB = 1024
+
+
+@dataclass(frozen=True)
+class Tools:
+    """A cross compiler. `prefix` stands before the names of its tools; `packages` are what apt installs.
+
+    `flags`, `link_flags`, `libraries` and the linker `script` below boards/ are those of every chip it is used for.
+    """
+
+    prefix: str
+    title: str
+    packages: str
+    script: str
+    flags: tuple[str, ...]
+    link_flags: tuple[str, ...]
+    libraries: tuple[str, ...]
+
+
+_ARM = Tools(
+    prefix="arm-none-eabi-",
+    title="Arm",
+    packages="gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    script="cortex_m.ld",
+    flags=("-fno-math-errno",),
+    link_flags=("-nostartfiles", "-nostdlib", "-Wl,--no-warn-rwx-segments"),
+    libraries=("-lm", "-lc_nano", "-lgcc"),
+)
+# The start-up code is avr-libc's, which keeps its soft float in libm.
+_AVR = Tools(
+    prefix="avr-",
+    title="AVR",
+    packages="gcc-avr avr-libc",
+    script="avr.ld",
+    flags=("-fno-math-errno",),
+    link_flags=(),
+    libraries=("-lm",),
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +57,7 @@ class Chip:
     """How images are made for one microcontroller. Sizes in bytes; `sources` are paths below boards/ without `.c`."""
 
     title: str
+    tools: Tools
     flags: tuple[str, ...]
     flash_origin: int
     flash_bytes: int
@@ -27,14 +65,16 @@ class Chip:
     ram_bytes: int
     stack_bytes: int
     sources: tuple[str, ...]
+    clock_hz: int = 0
+    """Where the emulator has to be told."""
 
 
 @dataclass(frozen=True)
 class Board:
     """One board. `variants` maps hil (emulated, plant on a serial port) and real to their `board_*` source.
 
-    `machine` is QEMU's name of the board, None where nothing emulates it; `serial_ports` is how many its hil image
-    uses: 2 for link and plant apart, 1 for both on one wire. `programmer` is OpenOCD's name of the chip's family,
+    `machine` is the emulator's name of the board, None where nothing emulates it; `serial_ports` is how many its hil
+    image uses: 2 for link and plant apart, 1 for both on one wire. `programmer` is OpenOCD's name of the chip's family,
     `interface` that of the probe on the board or commonly used with it. Board `host` has no chip: it is a process.
     """
 
@@ -42,6 +82,7 @@ class Board:
     chip: Chip | None
     variants: dict[Variant, str]
     machine: str | None = None
+    emulator: Emulator = "qemu"
     serial_ports: int = 0
     programmer: str = ""
     interface: str = ""
@@ -55,6 +96,7 @@ class Board:
         return (BOARDS_FOLDER / self.name, *(BOARDS_FOLDER / chip for chip in chips), BOARDS_FOLDER)
 
 
+_CORTEX_M = ("cortex_m", "image_check")
 _STM32F4 = tuple(
     f"stm32f4/{name}"
     for name in (
@@ -63,6 +105,7 @@ _STM32F4 = tuple(
 )
 _STM32F405 = Chip(
     title="STM32F405RG, Cortex-M4F",
+    tools=_ARM,
     flags=("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
     flash_origin=0x0800_0000,
     flash_bytes=1024 * _KIB,
@@ -73,6 +116,7 @@ _STM32F405 = Chip(
 )
 _NRF51822 = Chip(
     title="nRF51822, Cortex-M0",
+    tools=_ARM,
     flags=("-mcpu=cortex-m0", "-mthumb"),
     flash_origin=0,
     flash_bytes=256 * _KIB,
@@ -80,6 +124,18 @@ _NRF51822 = Chip(
     ram_bytes=16 * _KIB,
     stack_bytes=1 * _KIB,
     sources=(*_CORTEX_M, "nrf51/vectors", "nrf51/uart", "nrf51/stopwatch"),
+)
+_ATMEGA328P = Chip(
+    title="ATmega328P, AVR",
+    tools=_AVR,
+    flags=("-mmcu=atmega328p",),
+    flash_origin=0,
+    flash_bytes=32 * _KIB,
+    ram_origin=0x80_0100,
+    ram_bytes=2 * _KIB,
+    stack_bytes=640,
+    sources=("image_check", "avr/uart", "avr/stopwatch"),
+    clock_hz=16_000_000,
 )
 
 _ALL = (
@@ -94,6 +150,7 @@ _ALL = (
         interface="stlink",
     ),
     Board("microbit", _NRF51822, {"hil": "board_hil"}, machine="microbit", serial_ports=1),
+    Board("atmega328p", _ATMEGA328P, {"hil": "board_hil"}, machine="atmega328p", emulator="simavr", serial_ports=1),
 )
 BOARDS = {board.name: board for board in _ALL}
 

@@ -15,7 +15,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardware.board import BOARDS_FOLDER, Board, Chip, Variant, find_board
+from hardware.board import BOARDS_FOLDER, Board, Chip, Tools, Variant, find_board
 from hardware.errors import BuildError
 from hardware.plant_header import header_flag, plant_of
 from hardware.plants.cart_rail import CART_RAIL
@@ -27,10 +27,8 @@ WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-Werror")
 LANGUAGE = ("-std=c11", "-ffp-contract=off", *WARNINGS)
 FLAGS = (*LANGUAGE, "-O2")
 _ENVIRONMENT_LINE = re.compile(r"^ \* environment  (\S+),", re.MULTILINE)
-_CROSS = "arm-none-eabi-"
-_CROSS_FLAGS = (*LANGUAGE, "-Os", "-fno-math-errno", "-ffunction-sections", "-fdata-sections")
-_CROSS_LINK = ("-nostartfiles", "-nostdlib", "-Wl,--gc-sections,--fatal-warnings,--no-warn-rwx-segments")
-_LIBRARIES = ("-lm", "-lc_nano", "-lgcc")
+_CROSS_FLAGS = (*LANGUAGE, "-Os", "-ffunction-sections", "-fdata-sections")
+_CROSS_LINK = ("-Wl,--gc-sections,--fatal-warnings",)
 
 
 @dataclass(frozen=True)
@@ -83,13 +81,13 @@ def find_compiler() -> str:
     raise BuildError("no C compiler: looked for $CC, cc, gcc and clang on PATH; install one (`apt-get install gcc`)")
 
 
-def find_cross(tool: str) -> str:
-    """A tool of the Arm cross compiler's family: gcc, objcopy or size. Raises BuildError."""
-    if path := shutil.which(_CROSS + tool):
+def find_cross(tools: Tools, tool: str) -> str:
+    """A tool of a cross compiler's family: gcc, objcopy or size. Raises BuildError."""
+    if path := shutil.which(tools.prefix + tool):
         return path
     raise BuildError(
-        f"no {_CROSS}{tool} on PATH, expected the Arm cross compiler; "
-        "install it (`apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi`)"
+        f"no {tools.prefix}{tool} on PATH, expected the {tools.title} cross compiler; "
+        f"install it (`apt-get install {tools.packages}`)"
     )
 
 
@@ -118,10 +116,11 @@ def build(
                 image = _link_host(_sources(target, variant), flags, scratch / "firmware")
                 flash, ram = None, None
             else:
-                flags = (*_CROSS_FLAGS, *target.chip.flags, *extra_flags, *includes, plant)
-                compiled = [_compile(source, flags, scratch) for source in _sources(target, variant)]
-                image = _link(compiled, target.chip, scratch / f"firmware_{variant}.elf")
-                flash, ram = _sizes(image)
+                chip = target.chip
+                flags = (*_CROSS_FLAGS, *chip.tools.flags, *chip.flags, *extra_flags, *includes, plant)
+                compiled = [_compile(source, chip.tools, flags, scratch) for source in _sources(target, variant)]
+                image = _link(compiled, chip, scratch / f"firmware_{variant}.elf")
+                flash, ram = _sizes(image, chip.tools)
                 for suffix in (".bin", ".map"):
                     os.replace(image.with_suffix(suffix), out / f"{image.stem}{suffix}")
             os.replace(image, out / image.name)
@@ -145,10 +144,11 @@ def _link_host(sources: list[Path], flags: tuple[str, ...], image: Path) -> Path
     return image
 
 
-def _compile(source: Path, flags: tuple[str, ...], folder: Path) -> Path:
+def _compile(source: Path, tools: Tools, flags: tuple[str, ...], folder: Path) -> Path:
     """One object, named after the source alone: the same one has the same bytes wherever it was built."""
     compiled = folder / f"{source.stem}.o"
-    _run([find_cross("gcc"), *flags, f"-ffile-prefix-map={source.parent}=.", "-c", str(source), "-o", str(compiled)])
+    where = f"-fdebug-prefix-map={source.parent}=."  # -ffile-prefix-map is younger than avr-gcc
+    _run([find_cross(tools, "gcc"), *flags, where, "-c", str(source), "-o", str(compiled)])
     return compiled
 
 
@@ -162,15 +162,16 @@ def _link(objects: list[Path], chip: Chip, image: Path) -> Path:
     }
     symbols = [f"-Wl,--defsym={name}={value:#x}" for name, value in memory.items()]
     symbols.append(f"-Wl,-Map={image.with_suffix('.map')}")
-    flags = (*chip.flags, *_CROSS_LINK, *symbols, "-T", str(BOARDS_FOLDER / "cortex_m.ld"))
-    _run([find_cross("gcc"), *flags, *map(str, objects), *_LIBRARIES, "-o", str(image)])
-    _sign(image)
+    tools = chip.tools
+    flags = (*chip.flags, *_CROSS_LINK, *tools.link_flags, *symbols, "-T", str(BOARDS_FOLDER / tools.script))
+    _run([find_cross(tools, "gcc"), *flags, *map(str, objects), *tools.libraries, "-o", str(image)])
+    _sign(image, tools)
     return image
 
 
-def _sign(image: Path) -> None:
+def _sign(image: Path, tools: Tools) -> None:
     """Put the CRC-32 of the image into its last four bytes; write what lies in flash beside it as .bin."""
-    objcopy = find_cross("objcopy")
+    objcopy = find_cross(tools, "objcopy")
     binary, check = image.with_suffix(".bin"), image.with_suffix(".crc")
     to_binary = [objcopy, "--output-target=binary", str(image), str(binary)]
     _run(to_binary)
@@ -179,10 +180,10 @@ def _sign(image: Path) -> None:
     _run(to_binary)
 
 
-def _sizes(image: Path) -> tuple[int, int]:
+def _sizes(image: Path, tools: Tools) -> tuple[int, int]:
     """Bytes of flash and RAM."""
     flash = image.with_suffix(".bin").stat().st_size
-    listed = _run([find_cross("size"), "-A", str(image)])
+    listed = _run([find_cross(tools, "size"), "-A", str(image)])
     rows = [line.split() for line in listed.splitlines()]
     return flash, sum(int(row[1]) for row in rows if row and row[0] in (".stack", ".data", ".bss"))
 

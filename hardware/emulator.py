@@ -1,13 +1,12 @@
-"""The firmware of a microcontroller in QEMU, with the same two ends as a `FirmwareProcess`: a pty and a plant socket.
+"""An emulated microcontroller with its firmware, with the same two ends as a `FirmwareProcess`: a pty, a plant socket.
 
-QEMU's serial ports are stream sockets that exist before it starts, so no byte is lost. A relay thread carries bytes
+The emulator's serial ports are stream sockets that exist before it starts, so no byte is lost. A thread carries bytes
 between them, the pty and the plant. On a board with one serial port link and plant share it: what the device sends is
 told apart by the type of each frame, and the plant's frames go in between whole frames of the host.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import shutil
@@ -23,9 +22,10 @@ from types import TracebackType
 from typing import ClassVar
 
 from hardware.board import Board
-from hardware.errors import SimulatorError
+from hardware.errors import HardwareError, SimulatorError
 from hardware.framing import MAXIMUM_ENCODED_SIZE, FrameDecoder
 from hardware.link_name import LinkName
+from hardware.machine import machine_for
 from hardware.protocol import Actuate, ExchangeDone
 
 END_TIMEOUT_S = 5.0
@@ -35,20 +35,16 @@ _CHUNK = 4096
 
 
 class EmulatedFirmware:
-    """Context manager: runs `image` on `board` in QEMU and ends it. Raises SimulatorError as `FirmwareProcess`."""
+    """Context manager: runs `image` on an emulated `board` and ends it. Raises SimulatorError as `FirmwareProcess`."""
 
     CAN_RESET: ClassVar[bool] = True
     plant: socket.socket
+    monitor: socket.socket
+    """The emulator's own control: QMP in QEMU, the letters of simavr_runner.c for an AVR."""
 
     def __init__(self, image: Path, board: Board, link: Path) -> None:
         self._name = LinkName(link)
         self._decoder = FrameDecoder()
-        emulator = shutil.which("qemu-system-arm")
-        if emulator is None:
-            raise SimulatorError(
-                "no qemu-system-arm on PATH, expected the emulator of this board; "
-                "install it (`apt-get install qemu-system-arm`)"
-            )
         self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
@@ -56,40 +52,33 @@ class EmulatedFirmware:
         self.plant, self._plant = socket.socketpair()
         self._stop, self._stopped = socket.socketpair()
         pairs = [socket.socketpair() for _ in range(board.serial_ports + 1)]
-        *self._serial, self._monitor = [ours for ours, _ in pairs]
+        *self._serial, self.monitor = [ours for ours, _ in pairs]
         theirs = [their for _, their in pairs]
         # Where this process is killed, the emulator must not stay behind.
         guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        command = [
-            *guard,
-            emulator,
-            "-machine",
-            str(board.machine),
-            "-kernel",
-            str(image),
-            "-nographic",
-            "-monitor",
-            "none",
-        ]
-        for number, end in enumerate(theirs):
-            command += ["-chardev", f"socket,id=port{number},fd={end.fileno()}"]
-        for number in range(board.serial_ports):
-            command += ["-serial", f"chardev:port{number}"]
-        command += ["-mon", f"chardev=port{board.serial_ports},mode=control"]
+        contents = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
         try:
+            *serial, monitor = [end.fileno() for end in theirs]
+            self._machine = machine_for(board, image, serial, monitor)
+            contents.write(self._machine.contents)
+            contents.seek(0)
             # Its own session: Ctrl-C in a terminal must not reach the firmware, which has to brake first.
             self._child = subprocess.Popen(
-                command,
-                pass_fds=[end.fileno() for end in theirs],
-                stdin=subprocess.DEVNULL,
+                [*guard, *self._machine.command],
+                pass_fds=[*serial, monitor],
+                stdin=contents,
                 stdout=self._last_words,
                 stderr=self._last_words,
                 start_new_session=True,
             )
         except OSError as error:
             self._close()
-            raise SimulatorError(f"cannot start {emulator}: {error.strerror}; install it again") from error
+            raise SimulatorError(f"cannot start the emulator: {error}; install it again") from error
+        except HardwareError:
+            self._close()
+            raise
         finally:
+            contents.close()
             for end in theirs:
                 end.close()
         relay = self._relay_apart if board.serial_ports > 1 else self._relay_shared
@@ -124,8 +113,7 @@ class EmulatedFirmware:
 
     def reset(self) -> None:
         """Pull the chip's reset, as a supply that fails does. It is up again with its next word to the plant."""
-        for word in ("qmp_capabilities", "system_reset"):
-            self._monitor.sendall(json.dumps({"execute": word}).encode() + b"\n")
+        self.monitor.sendall(self._machine.reset)
 
     def why_it_ended(self) -> SimulatorError:
         """The error to raise when the plant socket turned out closed: exit status and last words."""
@@ -174,7 +162,7 @@ class EmulatedFirmware:
                     if not data:
                         return self._plant.close()
                     *frames, from_device = (from_device + data).split(b"\0")
-                    for frame in frames:
+                    for frame in filter(None, frames):
                         self._sort(frame)
                 if self._master in ready:
                     *frames, from_host = (from_host + os.read(self._master, _CHUNK)).split(b"\0")
@@ -200,7 +188,7 @@ class EmulatedFirmware:
             os.write(self._master, data)
 
     def _close(self) -> None:
-        for end in (self.plant, self._plant, self._stop, self._stopped, self._monitor, *self._serial):
+        for end in (self.plant, self._plant, self._stop, self._stopped, self.monitor, *self._serial):
             end.close()
         for descriptor in (self._master, self._slave):
             with suppress(OSError):

@@ -24,5 +24,5 @@ def open_firmware(image: Path, link: Path, lockstep: bool) -> Firmware:
             f"build it with `python -m hardware build --board {board.name} --variant hil`"
         )
     if board.machine is None:
-        raise SimulatorError(f"nothing here emulates a {board.name}: expected an image for a board that QEMU has")
+        raise SimulatorError(f"nothing here emulates a {board.name}: expected an image for a board with an emulator")
     return EmulatedFirmware(image, board, link)

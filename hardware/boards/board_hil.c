@@ -5,9 +5,9 @@
  * Everything else in the image is the same object code as on the real board. Not for flashing.
  */
 #include "board.h"
-#include "cortex_m.h"
 #include "framing.h"
 #include "image_check.h"
+#include "interrupts.h"
 #include "pins.h"
 #include "plant.h"
 #include "stopwatch.h"
@@ -185,7 +185,9 @@ int main(void) {
         uart_start(port, PINS_LINK_BAUD);
     }
     interrupts_enable();
-    /* Whoever emulates this chip learns that it is up: what was sent before was lost. */
+    /* Whoever emulates this chip learns that it is up: what was sent before was lost. A delimiter first: the
+     * reset may have cut a frame. */
+    (void)uart_write(PLANT_PORT, (const uint8_t[]){0u}, 1);
     board_exchange_done(PROTOCOL_STARTED_TICK);
     firmware_run();
     return 0;

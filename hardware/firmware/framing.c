@@ -21,7 +21,7 @@ size_t framing_encode(const uint8_t *body, size_t size, uint8_t *frame) {
     size_t code_at = 0; /* where the length of the running block goes */
     size_t out = 1;
     for (size_t i = 0; i < size + 2u; i++) {
-        const uint8_t byte = i < size ? body[i] : (i == size ? (uint8_t)(crc & 0xFFu) : (uint8_t)(crc >> 8));
+        const uint8_t byte = (uint8_t)(i < size ? body[i] : (i == size ? crc & 0xFFu : crc >> 8));
         if (byte == 0u) {
             frame[code_at] = (uint8_t)(out - code_at);
             code_at = out;
