@@ -81,6 +81,10 @@ class Board:
     name: str
     chip: Chip | None
     variants: dict[Variant, str]
+    sources: tuple[str, ...] = ()
+    """Of this board beyond its chip's: the driver of its motor."""
+    plant: str = ""
+    """Header in hardware/plants of what it drives; empty: the one that firmware/plant.h takes by itself."""
     machine: str | None = None
     emulator: Emulator = "qemu"
     serial_ports: int = 0
@@ -97,22 +101,34 @@ class Board:
 
 
 _CORTEX_M = ("cortex_m", "image_check")
-_STM32F4 = tuple(
-    f"stm32f4/{name}"
-    for name in (
-        *("vectors", "uart", "stopwatch", "clock", "reset_cause", "tick", "encoder", "stepper", "watchdog", "random"),
-    )
+_STM32F4 = (
+    *_CORTEX_M,
+    *("axis_reference", "speed_ramp"),
+    *(f"stm32f4/{name}" for name in ("vectors", "uart", "stopwatch", "clock", "reset_cause", "tick", "encoder")),
+    *("stm32f4/watchdog", "stm32f4/random"),
 )
+_CORTEX_M4F = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 _STM32F405 = Chip(
     title="STM32F405RG, Cortex-M4F",
     tools=_ARM,
-    flags=("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
+    flags=_CORTEX_M4F,
     flash_origin=0x0800_0000,
     flash_bytes=1024 * _KIB,
     ram_origin=0x2000_0000,
     ram_bytes=128 * _KIB,
     stack_bytes=1 * _KIB,
-    sources=(*_CORTEX_M, "axis_reference", *_STM32F4),
+    sources=_STM32F4,
+)
+_STM32F401 = Chip(
+    title="STM32F401RE, Cortex-M4F",
+    tools=_ARM,
+    flags=_CORTEX_M4F,
+    flash_origin=0x0800_0000,
+    flash_bytes=512 * _KIB,
+    ram_origin=0x2000_0000,
+    ram_bytes=96 * _KIB,
+    stack_bytes=1 * _KIB,
+    sources=_STM32F4,
 )
 _NRF51822 = Chip(
     title="nRF51822, Cortex-M0",
@@ -144,8 +160,27 @@ _ALL = (
         "netduinoplus2",
         _STM32F405,
         {"hil": "board_hil", "real": "stm32f4/board_real"},
+        sources=("stm32f4/stepper",),
         machine="netduinoplus2",
         serial_ports=2,
+        programmer="stm32f4x",
+        interface="stlink",
+    ),
+    Board(
+        "nucleo_f401re",
+        _STM32F401,
+        {"hil": "board_hil", "real": "stm32f4/board_real"},
+        sources=("stm32f4/l6474",),
+        serial_ports=1,
+        programmer="stm32f4x",
+        interface="stlink",
+    ),
+    Board(
+        "nucleo_bridge",
+        _STM32F401,
+        {"hil": "board_hil", "real": "stm32f4/board_real"},
+        sources=("stm32f4/h_bridge",),
+        serial_ports=1,
         programmer="stm32f4x",
         interface="stlink",
     ),

@@ -73,6 +73,16 @@ def read_plant(header: Path) -> AcceleratedPendulum:
     return CART_RAIL if found is None else plant_of(found.group(1))
 
 
+def _checked_plant(header: Path, board: Board) -> AcceleratedPendulum:
+    plant = read_plant(header)
+    if board.plant not in {"", plant.name}:
+        raise BuildError(
+            f"board {board.name} is wired to {board.plant}, got a policy for {plant.environment}; compile one for this "
+            "board's plant, or choose another --board"
+        )
+    return plant
+
+
 def find_compiler() -> str:
     """The host's C compiler: $CC, cc, gcc or clang. Raises BuildError."""
     for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
@@ -105,7 +115,7 @@ def build(
     if variant not in target.variants:
         raise BuildError(f"board {board} has no variant {variant!r}, expected {' or '.join(target.variants)}")
     digest = read_policy_digest(policy / "policy.h")
-    plant = header_flag(read_plant(policy / "policy.h"))
+    plant = header_flag(_checked_plant(policy / "policy.h", target))
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".build-", dir=out) as name:
@@ -135,7 +145,7 @@ def build(
 
 def _sources(board: Board, variant: Variant) -> list[Path]:
     chip = board.chip.sources if board.chip else ()
-    names = (*chip, board.variants[variant])
+    names = (*chip, *board.sources, board.variants[variant])
     return [FIRMWARE_FOLDER / f"{name}.c" for name in MODULES] + [BOARDS_FOLDER / f"{name}.c" for name in names]
 
 

@@ -14,6 +14,13 @@ void axis_reference_start(axis_reference_t *reference) {
     memset(reference, 0, sizeof *reference);
 }
 
+void axis_reference_middle(axis_reference_t *reference, int32_t axis_count) {
+    axis_reference_start(reference);
+    reference->left_seen = reference->right_seen = true;
+    reference->left = axis_count - TRAVEL / 2;
+    reference->right = reference->left + TRAVEL;
+}
+
 static bool ends_found(axis_reference_t *reference, int32_t axis_count, bool left_open, bool right_open) {
     if (left_open && right_open) { /* a cable is off: the cart is not at both ends */
         reference->left_seen = reference->right_seen = false;

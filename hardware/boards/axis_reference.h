@@ -1,8 +1,8 @@
 /* Where zero is: incremental encoders forget it with every reset.
  *
  * The driven axis is moved by hand to both ends; the middle between the end switches is zero. Then the rod
- * hangs still for two seconds, which is its zero. Until both are known the counts mean nothing and the axis
- * is not referenced.
+ * hangs still for two seconds, which is its zero. An axis without end switches is put into the middle by
+ * hand, and a button says so. Until both are known the counts mean nothing and the axis is not referenced.
  */
 #ifndef AXIS_REFERENCE_H
 #define AXIS_REFERENCE_H
@@ -19,6 +19,9 @@ typedef struct {
 } axis_reference_t;
 
 void axis_reference_start(axis_reference_t *reference);
+
+/* For an axis without end switches: somebody says that it stands in its middle now. */
+void axis_reference_middle(axis_reference_t *reference, int32_t axis_count);
 
 /* Raw counts and end switches (true: open), every `elapsed_ms`. True when both zeros are known. */
 bool axis_reference_update(axis_reference_t *reference, int32_t axis_count, int32_t rod_count, bool left_open,

@@ -10,9 +10,17 @@ void motor_start(void);
 /* What the drive does until the next call, one control period later. */
 void motor_actuate(const protocol_actuate_t *actuate);
 
-/* Once a millisecond, from an interrupt: moves the speed along its ramp. Half a period after the next
- * motor_actuate() should have come the motor brakes to a standstill by itself. */
-void motor_millisecond(void);
+/* Once a millisecond, from an interrupt, with the count of the axis encoder where there is one: moves the
+ * speed along its ramp. Half a period after the next motor_actuate() should have come the motor brakes to a
+ * standstill by itself. */
+void motor_millisecond(int32_t axis_count);
+
+/* Steps made since motor_start(), with their sign: the position of an axis without an encoder. Only there;
+ * what is moved by hand while the drive is off is not in it. */
+int32_t motor_count(void);
+
+/* True from the motor_actuate() that enables it until it is off. */
+bool motor_enabled(void);
 
 /* Disables the drive at once. */
 void motor_off(void);

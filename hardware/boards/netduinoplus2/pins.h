@@ -9,6 +9,7 @@
 #define PINS_CRYSTAL_MHZ       25u
 #define PINS_CRYSTAL_IS_CLOCK  0 /* a crystal, not another chip's clock output */
 #define PINS_FLASH_WAIT_STATES 5u
+#define PINS_POWER_SCALE       (1u << 14) /* VOS: scale 1, for more than 144 MHz */
 #define PINS_CORE_HZ           168000000u
 #define PINS_APB1_HZ           42000000u
 #define PINS_APB2_HZ           84000000u

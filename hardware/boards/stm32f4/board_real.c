@@ -23,6 +23,7 @@ _Static_assert(PLANT_PERIOD_US % 1000 == 0, "the control period is counted in mi
 
 static struct {
     encoder_t axis, rod; /* in the interrupt only */
+    bool driven;         /* since the axis was referenced; where the axis has no encoder */
     axis_reference_t reference;
     uint32_t elapsed_ms;
     protocol_sensors_t sensors; /* of the newest boundary */
@@ -33,13 +34,16 @@ static struct {
 __attribute__((section(".board"), used)) static const char board_identity[] =
     PINS_BOARD_NAME " real " PLANT_NAME;
 
+#ifdef PINS_AXIS_ENCODER
 static const encoder_place_t axis_place = PINS_AXIS_ENCODER;
+#endif
 static const encoder_place_t rod_place = PINS_ROD_ENCODER;
 
 void board_panic(void) {
     motor_off();
 }
 
+/* Normally closed, to ground: open is high. */
 static bool contact_open(char letter, unsigned pin) {
     return gpio_read(letter, pin);
 }
@@ -54,23 +58,51 @@ static uint8_t read_contacts(void) {
     if (contact_open(PINS_EMERGENCY_STOP)) {
         flags |= PROTOCOL_SENSOR_FLAG_EMERGENCY_STOP;
     }
+#ifdef PINS_END_LEFT
     if (contact_open(PINS_END_LEFT)) {
         flags |= PROTOCOL_SENSOR_FLAG_END_LEFT;
     }
     if (contact_open(PINS_END_RIGHT)) {
         flags |= PROTOCOL_SENSOR_FLAG_END_RIGHT;
     }
+#endif
     if (motor_fault()) {
         flags |= PROTOCOL_SENSOR_FLAG_DRIVE_FAULT;
     }
     return flags;
 }
 
+static int32_t read_axis(void) {
+#ifdef PINS_AXIS_ENCODER
+    return encoder_read(&board.axis);
+#else
+    return motor_count();
+#endif
+}
+
+/* An axis without end switches is in its middle when somebody presses a button; one without an encoder may be
+ * anywhere once its drive has been on and is off again. */
+static void update_reference(int32_t axis) {
+#ifndef PINS_AXIS_ENCODER
+    if (board.driven && !motor_enabled()) {
+        axis_reference_start(&board.reference);
+    }
+    board.driven = motor_enabled();
+#endif
+#ifdef PINS_MIDDLE_BUTTON
+    if (!gpio_read(PINS_MIDDLE_BUTTON) && !motor_enabled()) {
+        axis_reference_middle(&board.reference, axis);
+    }
+#else
+    (void)axis;
+#endif
+}
+
 /* A boundary: everything is read here, in the interrupt, so that a busy main loop moves no sample. */
-static void sample(void) {
-    const int32_t axis = encoder_read(&board.axis);
+static void sample(int32_t axis) {
     const int32_t rod = encoder_read(&board.rod);
     uint8_t flags = read_contacts();
+    update_reference(axis);
     if (axis_reference_update(&board.reference, axis, rod, (flags & PROTOCOL_SENSOR_FLAG_END_LEFT) != 0u,
                               (flags & PROTOCOL_SENSOR_FLAG_END_RIGHT) != 0u, PERIOD_MS)) {
         flags |= PROTOCOL_SENSOR_FLAG_REFERENCED;
@@ -84,10 +116,11 @@ static void sample(void) {
 }
 
 void tick_millisecond(void) {
-    motor_millisecond();
+    const int32_t axis = read_axis();
+    motor_millisecond(axis);
     if (++board.elapsed_ms == PERIOD_MS) {
         board.elapsed_ms = 0;
-        sample();
+        sample(axis);
     }
 }
 
@@ -178,10 +211,17 @@ int main(void) {
     stopwatch_start();
     random_start();
     contact_start(PINS_EMERGENCY_STOP);
+#ifdef PINS_END_LEFT
     contact_start(PINS_END_LEFT);
     contact_start(PINS_END_RIGHT);
+#endif
+#ifdef PINS_MIDDLE_BUTTON
+    contact_start(PINS_MIDDLE_BUTTON);
+#endif
     axis_reference_start(&board.reference);
+#ifdef PINS_AXIS_ENCODER
     encoder_start(&board.axis, &axis_place);
+#endif
     encoder_start(&board.rod, &rod_place);
     uart_start(LINK_PORT, PINS_LINK_BAUD);
     watchdog_start();

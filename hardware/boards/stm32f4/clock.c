@@ -6,7 +6,7 @@
 #define INTERNAL_MHZ     16u
 #define OSCILLATOR_2_MHZ 336u /* PLLN: the VCO runs at 336 MHz, from an input of 1 MHz */
 #define USB_DIVIDER      7u   /* PLLQ: 48 MHz for the random number generator */
-#define POWER_CR_SCALE_1 (3u << 14)
+#define POWER_CR_SCALE   (3u << 14)
 #define APB1_BY_4        (5u << 10)
 #define APB1_BY_2        (4u << 10)
 #define APB2_BY_2        (4u << 13)
@@ -23,7 +23,7 @@ static bool wait_for(const volatile uint32_t *at, uint32_t mask, uint32_t value)
 bool clock_start(void) {
     stm32f4_rcc_t *rcc = STM32F4_RCC;
     rcc->APB1ENR |= RCC_APB1ENR_PWR;
-    STM32F4_POWER->CR |= POWER_CR_SCALE_1;
+    STM32F4_POWER->CR = (STM32F4_POWER->CR & ~POWER_CR_SCALE) | PINS_POWER_SCALE;
     STM32F4_FLASH->ACR = FLASH_ACR_CACHES | PINS_FLASH_WAIT_STATES;
     rcc->CR |= (PINS_CRYSTAL_IS_CLOCK ? RCC_CR_HSEBYP : 0u) | RCC_CR_HSEON;
     const bool crystal = wait_for(&rcc->CR, RCC_CR_HSERDY, RCC_CR_HSERDY);

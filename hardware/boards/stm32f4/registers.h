@@ -42,8 +42,13 @@ typedef struct {
     volatile uint32_t CR, SR, DR;
 } stm32f4_random_t;
 
+typedef struct {
+    volatile uint32_t CR1, CR2, SR, DR;
+} stm32f4_spi_t;
+
 #define STM32F4_GPIO(letter)  ((stm32f4_gpio_t *)(0x40020000u + 0x400u * (uint32_t)((letter) - 'A')))
 #define STM32F4_RCC           ((stm32f4_rcc_t *)0x40023800u)
+#define STM32F4_SPI1          ((stm32f4_spi_t *)0x40013000u)
 #define STM32F4_USART1        ((stm32f4_usart_t *)0x40011000u)
 #define STM32F4_USART2        ((stm32f4_usart_t *)0x40004400u)
 #define STM32F4_TIMER(number) ((stm32f4_timer_t *)(0x40000000u + 0x400u * ((number) - 2u))) /* 2 to 7 */
@@ -55,6 +60,7 @@ typedef struct {
 #define RCC_AHB1ENR_GPIO(letter) (1u << ((letter) - 'A'))
 #define RCC_APB1ENR_USART2       (1u << 17)
 #define RCC_APB2ENR_USART1       (1u << 4)
+#define RCC_APB2ENR_SPI1         (1u << 12)
 
 #define RCC_APB1ENR_TIMER(number) (1u << ((number) - 2u))
 #define RCC_APB1ENR_PWR           (1u << 28)
@@ -85,6 +91,7 @@ typedef struct {
 #define FLASH_ACR_CACHES (7u << 8) /* prefetch, instructions, data */
 
 #define TIMER_CR1_CEN      (1u << 0)
+#define TIMER_CR1_URS      (1u << 2) /* EGR makes no interrupt */
 #define TIMER_CR1_ARPE     (1u << 7)
 #define TIMER_DIER_UIE     (1u << 0)
 #define TIMER_SR_UIF       (1u << 0)
@@ -107,6 +114,16 @@ typedef struct {
 #define GPIO_MODE_ALTERNATE 2u
 #define GPIO_MODE_ANALOG    3u
 
+#define SPI_CR1_CPHA     (1u << 0)
+#define SPI_CR1_CPOL     (1u << 1)
+#define SPI_CR1_MSTR     (1u << 2)
+#define SPI_CR1_BR_BY_32 (4u << 3)
+#define SPI_CR1_SPE      (1u << 6)
+#define SPI_CR1_SSI      (1u << 8)
+#define SPI_CR1_SSM      (1u << 9)
+#define SPI_SR_RXNE      (1u << 0)
+#define SPI_SR_TXE       (1u << 1)
+
 #define USART_SR_ORE     (1u << 3)
 #define USART_SR_RXNE    (1u << 5)
 #define USART_SR_TXE     (1u << 7)
@@ -122,8 +139,11 @@ _Static_assert(offsetof(stm32f4_rcc_t, AHB1ENR) == 0x30 && offsetof(stm32f4_rcc_
                "RCC as in the manual");
 
 /* External interrupt numbers. */
+#define STM32F4_INTERRUPT_TIMER2 28u
+#define STM32F4_INTERRUPT_TIMER4 30u
 #define STM32F4_INTERRUPT_USART1 37u
 #define STM32F4_INTERRUPT_USART2 38u
+#define STM32F4_INTERRUPT_TIMER5 50u
 #define STM32F4_INTERRUPT_TIMER6 54u
 
 #endif

@@ -3,20 +3,12 @@
 #include "gpio.h"
 #include "motor.h"
 #include "pins.h"
-#include "plant.h"
+#include "speed_ramp.h"
 
-#define PERIOD_MS     (PLANT_PERIOD_US / 1000)
-#define GRACE_MS      (PERIOD_MS / 2)
 #define SLOWEST_HZ    20u /* below this the motor stands still */
 #define CHANNEL_SHIFT (8u * ((PINS_STEP_CHANNEL - 1u) % 2u))
 
-static struct {
-    volatile bool enabled;
-    volatile float acceleration; /* of the running period */
-    volatile float end_speed;    /* that the period ends with */
-    volatile int16_t left_ms;    /* of the running period; negative: overdue */
-    float speed;                 /* now; in the interrupt only */
-} motor;
+static speed_ramp_t ramp;
 
 static stm32f4_timer_t *timer(void) {
     return STM32F4_TIMER(PINS_STEP_TIMER);
@@ -60,40 +52,26 @@ void motor_start(void) {
 }
 
 void motor_actuate(const protocol_actuate_t *actuate) {
-    const bool enabled = actuate->enable != PROTOCOL_ENABLE_OFF;
-    if (!enabled) {
+    if (actuate->enable == PROTOCOL_ENABLE_OFF) {
         motor_off();
         return;
     }
-    motor.acceleration = actuate->acceleration;
-    motor.end_speed = actuate->velocity_setpoint;
-    motor.left_ms = PERIOD_MS;
-    motor.enabled = true;
+    speed_ramp_actuate(&ramp, actuate);
     set_enabled(true);
 }
 
-void motor_millisecond(void) {
-    const float brake = PLANT_BRAKE_ACCELERATION * 0.001f;
-    if (!motor.enabled) {
-        motor.speed = 0.0f;
-    } else if (motor.left_ms > -GRACE_MS) {
-        motor.left_ms--;
-        const float left_s = motor.left_ms > 0 ? (float)motor.left_ms * 0.001f : 0.0f;
-        motor.speed = motor.end_speed - motor.acceleration * left_s;
-    } else if (motor.speed > brake) {
-        motor.speed -= brake;
-    } else if (motor.speed < -brake) {
-        motor.speed += brake;
-    } else {
-        motor.speed = 0.0f;
-    }
-    set_speed(motor.speed);
+void motor_millisecond(int32_t axis_count) {
+    (void)axis_count; /* a stepper follows */
+    set_speed(speed_ramp_millisecond(&ramp));
+}
+
+bool motor_enabled(void) {
+    return ramp.enabled;
 }
 
 void motor_off(void) {
     set_enabled(false);
-    motor.enabled = false;
-    motor.end_speed = 0.0f;
+    speed_ramp_off(&ramp);
 }
 
 bool motor_fault(void) {

@@ -7,6 +7,7 @@
 
 void uart_interrupt_0(void);
 void uart_interrupt_1(void);
+void step_interrupt(void);
 
 __attribute__((section(".chip_vectors"), used)) static const handler_t chip_vectors[] = {
     PINS_VECTORS,

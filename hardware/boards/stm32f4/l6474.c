@@ -1,0 +1,215 @@
+/* The L6474: a stepper driver that is configured over SPI and makes a microstep at every rising edge of its
+ * step clock. An interrupt makes those edges and counts them: the count is the position of an axis without an
+ * encoder.
+ *
+ * Off is the STBY/RESET input low, which no message can be lost on and which is what a chip in reset leaves
+ * behind when the input is pulled down. It makes the driver forget its configuration, so each time it is
+ * enabled it is woken, then configured, read back and enabled two milliseconds later. Data sheet:
+ * DocID022529.
+ */
+#include "cortex_m.h"
+#include "gpio.h"
+#include "motor.h"
+#include "pins.h"
+#include "speed_ramp.h"
+
+#define SPI_ALTERNATE 5u
+#define PATIENCE      10000u /* polls for a byte that takes 3 us */
+#define SLOWEST_HZ    20u    /* below this the motor stands still */
+#define WAKING_MS     1u     /* whole ones: logic and charge pump need 0.7 ms */
+
+#define SET(parameter)      (parameter)
+#define GET(parameter)      (0x20u | (parameter))
+#define COMMAND_ENABLE      0xB8u
+#define COMMAND_GET_STATUS  0xD0u
+#define PARAMETER_TVAL      0x09u
+#define PARAMETER_OCD       0x13u
+#define PARAMETER_STEP_MODE 0x16u
+#define PARAMETER_ALARMS    0x17u
+
+#define STEP_MODE_16 0x8Cu /* 16 microsteps a step; the SYNC output is not used */
+#define ALARMS                                                                                               \
+    0x8Fu /* overcurrent, overheating, getting hot, undervoltage, a command that was not obeyed              \
+           */
+
+/* Bits of STATUS that are low when they report. */
+#define STATUS_ALARMS (0x1000u | 0x0800u | 0x0200u) /* overcurrent, thermal shutdown, undervoltage */
+
+static struct {
+    speed_ramp_t ramp;
+    enum { MOTOR_OFF, MOTOR_WAKING, MOTOR_ON } state;
+    unsigned waking_ms;
+    bool failed;   /* it did not answer as it should have */
+    bool high;     /* level of the step clock */
+    bool backward; /* direction input */
+    volatile int32_t count;
+} motor;
+
+static stm32f4_timer_t *timer(void) {
+    return STM32F4_TIMER(PINS_STEP_TIMER);
+}
+
+static uint8_t exchange(uint8_t byte) {
+    uint32_t polls = 0;
+    gpio_write(PINS_SELECT, false);
+    STM32F4_SPI1->DR = byte;
+    while ((STM32F4_SPI1->SR & SPI_SR_RXNE) == 0u && polls < PATIENCE) {
+        polls++;
+    }
+    const uint8_t answer = (uint8_t)STM32F4_SPI1->DR;
+    gpio_write(PINS_SELECT, true); /* after every byte: that is what the driver takes it at */
+    for (polls = 0; polls < PINS_CORE_HZ / 1000000u; polls++) {
+        __asm volatile("nop"); /* 0.8 us between two bytes */
+    }
+    return answer;
+}
+
+static void set(uint8_t parameter, uint8_t value) {
+    (void)exchange(SET(parameter));
+    (void)exchange(value);
+}
+
+static uint8_t get(uint8_t parameter) {
+    (void)exchange(GET(parameter));
+    return exchange(0u);
+}
+
+static bool configure(void) {
+    static const struct {
+        uint8_t parameter, value, mask; /* of the bits that it must read back */
+    } settings[] = {
+        {PARAMETER_STEP_MODE, STEP_MODE_16, 0x07u},
+        {PARAMETER_TVAL, (uint8_t)(PINS_CURRENT_MA * 100u / 3125u - 1u), 0x7Fu},
+        {PARAMETER_OCD, (uint8_t)(PINS_OVERCURRENT_MA / 375u - 1u), 0x0Fu},
+        {PARAMETER_ALARMS, ALARMS, 0xFFu},
+    };
+    bool same = true;
+    for (unsigned i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        set(settings[i].parameter, settings[i].value);
+        const unsigned wrong = (unsigned)get(settings[i].parameter) ^ settings[i].value;
+        same = (wrong & settings[i].mask) == 0u && same;
+    }
+    /* The first reading clears what waking up left: the second must have no alarm. */
+    uint32_t status = 0;
+    for (unsigned i = 0; i < 2u; i++) {
+        (void)exchange(COMMAND_GET_STATUS);
+        const uint32_t high = exchange(0u);
+        status = high << 8 | exchange(0u);
+    }
+    return same && (status & STATUS_ALARMS) == STATUS_ALARMS;
+}
+
+static void set_step(bool high) {
+    motor.high = high;
+    gpio_write(PINS_STEP, high);
+}
+
+static void stop_steps(void) {
+    timer()->CR1 = TIMER_CR1_ARPE | TIMER_CR1_URS;
+    set_step(false);
+}
+
+static void set_speed(float speed) {
+    const float rate = (speed < 0.0f ? -speed : speed) * PINS_STEPS_PER_UNIT;
+    const uint32_t rate_hz = (uint32_t)rate;
+    if (rate_hz < SLOWEST_HZ) {
+        stop_steps();
+        return;
+    }
+    if (motor.backward != (speed < 0.0f)) {
+        set_step(false); /* the next rising edge is at least half a pulse away */
+        motor.backward = speed < 0.0f;
+        gpio_write(PINS_DIRECTION, motor.backward);
+    }
+    const uint32_t clocks = PINS_TIMER_HZ / rate_hz / 2u; /* an interrupt for every edge */
+    const uint32_t divider = clocks / 65536u + 1u;
+    timer()->PSC = divider - 1u;
+    timer()->ARR = clocks / divider - 1u;
+    if ((timer()->CR1 & TIMER_CR1_CEN) == 0u) {
+        timer()->EGR = TIMER_EGR_UG; /* takes the two over at once; no interrupt, because of URS */
+        timer()->CR1 = TIMER_CR1_ARPE | TIMER_CR1_URS | TIMER_CR1_CEN;
+    }
+}
+
+void step_interrupt(void) {
+    timer()->SR = ~TIMER_SR_UIF;
+    set_step(!motor.high);
+    if (motor.high) {
+        motor.count += motor.backward ? -1 : 1;
+    }
+}
+
+static void output_start(char letter, unsigned pin, bool level) {
+    gpio_write(letter, pin, level); /* the level first, then the pin becomes an output */
+    gpio_mode(letter, pin, GPIO_MODE_OUTPUT, 0u);
+}
+
+void motor_start(void) {
+    output_start(PINS_STANDBY, false);
+    output_start(PINS_SELECT, true);
+    output_start(PINS_STEP, false);
+    output_start(PINS_DIRECTION, false);
+    gpio_pull(PINS_FLAG, GPIO_PULL_UP);
+    gpio_mode(PINS_FLAG, GPIO_MODE_INPUT, 0u);
+    for (unsigned pin = 5; pin <= 7u; pin++) {
+        gpio_mode(PINS_SPI_LETTER, pin, GPIO_MODE_ALTERNATE, SPI_ALTERNATE);
+    }
+    STM32F4_RCC->APB2ENR |= RCC_APB2ENR_SPI1;
+    /* Clock high at rest, read at its second edge; 84 MHz / 32 = 2.6 MHz of at most 5. */
+    STM32F4_SPI1->CR1 = SPI_CR1_CPHA | SPI_CR1_CPOL | SPI_CR1_MSTR | SPI_CR1_BR_BY_32 | SPI_CR1_SSI |
+                        SPI_CR1_SSM | SPI_CR1_SPE;
+    STM32F4_RCC->APB1ENR |= RCC_APB1ENR_TIMER(PINS_STEP_TIMER);
+    timer()->CR1 = TIMER_CR1_ARPE | TIMER_CR1_URS;
+    timer()->ARR = 0xFFFFu;
+    timer()->EGR = TIMER_EGR_UG;
+    timer()->SR = 0u;
+    timer()->DIER = TIMER_DIER_UIE;
+    interrupt_allow(PINS_STEP_INTERRUPT);
+}
+
+void motor_actuate(const protocol_actuate_t *actuate) {
+    if (actuate->enable == PROTOCOL_ENABLE_OFF) {
+        motor_off();
+        return;
+    }
+    speed_ramp_actuate(&motor.ramp, actuate);
+    if (motor.state == MOTOR_OFF) {
+        gpio_write(PINS_STANDBY, true);
+        motor.state = MOTOR_WAKING;
+        motor.waking_ms = 0;
+        motor.failed = false;
+    }
+}
+
+void motor_millisecond(int32_t axis_count) {
+    (void)axis_count; /* there is no encoder */
+    const float speed = speed_ramp_millisecond(&motor.ramp);
+    if (motor.state == MOTOR_ON) {
+        set_speed(speed);
+    } else if (motor.state == MOTOR_WAKING && !motor.failed && motor.waking_ms++ >= WAKING_MS) {
+        motor.failed = !configure();
+        if (!motor.failed) {
+            (void)exchange(COMMAND_ENABLE);
+            motor.state = MOTOR_ON;
+        }
+    }
+}
+
+int32_t motor_count(void) {
+    return motor.count;
+}
+
+bool motor_enabled(void) {
+    return motor.ramp.enabled;
+}
+
+void motor_off(void) {
+    gpio_write(PINS_STANDBY, false);
+    stop_steps();
+    speed_ramp_off(&motor.ramp);
+    motor.state = MOTOR_OFF;
+}
+
+bool motor_fault(void) {
+    return motor.failed || (motor.state == MOTOR_ON && !gpio_read(PINS_FLAG));
+}

@@ -1,0 +1,304 @@
+"""The images for a real Nucleo-F401RE: an L6474 and an H-bridge, against models of the registers and of the driver."""
+
+from collections import Counter
+
+import pytest
+from unicorn_chip import UnicornChip, UnicornUsart, binary_of
+
+from hardware.board import BOARDS
+from hardware.build import build
+from hardware.codec import decode_body
+from hardware.framing import FrameDecoder, encode_frame
+from hardware.plants.cart_rail import CART_RAIL
+from hardware.protocol import (
+    PROTOCOL_VERSION,
+    Acknowledge,
+    Arm,
+    Config,
+    Fault,
+    Hello,
+    Mode,
+    Observation,
+    ObservationFlag,
+    Result,
+    State,
+)
+
+pytestmark = pytest.mark.cross
+RCC, FLASH_ACR, POWER_CR = 0x4002_3800, 0x4002_3C00, 0x4000_7000
+TIMER = {number: 0x4000_0000 + 0x400 * (number - 2) for number in (2, 3, 4, 5)}
+SPI = 0x4001_3000
+CR1, CNT, PSC, ARR, CCR1 = 0, 0x24, 0x28, 0x2C, 0x34
+PERIOD_MS = CART_RAIL.period_us // 1000
+STEPS_PER_UNIT = 509.295818
+STEP, DIRECTION, STANDBY, FLAG, SELECT = ("C", 7), ("A", 8), ("A", 9), ("A", 10), ("B", 6)
+ENABLE = STANDBY  # of the bridge, on the same pin
+EMERGENCY, BUTTON = ("C", 8), ("C", 13)
+DISABLED_COMMAND, ENABLE_COMMAND, STATUS_COMMAND = 0xA8, 0xB8, 0xD0
+
+
+class Driver:
+    """An L6474: takes a byte whenever its select input rises, forgets everything in standby."""
+
+    def __init__(self):
+        self.supplied = True
+        self.deaf = False
+        self.reset()
+        self.received = []
+
+    def reset(self):
+        self.parameters = {0x16: 0x88, 0x09: 0x29, 0x13: 8, 0x17: 0xFF}
+        self.enabled, self.fresh = False, True
+        self.writes_to, self.answers = None, []
+
+    def byte(self, value):
+        answer = self.answers.pop(0) if self.answers else 0
+        self.received.append(value)
+        if self.deaf:
+            return 0xFF
+        if self.writes_to is not None:
+            self.parameters[self.writes_to], self.writes_to = value, None
+        elif value in (ENABLE_COMMAND, DISABLED_COMMAND):
+            self.enabled = value == ENABLE_COMMAND
+        elif value == STATUS_COMMAND:
+            status = 0xFFFF & ~(0x200 if self.fresh or not self.supplied else 0)  # undervoltage is low
+            self.fresh = False
+            self.answers = [status >> 8, status & 0xFF]
+        elif value & 0xE0 == 0x20:
+            self.answers = [self.parameters[value & 0x1F]]
+        elif 0 < value < 0x20:
+            self.writes_to = value
+        return answer
+
+
+class Nucleo:
+    """The chip on its board: 8 MHz from the probe, contacts closed, nobody at the button, a host on the link."""
+
+    def __init__(self, binary, board, tick_interrupt):
+        self.chip = UnicornChip(board.chip, binary)
+        self.link = UnicornUsart(self.chip, 0x4000_4400, 38)
+        self.tick_interrupt = tick_interrupt
+        self.decoder = FrameDecoder()
+        self.driver = Driver()
+        self.inputs = Counter({FLAG: 1, BUTTON: 1})
+        self.outputs = Counter()
+        self.directions = []  # of the driver's inputs, in the order in which they became outputs
+        self.steps = 0
+        self.answer = 0
+        self.registers = {}
+        chip = self.chip
+        chip.reads[RCC] = lambda: (
+            (control := self.registers.get(RCC, 0x83)) | (control & 1) << 1 | (control & (1 << 16 | 1 << 24)) << 1
+        )
+        chip.reads[RCC + 8] = lambda: (config := self.registers.get(RCC + 8, 0)) | (config & 3) << 2
+        chip.reads[POWER_CR] = lambda: self.registers.get(POWER_CR, 2 << 14)
+        for address in (RCC, RCC + 4, RCC + 8, FLASH_ACR, POWER_CR):
+            chip.writes[address] = lambda value, address=address: self.registers.__setitem__(address, value)
+        for letter in "ABC":
+            base = 0x4002_0000 + 0x400 * (ord(letter) - ord("A"))
+            chip.reads[base + 0x10] = lambda letter=letter: sum(
+                bool(self.inputs[letter, pin]) << pin for pin in range(16)
+            )
+            chip.writes[base + 0x18] = lambda value, letter=letter: self._set(letter, value)
+            chip.writes[base] = lambda value, letter=letter: self._mode(letter, value)
+        chip.reads[SPI + 8] = lambda: 3
+        chip.reads[SPI + 12] = lambda: self.answer
+        chip.writes[SPI + 12] = self._transfer
+        chip.reset()
+        chip.run(5_000_000)
+
+    def _set(self, letter, value):
+        before = dict(self.outputs)
+        for pin in range(16):
+            if value >> pin & 1:
+                self.outputs[letter, pin] = 1
+            elif value >> (pin + 16) & 1:
+                self.outputs[letter, pin] = 0
+        if self.outputs[STEP] and not before.get(STEP):
+            self.steps += -1 if self.outputs[DIRECTION] else 1
+        if not self.outputs[STANDBY]:
+            self.driver.reset()
+
+    def _mode(self, letter, value):
+        if letter == STANDBY[0] and value >> 2 * STANDBY[1] & 3 == 1:
+            self.directions.append(self.outputs[STANDBY])
+
+    def _transfer(self, value):
+        assert not self.outputs[SELECT]
+        assert self.outputs[STANDBY], "a driver in standby hears nothing"
+        self.answer = self.driver.byte(value & 0xFF)
+
+    def millisecond(self):
+        self.chip.interrupt(self.tick_interrupt)
+        self.chip.run(5_000_000)
+
+    def period(self, rod=0, axis=None):
+        self.chip.set_register(TIMER[3] + CNT, rod & 0xFFFF)
+        if axis is not None:
+            self.chip.set_register(TIMER[2] + CNT, axis & 0xFFFF)
+        for _ in range(PERIOD_MS):
+            self.millisecond()
+        return self.heard()
+
+    def heard(self):
+        data = bytes(self.link.sent)
+        self.link.sent.clear()
+        return [decode_body(body)[1] for body in self.decoder.feed(data)]
+
+    def tell(self, message):
+        self.link.receive(encode_frame(message, 0))
+        self.chip.run(5_000_000)
+        return self.heard()
+
+    def observe(self, rod=0, axis=None):
+        return next(message for message in self.period(rod, axis) if isinstance(message, Observation))
+
+    def home(self, axis=None):
+        """The arm in its middle, the button pressed once, the rod still."""
+        self.inputs[BUTTON] = 0
+        self.period(77, axis)
+        self.inputs[BUTTON] = 1
+        for _ in range(2000 // PERIOD_MS + CART_RAIL.homing_still_periods + 2):
+            observed = self.observe(77, axis)
+        assert observed.flags & ObservationFlag.HOMED
+
+    def arm(self, axis=None):
+        reply = self.tell(Hello(PROTOCOL_VERSION, 1))[0]
+        self.home(axis)
+        self.tell(Config(reply.device_nonce, Mode.DEVICE, 10, 0))
+        assert self.tell(Arm(reply.device_nonce, 5)) == [Acknowledge(Arm.TYPE, 0, Result.OK)]
+
+    def interrupt_rate_hz(self):
+        """Of timer 5, that makes two interrupts a step."""
+        if not self.chip.register(TIMER[5] + CR1) & 1:
+            return 0.0
+        return 84e6 / (self.chip.register(TIMER[5] + PSC) + 1) / (self.chip.register(TIMER[5] + ARR) + 1)
+
+
+@pytest.fixture(scope="module")
+def binaries(policy_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("images")
+    names = ("nucleo_f401re", "nucleo_bridge")
+    return {name: binary_of(build(policy_folder, out / name, name, "real").path) for name in names}
+
+
+@pytest.fixture
+def edukit(binaries):
+    return Nucleo(binaries["nucleo_f401re"], BOARDS["nucleo_f401re"], 30)
+
+
+@pytest.fixture
+def bridge(binaries):
+    return Nucleo(binaries["nucleo_bridge"], BOARDS["nucleo_bridge"], 50)
+
+
+def test_clock_tree(edukit):
+    """84 MHz from 8 MHz of the probe, at the voltage that an F401 has for it."""
+    assert edukit.registers[RCC] & 1 << 18  # bypass: no crystal
+    assert edukit.registers[RCC + 4] == 8 | 336 << 6 | 1 << 16 | 1 << 22 | 7 << 24
+    assert edukit.registers[RCC + 8] == 2 | 4 << 10
+    assert edukit.registers[FLASH_ACR] & 0xF == 2
+    assert edukit.registers[POWER_CR] >> 14 & 3 == 2
+
+
+@pytest.mark.parametrize("name", ["edukit", "bridge"])
+def test_the_drive_is_off_before_its_pin_is_an_output(name, request):
+    board = request.getfixturevalue(name)
+    assert board.directions
+    assert not any(board.directions)
+    assert not board.outputs[STANDBY]
+    assert board.driver.received == []
+
+
+def test_the_driver_is_woken_configured_read_back_and_enabled(edukit):
+    edukit.arm()
+    assert edukit.driver.received == []
+    edukit.observe(77)
+    edukit.observe(77)
+    assert edukit.outputs[STANDBY]
+    assert edukit.driver.enabled
+    assert edukit.driver.parameters[0x16] & 7 == 4  # 16 microsteps
+    assert (edukit.driver.parameters[0x09] + 1) * 31.25 == 625.0
+    assert (edukit.driver.parameters[0x13] + 1) * 375 == 1125
+    assert edukit.driver.received[-1] == ENABLE_COMMAND
+    first_enable = edukit.driver.received.index(ENABLE_COMMAND)
+    assert edukit.driver.received.index(STATUS_COMMAND) < first_enable
+    assert edukit.driver.received.count(ENABLE_COMMAND) == 1
+
+
+@pytest.mark.parametrize("what", ["deaf", "unsupplied"])
+def test_a_driver_that_does_not_answer_or_has_no_supply_is_never_enabled(edukit, what):
+    edukit.driver.deaf = what == "deaf"
+    edukit.driver.supplied = what != "unsupplied"
+    edukit.arm()
+    for _ in range(3):
+        observed = edukit.observe(77)
+    assert observed.fault == Fault.DRIVE_FAULT
+    assert ENABLE_COMMAND not in edukit.driver.received
+    assert edukit.interrupt_rate_hz() == 0.0
+
+
+def test_steps_follow_the_speed_and_are_the_position(edukit):
+    edukit.arm()
+    middle = edukit.observe(77)
+    assert abs(middle.current[0]) < 1e-6
+    for rod in (20, 60, 100, 140):
+        applied = edukit.observe(77 + rod).applied_action
+    assert abs(applied) > 1.0
+    setpoint = edukit.interrupt_rate_hz() / 2 / STEPS_PER_UNIT
+    assert setpoint > 0.05
+    before = edukit.steps
+    for _ in range(2 * 25):
+        edukit.chip.interrupt(50)
+    assert abs(edukit.steps - before) == 25
+    assert edukit.observe(77 + 180).current[0] == pytest.approx(edukit.steps / CART_RAIL.cart_counts_per_metre)
+
+
+@pytest.mark.parametrize(("pin", "level", "fault"), [(EMERGENCY, 1, Fault.E_STOP), (FLAG, 0, Fault.DRIVE_FAULT)])
+def test_an_input_stops_and_switches_off_and_the_reference_is_gone(edukit, pin, level, fault):
+    edukit.arm()
+    for _ in range(3):
+        edukit.observe(77)
+    assert edukit.outputs[STANDBY]
+    edukit.inputs[pin] = level
+    assert edukit.observe(77).fault == fault
+    for _ in range(CART_RAIL.disarm_delay_periods + 3):
+        observed = edukit.observe(77)
+    assert observed.state == State.OFF
+    assert not observed.flags & ObservationFlag.HOMED  # by hand the arm moves without being counted
+    assert not edukit.outputs[STANDBY]
+
+
+def test_a_main_loop_that_hangs_brings_the_steps_to_an_end(edukit):
+    edukit.arm()
+    for rod in range(0, 160, 20):
+        edukit.observe(77 + rod)
+    assert edukit.interrupt_rate_hz() > 0
+    for _ in range(500):
+        edukit.chip.interrupt(edukit.tick_interrupt)
+    assert edukit.interrupt_rate_hz() == 0.0
+
+
+def test_the_bridge_follows_its_encoder_within_its_limit(bridge):
+    """An axis that hardly moves: the duty grows with what is missing, within its limit; off, it is zero."""
+    bridge.arm(500)
+    duties = []
+    for rod in range(0, 180, 20):  # the watchdog waits for ten
+        bridge.observe(77 + rod, 500 + rod // 20 % 2)
+        duties.append(bridge.chip.register(TIMER[4] + CCR1) / 4200)
+    assert bridge.outputs[ENABLE]
+    assert 0.1 < max(duties) <= 0.9 + 1e-3
+    assert max(duties) > 2 * duties[3]
+    bridge.inputs[EMERGENCY] = 1
+    for _ in range(CART_RAIL.disarm_delay_periods + 3):
+        bridge.observe(77, 500)
+    assert not bridge.outputs[ENABLE]
+    assert bridge.chip.register(TIMER[4] + CCR1) == 0
+
+
+def test_the_bridge_keeps_its_reference_when_the_drive_is_off(bridge):
+    bridge.tell(Hello(PROTOCOL_VERSION, 1))
+    bridge.home(500)
+    observed = bridge.observe(77, 700)
+    assert observed.current[0] == pytest.approx(200 / CART_RAIL.cart_counts_per_metre)
+    assert observed.flags & ObservationFlag.HOMED
