@@ -139,7 +139,12 @@ _NRF51822 = Chip(
     ram_origin=0x2000_0000,
     ram_bytes=16 * _KIB,
     stack_bytes=1 * _KIB,
-    sources=(*_CORTEX_M, "nrf51/vectors", "nrf51/uart", "nrf51/stopwatch"),
+    sources=(
+        *_CORTEX_M,
+        *("axis_reference", "speed_ramp"),
+        *(f"nrf51/{name}" for name in ("vectors", "uart", "stopwatch", "clock", "reset_cause", "tick", "encoder")),
+        *("nrf51/watchdog", "nrf51/random"),
+    ),
 )
 _ATMEGA328P = Chip(
     title="ATmega328P, AVR",
@@ -159,7 +164,7 @@ _ALL = (
     Board(
         "netduinoplus2",
         _STM32F405,
-        {"hil": "board_hil", "real": "stm32f4/board_real"},
+        {"hil": "board_hil", "real": "board_real"},
         sources=("stm32f4/stepper",),
         machine="netduinoplus2",
         serial_ports=2,
@@ -169,7 +174,7 @@ _ALL = (
     Board(
         "nucleo_f401re",
         _STM32F401,
-        {"hil": "board_hil", "real": "stm32f4/board_real"},
+        {"hil": "board_hil", "real": "board_real"},
         sources=("stm32f4/l6474",),
         serial_ports=1,
         programmer="stm32f4x",
@@ -178,13 +183,22 @@ _ALL = (
     Board(
         "nucleo_bridge",
         _STM32F401,
-        {"hil": "board_hil", "real": "stm32f4/board_real"},
+        {"hil": "board_hil", "real": "board_real"},
         sources=("stm32f4/h_bridge",),
         serial_ports=1,
         programmer="stm32f4x",
         interface="stlink",
     ),
-    Board("microbit", _NRF51822, {"hil": "board_hil"}, machine="microbit", serial_ports=1),
+    Board(
+        "microbit",
+        _NRF51822,
+        {"hil": "board_hil", "real": "board_real"},
+        sources=("nrf51/stepper",),
+        machine="microbit",
+        serial_ports=1,
+        programmer="nrf51",
+        interface="cmsis-dap",
+    ),
     Board("atmega328p", _ATMEGA328P, {"hil": "board_hil"}, machine="atmega328p", emulator="simavr", serial_ports=1),
 )
 BOARDS = {board.name: board for board in _ALL}

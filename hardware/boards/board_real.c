@@ -1,11 +1,13 @@
-/* The board of a real STM32F4: encoders on timers, a motor, contacts, and an independent watchdog. */
+/* A real board: encoders, a motor, contacts, and a watchdog of the chip's own. Drivers with these names are
+ * in the chip's folder, what is wired where in the board's pins.h.
+ */
 #include "board.h"
 #include "axis_reference.h"
 #include "clock.h"
-#include "cortex_m.h"
+#include "contact.h"
 #include "encoder.h"
-#include "gpio.h"
 #include "image_check.h"
+#include "interrupts.h"
 #include "motor.h"
 #include "pins.h"
 #include "plant.h"
@@ -41,16 +43,6 @@ static const encoder_place_t rod_place = PINS_ROD_ENCODER;
 
 void board_panic(void) {
     motor_off();
-}
-
-/* Normally closed, to ground: open is high. */
-static bool contact_open(char letter, unsigned pin) {
-    return gpio_read(letter, pin);
-}
-
-static void contact_start(char letter, unsigned pin) {
-    gpio_pull(letter, pin, GPIO_PULL_UP);
-    gpio_mode(letter, pin, GPIO_MODE_INPUT, 0u);
 }
 
 static uint8_t read_contacts(void) {
@@ -90,7 +82,7 @@ static void update_reference(int32_t axis) {
     board.driven = motor_enabled();
 #endif
 #ifdef PINS_MIDDLE_BUTTON
-    if (!gpio_read(PINS_MIDDLE_BUTTON) && !motor_enabled()) {
+    if (!contact_open(PINS_MIDDLE_BUTTON) && !motor_enabled()) {
         axis_reference_middle(&board.reference, axis);
     }
 #else
@@ -102,6 +94,9 @@ static void update_reference(int32_t axis) {
 static void sample(int32_t axis) {
     const int32_t rod = encoder_read(&board.rod);
     uint8_t flags = read_contacts();
+    if (encoder_lost(&board.rod)) {
+        axis_reference_start(&board.reference); /* everything anew, also by hand */
+    }
     update_reference(axis);
     if (axis_reference_update(&board.reference, axis, rod, (flags & PROTOCOL_SENSOR_FLAG_END_LEFT) != 0u,
                               (flags & PROTOCOL_SENSOR_FLAG_END_RIGHT) != 0u, PERIOD_MS)) {
@@ -117,6 +112,7 @@ static void sample(int32_t axis) {
 
 void tick_millisecond(void) {
     const int32_t axis = read_axis();
+    (void)encoder_read(&board.rod); /* what it has counted must not overflow */
     motor_millisecond(axis);
     if (++board.elapsed_ms == PERIOD_MS) {
         board.elapsed_ms = 0;

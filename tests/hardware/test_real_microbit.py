@@ -1,0 +1,266 @@
+"""The image for a real BBC micro:bit v1 (Cortex-M0), its drivers against models of the registers.
+
+Timer 1 toggles the step pin and timer 2 counts the edges without the processor: here the model does both.
+"""
+
+from collections import deque
+
+import pytest
+from unicorn_chip import UnicornChip, binary_of
+
+from hardware.board import BOARDS
+from hardware.build import build
+from hardware.codec import decode_body
+from hardware.framing import FrameDecoder, encode_frame
+from hardware.plants.cart_rail import CART_RAIL
+from hardware.protocol import (
+    PROTOCOL_VERSION,
+    Acknowledge,
+    Arm,
+    Config,
+    Fault,
+    Hello,
+    Mode,
+    Observation,
+    ObservationFlag,
+    ResetCause,
+    Result,
+    State,
+)
+
+pytestmark = pytest.mark.cross
+BOARD = BOARDS["microbit"]
+CLOCK, UART, GPIOTE, TIMER0, TIMER1, TIMER2 = (
+    0x4000_0000,
+    0x4000_2000,
+    0x4000_6000,
+    0x4000_8000,
+    0x4000_9000,
+    0x4000_A000,
+)
+RNG, WATCHDOG, QDEC, PPI, GPIO = 0x4000_D000, 0x4001_0000, 0x4001_2000, 0x4001_F000, 0x5000_0000
+RESETREAS = CLOCK + 0x400
+STEP, DIRECTION, ENABLE, DRIVE_OK, EMERGENCY, LEFT, RIGHT, BUTTON = 23, 22, 21, 16, 18, 20, 1, 17
+PERIOD_MS = CART_RAIL.period_us // 1000
+TICK_INTERRUPT, UART_INTERRUPT = 8, 2
+
+
+class Microbit:
+    """The chip, a crystal that starts, contacts that are closed, nobody at the button, a host on the link."""
+
+    def __init__(self, binary, *, crystal=True, reset_flags=0):
+        self.chip = chip = UnicornChip(BOARD.chip, binary)
+        self.decoder = FrameDecoder()
+        self.sent, self.waiting = bytearray(), deque()
+        self.inputs = 1 << DRIVE_OK | 1 << BUTTON
+        self.output = 0
+        self.writes = []
+        self.edges = 0
+        self.moved = self.double = 0
+        self.time_us = 0
+        chip.reads[CLOCK + 0x100] = lambda: int(crystal)
+        chip.reads[RESETREAS] = lambda: reset_flags
+        chip.reads[UART + 0x108] = lambda: int(bool(self.waiting))
+        chip.reads[UART + 0x11C] = lambda: 1
+        chip.reads[UART + 0x518] = lambda: self.waiting.popleft() if self.waiting else 0
+        chip.writes[UART + 0x51C] = lambda value: self.sent.append(value & 0xFF)
+        chip.reads[RNG + 0x100] = lambda: 1
+        chip.reads[TIMER0 + 0x540] = lambda: self.time_us & 0xFFFF_FFFF
+        chip.reads[TIMER2 + 0x540] = lambda: self.edges & 0xFFFF
+        chip.reads[QDEC + 0x518] = self._take_moved
+        chip.reads[QDEC + 0x548] = self._take_double
+        chip.reads[GPIO + 0x510] = lambda: self.inputs
+        chip.writes[GPIO + 0x508] = lambda value: self._drive(self.output | value, value)
+        chip.writes[GPIO + 0x50C] = lambda value: self._drive(self.output & ~value, -value)
+        for address in (GPIO + 0x700 + 4 * ENABLE, WATCHDOG + 0x600, WATCHDOG, RESETREAS, TIMER1, TIMER1 + 4):
+            chip.writes[address] = lambda value, address=address: self.writes.append((address, value))
+        chip.reset()
+        self.stepping = False
+
+    def start(self):
+        self.chip.run(5_000_000)
+        return self
+
+    def _drive(self, output, value):
+        self.output = output
+        self.writes.append((GPIO, value))
+
+    def _take_moved(self):
+        moved, self.moved = self.moved, 0
+        return moved & 0xFFFF_FFFF
+
+    def _take_double(self):
+        double, self.double = self.double, 0
+        return double
+
+    def pin(self, number):
+        return bool(self.output >> number & 1)
+
+    def runs(self):
+        """Whether timer 1 was last started or stopped."""
+        orders = [address for address, _ in self.writes if address in (TIMER1, TIMER1 + 4)]
+        return bool(orders) and orders[-1] == TIMER1
+
+    def millisecond(self, *, main_loop=True):
+        if self.runs():
+            self.edges += round(8e6 / 1000 / self.chip.register(TIMER1 + 0x540))
+        self.time_us += 1000
+        self.chip.interrupt(TICK_INTERRUPT)
+        if main_loop:
+            self.chip.run(5_000_000)
+
+    def period(self, moved=0):
+        self.moved += moved
+        for _ in range(PERIOD_MS):
+            self.millisecond()
+        return self.heard()
+
+    def observe(self, moved=0):
+        return next(message for message in self.period(moved) if isinstance(message, Observation))
+
+    def heard(self):
+        data = bytes(self.sent)
+        self.sent.clear()
+        return [decode_body(body)[1] for body in self.decoder.feed(data)]
+
+    def tell(self, message):
+        self.waiting.extend(encode_frame(message, 0))
+        self.chip.interrupt(UART_INTERRUPT)
+        self.chip.run(5_000_000)
+        return self.heard()
+
+    def home(self):
+        self.inputs &= ~(1 << BUTTON)
+        self.period()
+        self.inputs |= 1 << BUTTON
+        for _ in range(2000 // PERIOD_MS + CART_RAIL.homing_still_periods + 2):
+            observed = self.observe()
+        assert observed.flags & ObservationFlag.HOMED
+
+    def arm(self):
+        reply = self.tell(Hello(PROTOCOL_VERSION, 1))[0]
+        self.home()
+        self.tell(Config(reply.device_nonce, Mode.DEVICE, 10, 0))
+        assert self.tell(Arm(reply.device_nonce, 5)) == [Acknowledge(Arm.TYPE, 0, Result.OK)]
+
+
+@pytest.fixture(scope="module")
+def binary(policy_folder, tmp_path_factory):
+    return binary_of(build(policy_folder, tmp_path_factory.mktemp("image"), BOARD.name, "real").path)
+
+
+@pytest.fixture
+def board(binary):
+    return Microbit(binary).start()
+
+
+def test_the_drive_is_off_before_its_pin_is_an_output(board):
+    output = board.writes.index((GPIO + 0x700 + 4 * ENABLE, 3))
+    assert board.writes.index((GPIO, -(1 << ENABLE))) < output
+    assert (GPIO, 1 << ENABLE) not in board.writes
+
+
+def test_a_crystal_that_does_not_start_resets_the_chip_with_the_drive_off(binary):
+    board = Microbit(binary, crystal=False)
+    with pytest.raises(TimeoutError):  # it waits for the reset
+        board.start()
+    assert board.chip.register(0xE000_ED0C) == 0x05FA_0004
+    assert not board.pin(ENABLE)
+
+
+@pytest.mark.parametrize(
+    ("flags", "cause"),
+    [
+        (0, ResetCause.POWER_ON),
+        (1, ResetCause.PIN),
+        (2, ResetCause.WATCHDOG),
+        (3, ResetCause.WATCHDOG),
+        (4, ResetCause.SOFTWARE),
+        (8, ResetCause.SOFTWARE),
+        (1 << 16, ResetCause.LOW_POWER),
+    ],
+)
+def test_reset_cause(binary, flags, cause):
+    board = Microbit(binary, reset_flags=flags).start()
+    assert board.tell(Hello(PROTOCOL_VERSION, 1))[0].reset_cause == cause
+    assert (RESETREAS, flags) in board.writes  # a one clears
+
+
+def test_the_watchdog_is_fed_by_periods_and_by_nothing_else(board):
+    assert (WATCHDOG, 1) in board.writes
+    assert board.chip.register(WATCHDOG + 0x504) == 3276  # 0.1 s at 32768 Hz
+    board.writes.clear()
+    for _ in range(PERIOD_MS - 1):
+        board.millisecond()
+    board.tell(Hello(PROTOCOL_VERSION, 1))
+    assert (WATCHDOG + 0x600, 0x6E52_4635) not in board.writes
+    board.millisecond()
+    assert board.writes.count((WATCHDOG + 0x600, 0x6E52_4635)) == 1
+
+
+def test_a_step_is_made_and_counted_without_the_processor(board):
+    assert board.chip.register(GPIOTE + 0x510) == 3 | STEP << 8 | 3 << 16  # a task that toggles the pin
+    ends = [board.chip.register(PPI + 0x510 + 4 * number) for number in range(4)]
+    assert ends == [TIMER1 + 0x140, GPIOTE, TIMER1 + 0x140, TIMER2 + 8]
+    assert board.chip.register(PPI + 0x504) == 3
+    assert board.chip.register(TIMER2 + 0x504) == 1  # counter
+
+
+def test_the_rod_is_read_and_the_cart_is_the_steps(board):
+    board.arm()
+    first = board.observe()
+    assert abs(first.current[0]) < 1e-6
+    assert board.pin(ENABLE)
+    for _ in range(5):
+        observed = board.observe(40)
+    assert observed.current[2] != 0.0  # sine of an angle that changed
+    assert abs(observed.applied_action) > 1.0
+    steps = (board.edges + 1) // 2
+    sign = -1 if board.pin(DIRECTION) else 1
+    assert steps > 100
+    assert observed.current[0] * CART_RAIL.cart_counts_per_metre == pytest.approx(sign * steps, abs=1)
+    speeds = []
+    for _ in range(PERIOD_MS - 1):
+        board.millisecond()
+        speeds.append(sign * 8e6 / board.chip.register(TIMER1 + 0x540) / 2 / CART_RAIL.cart_counts_per_metre)
+    assert (speeds[-1] - speeds[0]) / (0.001 * (PERIOD_MS - 2)) == pytest.approx(observed.applied_action, rel=0.05)
+
+
+def test_a_rod_that_turns_too_fast_for_the_decoder_loses_the_reference(board):
+    board.arm()
+    board.observe()
+    board.double = 1
+    assert board.observe().fault == Fault.HOMING_LOST
+
+
+@pytest.mark.parametrize(
+    ("contact", "level", "fault"),
+    [
+        (EMERGENCY, 1, Fault.E_STOP),
+        (LEFT, 1, Fault.RAIL_END),
+        (RIGHT, 1, Fault.RAIL_END),
+        (DRIVE_OK, 0, Fault.DRIVE_FAULT),
+    ],
+)
+def test_a_contact_stops_and_switches_off(board, contact, level, fault):
+    board.arm()
+    board.observe()
+    board.inputs = board.inputs & ~(1 << contact) | level << contact
+    assert board.observe().fault == fault
+    for _ in range(CART_RAIL.disarm_delay_periods + 2):
+        observed = board.observe()
+    assert observed.state == State.OFF
+    assert not board.pin(ENABLE)
+    assert not board.runs()
+
+
+def test_a_main_loop_that_hangs_brakes(board):
+    board.arm()
+    for _ in range(6):
+        board.observe(40)
+    assert board.runs()
+    board.writes = [write for write in board.writes if write[0] in (TIMER1, TIMER1 + 4)]
+    for _ in range(500):
+        board.millisecond(main_loop=False)
+    assert not board.runs()
+    assert (WATCHDOG + 0x600, 0x6E52_4635) not in board.writes
