@@ -210,7 +210,12 @@ def _run(command: list[str]) -> str:
             f"cannot build into {folder}: {tool} got 'No space left on device', expected room for some megabytes "
             f"there and in {tempfile.gettempdir()}; free space or choose another --out"
         )
-    raise BuildError(f"{tool} refused the firmware: {_first_error(done.stderr)}")
+    said = _first_error(done.stderr)
+    if "overflowed" in said and tool.startswith("avr-"):
+        said += (
+            "; a policy from `python -m export compile STUDENT --out DIR --weights int8 --target avr` takes least RAM"
+        )
+    raise BuildError(f"{tool} refused the firmware: {said}")
 
 
 def _first_error(log: str) -> str:

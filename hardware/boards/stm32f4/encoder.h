@@ -20,7 +20,8 @@ typedef struct {
 
 void encoder_start(encoder_t *encoder, const encoder_place_t *place);
 
-/* True when counts were lost since the last call: never: its filter takes 3 us, a count at least 12. */
+/* True when counts were lost since the last call: never here, the filter takes 3 us and a count at least 12.
+ */
 static inline bool encoder_lost(encoder_t *encoder) {
     (void)encoder;
     return false;
