@@ -45,7 +45,9 @@ def _checked(image: Path, board: str) -> tuple[Board, bytes]:
     identity = identify(image)
     if identity.board.name != board:
         raise ImageError(f"{image} is for board {identity.board.name}, got --board {board}; {_how_to_build(board)}")
-    if identity.board.chip is None or not identity.board.programmer:
+    if identity.board.chip is not None and not identity.board.programmer:
+        raise ImageError(f"nothing here programs a {board}: it has a hil image only; choose another --board")
+    if identity.board.chip is None:
         raise ImageError(f"board {board} has no flash: expected a microcontroller's; choose another --board")
     if identity.variant != "real":
         raise ImageError(

@@ -9,6 +9,8 @@ from pendulum_host import SESSION, Host, simulate
 
 from hardware.board import BOARDS
 from hardware.build import build
+from hardware.errors import ImageError
+from hardware.flash import flash
 from hardware.image import flash_contents, identify
 from hardware.open_firmware import open_firmware
 from hardware.plants.cart_rail import CART_RAIL, CartRailPlant
@@ -33,6 +35,11 @@ def test_the_image_fits_and_carries_its_crc(built):
     assert len(contents) == built.flash_bytes
     assert zlib.crc32(contents) == 0x2144DF1C
     assert identify(built.path).board is BOARD
+
+
+def test_it_is_not_flashed(built):
+    with pytest.raises(ImageError, match="nothing here programs"):
+        flash(built.path, BOARD.name, None, dry_run=True)
 
 
 def play(image, folder, mode) -> dict:
