@@ -31,7 +31,7 @@ class Tools:
     libraries: tuple[str, ...]
 
 
-_ARM = Tools(
+ARM = Tools(
     prefix="arm-none-eabi-",
     title="Arm",
     packages="gcc-arm-none-eabi libnewlib-arm-none-eabi",
@@ -84,7 +84,7 @@ class Board:
     sources: tuple[str, ...] = ()
     """Of this board beyond its chip's: the driver of its motor."""
     plant: str = ""
-    """Header in hardware/plants of what it drives; empty: the one that firmware/plant.h takes by itself."""
+    """Name of the one plant that it is wired to; empty: any that the firmware drives."""
     machine: str | None = None
     emulator: Emulator = "qemu"
     serial_ports: int = 0
@@ -110,7 +110,7 @@ _STM32F4 = (
 _CORTEX_M4F = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 _STM32F405 = Chip(
     title="STM32F405RG, Cortex-M4F",
-    tools=_ARM,
+    tools=ARM,
     flags=_CORTEX_M4F,
     flash_origin=0x0800_0000,
     flash_bytes=1024 * _KIB,
@@ -121,7 +121,7 @@ _STM32F405 = Chip(
 )
 _STM32F401 = Chip(
     title="STM32F401RE, Cortex-M4F",
-    tools=_ARM,
+    tools=ARM,
     flags=_CORTEX_M4F,
     flash_origin=0x0800_0000,
     flash_bytes=512 * _KIB,
@@ -132,7 +132,7 @@ _STM32F401 = Chip(
 )
 _NRF51822 = Chip(
     title="nRF51822, Cortex-M0",
-    tools=_ARM,
+    tools=ARM,
     flags=("-mcpu=cortex-m0", "-mthumb"),
     flash_origin=0,
     flash_bytes=256 * _KIB,

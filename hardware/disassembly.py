@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from hardware.board import ARM
 from hardware.build import find_cross
 from hardware.errors import ImageError
 
@@ -90,7 +91,7 @@ def _registers(operands: str) -> int:
 
 def disassemble(image: Path) -> dict[int, Instruction]:
     """Every instruction by its address. Raises BuildError without the Arm tools, ImageError when they refuse it."""
-    command = [find_cross("objdump"), "--disassemble", "--no-show-raw-insn", str(image)]
+    command = [find_cross(ARM, "objdump"), "--disassemble", "--no-show-raw-insn", str(image)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ImageError(f"{image} cannot be disassembled ({done.stderr.strip()}); build it again")
