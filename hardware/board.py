@@ -46,7 +46,8 @@ _AVR = Tools(
     title="AVR",
     packages="gcc-avr avr-libc",
     script="avr.ld",
-    flags=("-fno-math-errno",),
+    # double is float there: its fabsf promotes nothing, and says so all the same.
+    flags=("-fno-math-errno", "-Wno-double-promotion"),
     link_flags=(),
     libraries=("-lm",),
 )

@@ -17,7 +17,7 @@
 #define GPIOTE_TASK    3u
 #define GPIOTE_TOGGLE  (3u << 16)
 
-_Static_assert((int)(PINS_STEPS_PER_UNIT * PLANT_METRES_PER_COUNT * 1000.0f + 0.5f) == 1000,
+_Static_assert((int)(PINS_STEPS_PER_UNIT * PLANT_AXIS_PER_COUNT * 1000.0f + 0.5f) == 1000,
                "a step is the position's count: PINS_STEPS_PER_UNIT has to be the plant's counts");
 
 static struct {

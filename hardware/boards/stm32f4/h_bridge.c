@@ -60,7 +60,7 @@ void motor_actuate(const protocol_actuate_t *actuate) {
 
 void motor_millisecond(int32_t axis_count) {
     const float wanted = speed_ramp_millisecond(&motor.ramp);
-    const float moved = motor.counted ? (float)(axis_count - motor.last) * PLANT_METRES_PER_COUNT : 0.0f;
+    const float moved = motor.counted ? (float)(axis_count - motor.last) * PLANT_AXIS_PER_COUNT : 0.0f;
     motor.counted = true;
     motor.last = axis_count;
     motor.speed += NEWEST * (moved * 1000.0f - motor.speed);
