@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,7 +41,7 @@ static struct {
     size_t input_at, input_size;
     int64_t started_ns;
     avr_cycle_count_t woken, longest;
-    bool asleep, reset;
+    bool asleep, reset, listening;
 } run;
 
 static void log_errors(avr_t *avr, const int level, const char *format, va_list arguments) {
@@ -152,6 +153,16 @@ static avr_cycle_count_t on_line(avr_t *avr, avr_cycle_count_t when, void *unuse
     return when + byte_cycles();
 }
 
+/* When a chip is up and its line delivers is chance, and random numbers that hang on it must not repeat: up
+ * to a quarter of a second at 16 MHz. */
+static avr_cycle_count_t any_moment(void) {
+    uint32_t number = 0;
+    if (getrandom(&number, sizeof number, 0) != (ssize_t)sizeof number) {
+        fail("no random number from the system");
+    }
+    return LOOK_CYCLES + (number & 0x3FFFFFu);
+}
+
 /* Called when the chip sleeps, with the cycles until something simulated will happen. */
 static void on_sleep(avr_t *avr, avr_cycle_count_t cycles) {
     (void)cycles;
@@ -159,6 +170,10 @@ static void on_sleep(avr_t *avr, avr_cycle_count_t cycles) {
         run.longest = avr->cycle - run.woken;
     }
     run.asleep = true;
+    if (!run.listening) {
+        run.listening = true;
+        avr_cycle_timer_register(avr, any_moment(), on_line, NULL);
+    }
     if (run.input_at == run.input_size) {
         const int64_t chip_ns = (int64_t)((double)avr->cycle * 1e9 / (double)avr->frequency);
         listen_for(run.started_ns + chip_ns - wall_ns());
@@ -196,7 +211,6 @@ int main(int count, char **arguments) {
     avr_ioctl(avr, AVR_IOCTL_UART_SET_FLAGS('0'), &flags);
     run.to_chip = avr_io_getirq(avr, AVR_IOCTL_UART_GETIRQ('0'), UART_IRQ_INPUT);
     avr_irq_register_notify(avr_io_getirq(avr, AVR_IOCTL_UART_GETIRQ('0'), UART_IRQ_OUTPUT), on_output, NULL);
-    avr_cycle_timer_register(avr, LOOK_CYCLES, on_line, NULL);
     run.started_ns = wall_ns();
     for (;;) {
         const int state = avr_run(avr);
@@ -211,7 +225,7 @@ int main(int count, char **arguments) {
             run.reset = false;
             run.input_at = run.input_size = 0;
             avr_reset(avr); /* forgets all cycle timers */
-            avr_cycle_timer_register(avr, LOOK_CYCLES, on_line, NULL);
+            run.listening = false;
             run.woken = avr->cycle;
         }
     }
