@@ -51,6 +51,8 @@ class UnicornChip:
         address = self.chip.flash_origin + offset
         byte = self._uc.mem_read(address, 1)[0] ^ (1 << bit)
         self._uc.mem_write(address, bytes([byte]))
+        # Translated addresses: whatever mode a damaged image left behind may refuse the translation, silently.
+        self._uc.context_restore(self._fresh)
         self._uc.ctl_remove_cache(address, address + 1)
 
     def register(self, address: int) -> int:
