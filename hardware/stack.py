@@ -8,6 +8,7 @@ counted too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from hardware.board import Board, Chip
@@ -19,6 +20,7 @@ _INTEGER_FRAME, _FLOAT_FRAME, _ALIGNMENT = 32, 104, 4
 _WORD = 4
 _RESET = 1  # place in the vector table
 _EXTERNAL = 16
+_DEEPEST = 1 << 16  # bytes: more than any of these chips can spare
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,17 @@ class Functions:
         waiting = [(entry, 0)]
         while waiting:
             address, depth = waiting.pop()
-            if depths.get(address, -1) >= depth:
-                continue
-            depths[address] = depth
-            waiting += self._follow(self._code[address], depth, entry, calls, jumps)
+            if depths.get(address, -1) < depth:
+                if address not in self._code or depth > _DEEPEST:
+                    raise ImageError(
+                        f"{name} gets to {address:#x} with {depth} bytes of stack, expected code "
+                        f"and at most {_DEEPEST}: it cannot be followed"
+                    )
+                depths[address] = depth
+                waiting += self._follow(self._code[address], depth, entry, calls, jumps)
             if not waiting and jumps:  # a table's targets are the instructions that nothing else reaches
-                left = [at for at in self._code if entry <= at < entry + size and at not in depths]
-                waiting += [(at, max(jumps)) for at in left[:1]]
+                left = (at for at in self._code if entry <= at < entry + size and at not in depths)
+                waiting += [(at, max(jumps)) for at in islice(left, 1)]
         return Function(name, max(depths.values()), calls)
 
     def _follow(

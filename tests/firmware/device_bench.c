@@ -40,6 +40,20 @@ static uint32_t verdicts[COVERED][3];                              /* by message
 static uint32_t others, hellos;                                    /* bodies without a handler; HELLO */
 static uint32_t faults[COVERED], states[COVERED], drives[COVERED]; /* driven periods by PROTOCOL_MODE_ */
 
+/* The same for a fuzzer, which keeps inputs that make something new happen: code alone does not tell one
+ * result or fault from another. libFuzzer clears it before each input. */
+#define KINDS  8u /* of what happens: fault, state, mode, then results by request type */
+#define VALUES 16u
+#define FAULT  0u
+#define STATE  1u
+#define MODE   2u
+#define RESULT 3u /* and on: CONFIG is type 2, ARM 3, DISARM 4 */
+__attribute__((section("__libfuzzer_extra_counters"))) static uint8_t happened[KINDS * VALUES];
+
+static void happen(unsigned kind, unsigned value) {
+    happened[(kind % KINDS) * VALUES + value % VALUES] = 1u;
+}
+
 static void remember(const void *data, size_t size) {
     for (size_t i = 0; i < size; i++) {
         trace = (trace ^ ((const uint8_t *)data)[i]) * FNV_PRIME;
@@ -81,8 +95,10 @@ void board_link_write(const uint8_t *data, size_t size) {
     protocol_fault_report_t fault;
     if (protocol_unpack_acknowledge(bench.sent.buffer, body, &answer)) {
         results[answer.request_type % COVERED][answer.result % COVERED]++;
+        happen(RESULT + answer.request_type - PROTOCOL_CONFIG_TYPE, answer.result);
     } else if (protocol_unpack_fault_report(bench.sent.buffer, body, &fault)) {
         faults[fault.reason % COVERED]++;
+        happen(FAULT, fault.reason);
     }
     rules_sent(&bench.rules, bench.sent.buffer, body);
 }
@@ -259,9 +275,11 @@ void bench_period(const bench_plant_t *plant) {
     remember(&bench.actuate.acceleration, sizeof bench.actuate.acceleration);
     remember(&bench.actuate.enable, sizeof bench.actuate.enable);
     states[firmware.safety.state % COVERED]++;
+    happen(STATE, firmware.safety.state);
     if (bench.actuate.enable == PROTOCOL_ENABLE_DRIVE) {
         driven++;
         drives[firmware.safety.mode % COVERED]++;
+        happen(MODE, firmware.safety.mode);
     }
 }
 

@@ -1,7 +1,7 @@
-/* Ten million bytes at a device, half of them random, half mutated valid frames with their CRC recomputed,
- * and a control period every 100 or so: `hostile_stream BYTES [damaged]`. Whenever the device is off for good
- * it is brought to run again, so that there is something to disturb. Prints `bytes`, `frames` (bodies that
- * reached a handler), `driven` (periods) and what was covered.
+/* Noise at a device that runs: `hostile_stream BYTES [damaged]`. Half of the bytes are random, half are
+ * mutated valid frames with their CRC recomputed, with a control period every few dozen. Whatever stops the
+ * device, it is soon brought to run again, so that there is something to disturb. Prints `bytes`, `random`,
+ * `frames` (bodies that reached link_handle), `driven` (periods) and what was covered.
  */
 #include "device_bench.h"
 #include "hostile_host.h"

@@ -151,6 +151,23 @@ VARIABLE = (
     "int reset(int n) { volatile char room[n]; for (int i = 0; i < n; i++) room[i] = 1; return room[0] + other(n); }"
     "__attribute__((noinline)) int other(int n) { return n; }"
 )
+GROWING = (
+    '__attribute__((naked)) int reset(int n) { __asm volatile("1: push {r0, r1}\\n b 1b"); }'
+    "int other(int n) { return n; }"
+)
+TABLE = """
+__attribute__((noinline)) int other(int n) { volatile int room[8]; room[n & 7] = n; return room[0]; }
+int reset(int n) {
+    switch (n) {
+    case 0: return other(1) + 3;
+    case 1: return n * 7 + other(n * n) * 5;
+    case 2: __asm volatile("nop"); return other(n + 2) ^ 9;
+    case 3: __asm volatile("nop\\n nop"); return other(n - 4) | 64;
+    case 4: __asm volatile("dsb"); return other(n * 9) & 31;
+    default: return n;
+    }
+}
+"""
 
 
 def link_program(folder: Path, code: str) -> Path:
@@ -163,7 +180,13 @@ def link_program(folder: Path, code: str) -> Path:
 
 @pytest.mark.parametrize(
     ("code", "reason"),
-    [(RECURSION, "recursion: reset"), (POINTER, "through a pointer"), (VARIABLE, "only the run knows")],
+    [
+        (RECURSION, "recursion: reset"),
+        (POINTER, "through a pointer"),
+        (VARIABLE, "only the run knows"),
+        (GROWING, "cannot be followed"),
+    ],
+    ids=["recursion", "pointer", "variable", "growing"],
 )
 def test_what_has_no_bound_is_refused(tmp_path, code, reason):
     image = link_program(tmp_path, code)
@@ -176,3 +199,9 @@ def test_a_chain_of_calls_adds_up(tmp_path):
     use = stack_use(link_program(tmp_path, BOUNDED), BOARDS["netduinoplus2"].chip)
     assert use.path[0] == "reset"
     assert 8 <= use.main_bytes <= 16
+
+
+def test_calls_behind_a_jump_table_are_seen(tmp_path):
+    use = stack_use(link_program(tmp_path, TABLE), BOARDS["netduinoplus2"].chip)
+    assert use.path == ("reset", "other")
+    assert use.main_bytes >= 32
