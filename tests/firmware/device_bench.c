@@ -1,5 +1,6 @@
 #include "device_bench.h"
 #include "board.h"
+#include "happenings.h"
 #include "plant.h"
 #include "safety_rules.h"
 
@@ -7,7 +8,6 @@
 
 #include <stdlib.h>
 
-#define COVERED    64u
 #define SPIN_STEP  100 /* counts: how much the rod's speed may change in a period without being a jump */
 #define LATE_TICK  0xFFFFFF00u
 #define LATE_US    (0xFFFFFFFFu - 10000000u)
@@ -35,24 +35,6 @@ static struct {
 
 static uint32_t trace = FNV_OFFSET;
 static uint32_t frames, driven;
-static uint32_t results[COVERED][COVERED];                         /* by request type and PROTOCOL_RESULT_ */
-static uint32_t verdicts[COVERED][3];                              /* by message type and safety_verdict_t */
-static uint32_t others, hellos;                                    /* bodies without a handler; HELLO */
-static uint32_t faults[COVERED], states[COVERED], drives[COVERED]; /* driven periods by PROTOCOL_MODE_ */
-
-/* The same for a fuzzer, which keeps inputs that make something new happen: code alone does not tell one
- * result or fault from another. libFuzzer clears it before each input. */
-#define KINDS  8u /* of what happens: fault, state, mode, then results by request type */
-#define VALUES 16u
-#define FAULT  0u
-#define STATE  1u
-#define MODE   2u
-#define RESULT 3u /* and on: CONFIG is type 2, ARM 3, DISARM 4 */
-__attribute__((section("__libfuzzer_extra_counters"))) static uint8_t happened[KINDS * VALUES];
-
-static void happen(unsigned kind, unsigned value) {
-    happened[(kind % KINDS) * VALUES + value % VALUES] = 1u;
-}
 
 static void remember(const void *data, size_t size) {
     for (size_t i = 0; i < size; i++) {
@@ -78,6 +60,19 @@ size_t board_link_read(uint8_t *data, size_t size) {
     return count;
 }
 
+static void note_sent(const uint8_t *body, size_t size) {
+    protocol_acknowledge_t answer;
+    protocol_fault_report_t fault;
+    if (protocol_unpack_acknowledge(body, size, &answer)) {
+        const happening_t request = answer.request_type == PROTOCOL_CONFIG_TYPE ? HAPPENING_CONFIG
+                                    : answer.request_type == PROTOCOL_ARM_TYPE  ? HAPPENING_ARM
+                                                                                : HAPPENING_DISARM;
+        happenings_note(request, answer.result);
+    } else if (protocol_unpack_fault_report(body, size, &fault)) {
+        happenings_note(HAPPENING_FAULT, fault.reason);
+    }
+}
+
 void board_link_write(const uint8_t *data, size_t size) {
     size_t body = 0;
     rules_require(size > 0u && size <= FRAMING_MAXIMUM_FRAME_SIZE, "a frame has the size of one");
@@ -91,15 +86,7 @@ void board_link_write(const uint8_t *data, size_t size) {
                   "nothing but answers until the first HELLO");
     bench.send_sequence++;
     remember(data, size);
-    protocol_acknowledge_t answer;
-    protocol_fault_report_t fault;
-    if (protocol_unpack_acknowledge(bench.sent.buffer, body, &answer)) {
-        results[answer.request_type % COVERED][answer.result % COVERED]++;
-        happen(RESULT + answer.request_type - PROTOCOL_CONFIG_TYPE, answer.result);
-    } else if (protocol_unpack_fault_report(bench.sent.buffer, body, &fault)) {
-        faults[fault.reason % COVERED]++;
-        happen(FAULT, fault.reason);
-    }
+    note_sent(bench.sent.buffer, body);
     rules_sent(&bench.rules, bench.sent.buffer, body);
 }
 
@@ -157,22 +144,23 @@ void bench_start(const bench_options_t *options) {
     policy_reset(&firmware.policy);
 }
 
-static void count_message(const uint8_t *body, size_t size, const link_t *before) {
-    const uint8_t type = protocol_type(body);
+static void note_received(const uint8_t *body, size_t size, const link_t *before) {
     const link_t *after = &firmware.link;
     protocol_hello_t hello;
     protocol_command_t command;
     protocol_heartbeat_t heartbeat;
+    const unsigned verdict = after->stale_commands != before->stale_commands ? SAFETY_STALE
+                             : after->refused != before->refused             ? SAFETY_REFUSED
+                                                                             : SAFETY_ACCEPTED;
     frames++;
-    if (protocol_unpack_command(body, size, &command) || protocol_unpack_heartbeat(body, size, &heartbeat)) {
-        const uint32_t verdict = after->stale_commands != before->stale_commands ? SAFETY_STALE
-                                 : after->refused != before->refused             ? SAFETY_REFUSED
-                                                                                 : SAFETY_ACCEPTED;
-        verdicts[type][verdict]++;
+    if (protocol_unpack_command(body, size, &command)) {
+        happenings_note(HAPPENING_COMMAND, verdict);
+    } else if (protocol_unpack_heartbeat(body, size, &heartbeat)) {
+        happenings_note(HAPPENING_HEARTBEAT, verdict);
     } else if (protocol_unpack_hello(body, size, &hello)) {
-        hellos++;
+        happenings_note(HAPPENING_HELLO, 0u);
     } else if (after->send_sequence == before->send_sequence) {
-        others++;
+        happenings_note(HAPPENING_NO_HANDLER, 0u);
     }
 }
 
@@ -192,7 +180,7 @@ static void deliver(size_t size) {
                   "a frame is a frame on both sides");
     if (size > 0u) {
         rules_received(&bench.rules, firmware.link.command_accepted);
-        count_message(body, size, &before);
+        note_received(body, size, &before);
     } else {
         rules_require(!firmware.link.command_accepted, "a COMMAND comes in a frame");
     }
@@ -274,12 +262,10 @@ void bench_period(const bench_plant_t *plant) {
     rules_period(&bench.rules, &sensors, &bench.actuate);
     remember(&bench.actuate.acceleration, sizeof bench.actuate.acceleration);
     remember(&bench.actuate.enable, sizeof bench.actuate.enable);
-    states[firmware.safety.state % COVERED]++;
-    happen(STATE, firmware.safety.state);
+    happenings_note(HAPPENING_STATE, firmware.safety.state);
     if (bench.actuate.enable == PROTOCOL_ENABLE_DRIVE) {
         driven++;
-        drives[firmware.safety.mode % COVERED]++;
-        happen(MODE, firmware.safety.mode);
+        happenings_note(HAPPENING_DRIVEN, firmware.safety.mode);
     }
 }
 
@@ -304,30 +290,4 @@ uint32_t bench_frames(void) {
 
 uint32_t bench_driven(void) {
     return driven;
-}
-
-void bench_write_coverage(FILE *file) {
-    static const char *const verdict_names[3] = {"accepted", "stale", "refused"};
-    static const uint8_t requests[3] = {PROTOCOL_CONFIG_TYPE, PROTOCOL_ARM_TYPE, PROTOCOL_DISARM_TYPE};
-    (void)fprintf(file, "hello %u\nno_handler %u\n", (unsigned)hellos, (unsigned)others);
-    for (size_t i = 0; i < 3; i++) {
-        for (unsigned result = 0; result < COVERED; result++) {
-            if (results[requests[i]][result] > 0u) {
-                (void)fprintf(file, "request_%u_result_%u %u\n", (unsigned)requests[i], result,
-                              (unsigned)results[requests[i]][result]);
-            }
-        }
-        (void)fprintf(file, "command_%s %u\nheartbeat_%s %u\n", verdict_names[i],
-                      (unsigned)verdicts[PROTOCOL_COMMAND_TYPE][i], verdict_names[i],
-                      (unsigned)verdicts[PROTOCOL_HEARTBEAT_TYPE][i]);
-    }
-    for (unsigned i = 0; i < COVERED; i++) {
-        const uint32_t counts[3] = {faults[i], states[i], drives[i]};
-        static const char *const names[3] = {"fault", "state", "driven_in_mode"};
-        for (size_t kind = 0; kind < 3; kind++) {
-            if (counts[kind] > 0u) {
-                (void)fprintf(file, "%s_%u %u\n", names[kind], i, (unsigned)counts[kind]);
-            }
-        }
-    }
 }

@@ -53,9 +53,6 @@ extern FILE *bench_wire;
 /* Everything that was sent and actuated since the program started, as one number (FNV-1a). */
 uint32_t bench_trace(void);
 
-/* Writes a line `NAME COUNT` for everything that can happen to a message, a state or a fault. */
-void bench_write_coverage(FILE *file);
-
 /* Frames that reached link_handle(), and periods in which the drive was enabled. */
 uint32_t bench_frames(void);
 uint32_t bench_driven(void);

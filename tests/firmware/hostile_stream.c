@@ -1,9 +1,10 @@
 /* Noise at a device that runs: `hostile_stream BYTES [damaged]`. Half of the bytes are random, half are
  * mutated valid frames with their CRC recomputed, with a control period every few dozen. Whatever stops the
  * device, it is soon brought to run again, so that there is something to disturb. Prints `bytes`, `random`,
- * `frames` (bodies that reached link_handle), `driven` (periods) and what was covered.
+ * `frames` (bodies that reached link_handle), `driven` (periods) and what happened.
  */
 #include "device_bench.h"
+#include "happenings.h"
 #include "hostile_host.h"
 
 #include <stdlib.h>
@@ -49,6 +50,6 @@ int main(int count, char **arguments) {
     }
     (void)printf("bytes %zu\nrandom %zu\nframes %u\ndriven %u\n", random + mutated, random,
                  (unsigned)bench_frames(), (unsigned)bench_driven());
-    bench_write_coverage(stdout);
+    happenings_write(stdout);
     return 0;
 }

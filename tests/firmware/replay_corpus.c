@@ -1,8 +1,9 @@
 /* Runs a fuzzer's inputs without the fuzzer: `replay_corpus WIRE INPUT...`. Everything that went over the
- * wire is written to the file WIRE; printed is what was covered (a line `NAME COUNT` for each), and `trace`,
- * one number for everything that the device sent and did.
+ * wire is written to the file WIRE; printed is what happened (a line `NAME_VALUE COUNT` for each), and
+ * `trace`, one number for everything that the device sent and did.
  */
 #include "device_bench.h"
+#include "happenings.h"
 
 #define LARGEST 65536u
 
@@ -25,7 +26,7 @@ int main(int count, char **arguments) {
         (void)LLVMFuzzerTestOneInput(data, size);
         (void)fputc(0, bench_wire); /* a frame that the next input would go on with */
     }
-    bench_write_coverage(stdout);
+    happenings_write(stdout);
     (void)printf("trace %u\n", (unsigned)bench_trace());
     return fclose(bench_wire) == 0 ? 0 : 1;
 }
