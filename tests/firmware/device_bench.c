@@ -8,7 +8,6 @@
 
 #include <stdlib.h>
 
-#define SPIN_STEP  100 /* counts: how much the rod's speed may change in a period without being a jump */
 #define LATE_TICK  0xFFFFFF00u
 #define LATE_US    (0xFFFFFFFFu - 10000000u)
 #define FNV_OFFSET 2166136261u
@@ -24,10 +23,7 @@ static struct {
     uint8_t waiting[2 * FRAMING_MAXIMUM_FRAME_SIZE];
     size_t waiting_size;
     uint32_t nonce, earlier_nonce;
-    uint32_t tick, now_us;
-    float cart_place;    /* counts that the cart has gone ... */
-    int32_t cart_offset; /* ... beyond these */
-    int32_t cart_count, rod_count, spin, wanted_spin;
+    bench_plant_t plant;
     protocol_actuate_t actuate;
     uint16_t send_sequence;
     bool greeted;
@@ -45,11 +41,11 @@ static void remember(const void *data, size_t size) {
 void board_wait(void) {}
 
 uint32_t board_time_us(void) {
-    return bench.now_us;
+    return bench.plant.time_us;
 }
 
 uint32_t board_stopwatch_us(void) {
-    return bench.now_us++;
+    return bench.plant.time_us++;
 }
 
 size_t board_link_read(uint8_t *data, size_t size) {
@@ -123,7 +119,7 @@ uint32_t board_image_check(void) {
 }
 
 void board_exchange_done(uint32_t tick) {
-    rules_require(tick == bench.tick || (tick == 0u && firmware.safety.tick == 0u),
+    rules_require(tick == bench.plant.tick || (tick == 0u && firmware.safety.tick == 0u),
                   "only the running period's answer ends its exchange");
     remember(&tick, sizeof tick);
 }
@@ -133,11 +129,11 @@ void bench_start(const bench_options_t *options) {
     memset(&bench, 0, sizeof bench);
     memset(&firmware, 0, sizeof firmware);
     bench.options = *options;
-    bench.tick = options->late_start ? LATE_TICK : 0u;
-    bench.now_us = options->late_start ? LATE_US : 0u;
+    bench.plant.tick = options->late_start ? LATE_TICK : 0u;
+    bench.plant.time_us = options->late_start ? LATE_US : 0u;
     policy_self_test_result = options->self_test_fails ? 1 : 0;
     rules_start(&bench.rules, options->damaged || options->self_test_fails);
-    bench.rules.sensors.tick = bench.tick;
+    bench.rules.sensors.tick = bench.plant.tick;
     /* As firmware_run() does before its loop. */
     link_start(&firmware.link, &identity);
     safety_start(&firmware.safety, policy_self_test() == 0, board_image_check());
@@ -200,45 +196,12 @@ void bench_receive(const uint8_t *data, size_t size) {
     }
 }
 
-bench_plant_t bench_quiet(void) {
-    return (bench_plant_t){.flags = PROTOCOL_SENSOR_FLAG_REFERENCED, .elapsed = 1u};
+bench_trouble_t bench_quiet(void) {
+    return (bench_trouble_t){.flags = PROTOCOL_SENSOR_FLAG_REFERENCED, .elapsed = 1u};
 }
 
 void bench_spin(int32_t counts_a_period) {
-    bench.wanted_spin = counts_a_period;
-}
-
-static int32_t add(int32_t a, int32_t b) {
-    const uint32_t sum = (uint32_t)a + (uint32_t)b;
-    int32_t value;
-    memcpy(&value, &sum, sizeof value);
-    return value;
-}
-
-/* A cart that follows its set-point and a rod that never quite rests. */
-static protocol_sensors_t measure(const bench_plant_t *plant) {
-    const int32_t change = bench.wanted_spin - bench.spin;
-    bench.tick += plant->elapsed;
-    bench.now_us += PLANT_PERIOD_US;
-    bench.spin += change > SPIN_STEP ? SPIN_STEP : (change < -SPIN_STEP ? -SPIN_STEP : change);
-    bench.cart_place += bench.actuate.velocity_setpoint * PLANT_PERIOD / PLANT_AXIS_PER_COUNT;
-    bench.cart_offset = add(add(bench.cart_offset, plant->cart_jump), (int32_t)bench.cart_place);
-    bench.cart_place -= (float)(int32_t)bench.cart_place;
-    if (!plant->cart_frozen) {
-        bench.cart_count = bench.cart_offset;
-    }
-    if (!plant->rod_frozen) {
-        bench.rod_count = add(bench.rod_count, bench.spin);
-        bench.rod_count = add(bench.rod_count, bench.tick % 2u == 0u ? 1 : -1);
-        bench.rod_count = add(bench.rod_count, plant->rod_jump);
-    }
-    return (protocol_sensors_t){
-        .tick = bench.tick,
-        .time_us = bench.now_us,
-        .cart_count = bench.cart_count,
-        .rod_count = bench.rod_count,
-        .flags = plant->flags,
-    };
+    bench.plant.wanted_spin = counts_a_period;
 }
 
 static void arm_by_damage(void) {
@@ -251,8 +214,9 @@ static void arm_by_damage(void) {
     }
 }
 
-void bench_period(const bench_plant_t *plant) {
-    const protocol_sensors_t sensors = measure(plant);
+void bench_period(const bench_trouble_t *trouble) {
+    const protocol_sensors_t sensors =
+        bench_plant_step(&bench.plant, trouble, bench.actuate.velocity_setpoint);
     if (bench.waiting_size > 0u) {
         deliver(0);
     }
@@ -274,7 +238,7 @@ bench_view_t bench_view(void) {
         .nonce = bench.nonce,
         .earlier_nonce = bench.earlier_nonce,
         .session = bench.rules.session,
-        .tick = bench.tick,
+        .tick = bench.plant.tick,
         .state = firmware.safety.state,
         .mode = firmware.safety.mode,
     };

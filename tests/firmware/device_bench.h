@@ -1,10 +1,11 @@
 /* The whole device under hostile hands: main.c and all that it calls, on a board whose link is a buffer and
- * whose plant does as it is told. Every period and every answer is held against safety_rules.h; what breaks
- * a rule aborts.
+ * whose plant does as it is told (bench_plant.h). Every period and every answer is held against
+ * safety_rules.h; what breaks a rule aborts.
  */
 #ifndef DEVICE_BENCH_H
 #define DEVICE_BENCH_H
 
+#include "bench_plant.h"
 #include "link.h"
 
 #include <stdio.h>
@@ -16,14 +17,6 @@ typedef struct {
     bool late_start;      /* ticks and microseconds are about to wrap */
 } bench_options_t;
 
-/* What the plant does besides following the drive. */
-typedef struct {
-    uint8_t flags;               /* PROTOCOL_SENSOR_FLAG_ */
-    uint32_t elapsed;            /* ticks since the period before; 1 is right */
-    int32_t cart_jump, rod_jump; /* counts */
-    bool cart_frozen, rod_frozen;
-} bench_plant_t;
-
 /* A device that has just been switched on. */
 void bench_start(const bench_options_t *options);
 
@@ -31,12 +24,12 @@ void bench_start(const bench_options_t *options);
 void bench_receive(const uint8_t *data, size_t size);
 
 /* One control period. */
-void bench_period(const bench_plant_t *plant);
+void bench_period(const bench_trouble_t *trouble);
 
-/* The referenced, quiet plant. */
-bench_plant_t bench_quiet(void);
+/* No trouble: referenced, nothing open. */
+bench_trouble_t bench_quiet(void);
 
-/* Counts per second of the rod from now on; the plant takes its time to get there. */
+/* How fast the rod turns from now on; it takes its time to get there. */
 void bench_spin(int32_t counts_a_period);
 
 /* What a host knows that has seen everything: the last nonce, the one before, the running session and tick.

@@ -22,7 +22,7 @@ SHAPES = ("bytes", "messages")
 LONGEST = {"bytes": 512, "messages": 200}  # bytes of an input
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 NEUTRAL_INITIAL = 0xFFFF  # starts the CRC of frames in the committed corpus, whatever the schema of the day
-BENCH = ("hostile_host", "device_bench", "safety_rules", "happenings")
+BENCH = ("hostile_host", "device_bench", "bench_plant", "safety_rules", "happenings")
 
 
 def sources(*programs: str, firmware: Path = FIRMWARE_FOLDER) -> list[str]:

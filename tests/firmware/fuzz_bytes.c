@@ -10,14 +10,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const bench_options_t options = {.damaged = false};
-    const bench_plant_t plant = bench_quiet();
+    const bench_trouble_t trouble = bench_quiet();
     bench_start(&options);
     for (unsigned i = 0; i < HOMING; i++) {
-        bench_period(&plant);
+        bench_period(&trouble);
     }
     for (size_t at = 0; at < size; at += PERIOD_BYTES) {
         bench_receive(data + at, size - at < PERIOD_BYTES ? size - at : PERIOD_BYTES);
-        bench_period(&plant);
+        bench_period(&trouble);
     }
     return 0;
 }

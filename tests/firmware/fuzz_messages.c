@@ -10,9 +10,9 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void quiet(unsigned periods, bool answered, hostile_choices_t *choices) {
-    const bench_plant_t plant = bench_quiet();
+    const bench_trouble_t troubles = bench_quiet();
     for (unsigned i = 0; i < periods; i++) {
-        bench_period(&plant);
+        bench_period(&troubles);
         if (answered) {
             (void)hostile_answer(0.1f * ((float)hostile_u8(choices) - 128.0f));
         }
@@ -20,19 +20,19 @@ static void quiet(unsigned periods, bool answered, hostile_choices_t *choices) {
 }
 
 static void trouble(hostile_choices_t *choices) {
-    bench_plant_t plant = bench_quiet();
+    bench_trouble_t troubles = bench_quiet();
     const uint8_t what = hostile_u8(choices);
-    plant.flags = (what & 1u) != 0u ? hostile_u8(choices) : plant.flags;
-    plant.elapsed = (what & 2u) != 0u ? hostile_u8(choices) % 4u : 1u;
-    plant.cart_jump = (what & 4u) != 0u ? (int32_t)(hostile_u32(choices) >> (what >> 3)) : 0;
-    plant.rod_jump = (what & 32u) != 0u ? (int32_t)(hostile_u32(choices) >> (what >> 3)) : 0;
-    plant.cart_frozen = (what & 64u) != 0u;
-    plant.rod_frozen = (what & 128u) != 0u;
+    troubles.flags = (what & 1u) != 0u ? hostile_u8(choices) : troubles.flags;
+    troubles.elapsed = (what & 2u) != 0u ? hostile_u8(choices) % 4u : 1u;
+    troubles.cart_jump = (what & 4u) != 0u ? (int32_t)(hostile_u32(choices) >> (what >> 3)) : 0;
+    troubles.rod_jump = (what & 32u) != 0u ? (int32_t)(hostile_u32(choices) >> (what >> 3)) : 0;
+    troubles.cart_frozen = (what & 64u) != 0u;
+    troubles.rod_frozen = (what & 128u) != 0u;
     for (unsigned left = hostile_u8(choices) % 16u + 1u; left > 0u; left--) {
-        bench_period(&plant);
+        bench_period(&troubles);
         (void)hostile_answer(15.0f);
-        plant.elapsed = 1u;
-        plant.cart_jump = plant.rod_jump = 0;
+        troubles.elapsed = 1u;
+        troubles.cart_jump = troubles.rod_jump = 0;
     }
 }
 

@@ -10,14 +10,14 @@
 #include <stdlib.h>
 
 static void live(unsigned period) {
-    bench_plant_t plant = bench_quiet();
+    bench_trouble_t trouble = bench_quiet();
     if (period % 512u < 16u) {
-        plant.flags = 0; /* the reference is gone for a while: an encoder's fault is forgiven */
+        trouble.flags = 0; /* the reference is gone for a while: an encoder's fault is forgiven */
     }
     if (period % 131u == 0u) {
-        plant.flags |= PROTOCOL_SENSOR_FLAG_EMERGENCY_STOP;
+        trouble.flags |= PROTOCOL_SENSOR_FLAG_EMERGENCY_STOP;
     }
-    bench_period(&plant);
+    bench_period(&trouble);
     if (period % 64u == 32u) {
         (void)hostile_disarm();
         (void)hostile_greet();
