@@ -42,7 +42,7 @@ def module_sizes(link_map: Path, chip: Chip) -> dict[str, ModuleSize]:
         else:
             module = "policy" if ".policy" in section and file.endswith("main.o") else _module(file)
             flash = size if section.startswith(_LOADED) else 0
-            ram = size if section.startswith(_VARIABLES) else 0
+            ram = size if in_ram else 0  # on an AVR constants, too
         entry = sizes.setdefault(module, [0, 0])
         entry[0] += flash
         entry[1] += ram

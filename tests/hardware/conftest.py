@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from hardware.board import BOARDS
 from hardware.build import FIRMWARE_FOLDER, FLAGS, MODULES, build, find_compiler
+from hardware.plants.by_name import PLANTS
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))  # pendulum_host.py lies beside the tests
@@ -96,6 +98,23 @@ def image(policy_folder, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("image")
     sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
     return build(policy_folder, out, extra_flags=sanitizers).path
+
+
+@pytest.fixture(scope="session")
+def policy_of(policy_folder, tmp_path_factory):
+    """The folder of a policy for the plant that a board is wired to."""
+
+    def policy(name: str) -> Path:
+        plant = BOARDS[name].plant
+        if not plant:
+            return policy_folder
+        folder = tmp_path_factory.mktemp(plant)
+        environment = PLANTS[plant]().constants.environment
+        text = (policy_folder / "policy.h").read_text()
+        (folder / "policy.h").write_text(f"/*\n * environment  {environment}, one action every 0.02 s\n */\n{text}")
+        return folder
+
+    return policy
 
 
 @pytest.fixture(scope="session")

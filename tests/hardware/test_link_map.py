@@ -14,9 +14,9 @@ WORD = 4
     ("board", "variant"),
     [(board.name, variant) for board in BOARDS.values() if board.chip for variant in board.variants],
 )
-def test_the_modules_are_the_whole_image(policy_folder, tmp_path, board, variant):
+def test_the_modules_are_the_whole_image(policy_of, tmp_path, board, variant):
     chip = BOARDS[board].chip
-    image = build(policy_folder, tmp_path, board, variant)
+    image = build(policy_of(board), tmp_path, board, variant)
     modules = module_sizes(image.path.with_suffix(".map"), chip)
     assert sum(size.ram_bytes for size in modules.values()) == image.ram_bytes
     # What aligns one section behind another is nobody's.

@@ -152,9 +152,9 @@ def board(binary):
 
 
 @pytest.mark.parametrize("name", [name for name, board in BOARDS.items() if len(board.variants) > 1])
-def test_both_variants_consist_of_the_same_objects(policy_folder, tmp_path, name):
-    hil = build(policy_folder, tmp_path / "hil", name, "hil").objects
-    real = build(policy_folder, tmp_path / "real", name, "real").objects
+def test_both_variants_consist_of_the_same_objects(policy_of, tmp_path, name):
+    hil = build(policy_of(name), tmp_path / "hil", name, "hil").objects
+    real = build(policy_of(name), tmp_path / "real", name, "real").objects
     assert {path.split("_")[0] for path in set(hil) ^ set(real)} == {"board"}
     shared = set(hil) & set(real)
     assert len(shared) > 15

@@ -9,7 +9,7 @@ from hardware.board import BOARDS
 from hardware.build import build
 from hardware.codec import decode_body
 from hardware.framing import FrameDecoder, encode_frame
-from hardware.plants.cart_rail import CART_RAIL
+from hardware.plants.edukit import EDUKIT
 from hardware.protocol import (
     PROTOCOL_VERSION,
     Acknowledge,
@@ -29,7 +29,7 @@ RCC, FLASH_ACR, POWER_CR = 0x4002_3800, 0x4002_3C00, 0x4000_7000
 TIMER = {number: 0x4000_0000 + 0x400 * (number - 2) for number in (2, 3, 4, 5)}
 SPI = 0x4001_3000
 CR1, CNT, PSC, ARR, CCR1 = 0, 0x24, 0x28, 0x2C, 0x34
-PERIOD_MS = CART_RAIL.period_us // 1000
+PERIOD_MS = EDUKIT.period_us // 1000
 STEPS_PER_UNIT = 509.295818
 STEP, DIRECTION, STANDBY, FLAG, SELECT = ("C", 7), ("A", 8), ("A", 9), ("A", 10), ("B", 6)
 ENABLE = STANDBY  # of the bridge, on the same pin
@@ -158,7 +158,7 @@ class Nucleo:
         self.inputs[BUTTON] = 0
         self.period(77, axis)
         self.inputs[BUTTON] = 1
-        for _ in range(2000 // PERIOD_MS + CART_RAIL.homing_still_periods + 2):
+        for _ in range(2000 // PERIOD_MS + EDUKIT.homing_still_periods + 2):
             observed = self.observe(77, axis)
         assert observed.flags & ObservationFlag.HOMED
 
@@ -176,10 +176,10 @@ class Nucleo:
 
 
 @pytest.fixture(scope="module")
-def binaries(policy_folder, tmp_path_factory):
+def binaries(policy_of, tmp_path_factory):
     out = tmp_path_factory.mktemp("images")
     names = ("nucleo_f401re", "nucleo_bridge")
-    return {name: binary_of(build(policy_folder, out / name, name, "real").path) for name in names}
+    return {name: binary_of(build(policy_of(name), out / name, name, "real").path) for name in names}
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_steps_follow_the_speed_and_are_the_position(edukit):
     for _ in range(2 * 25):
         edukit.chip.interrupt(50)
     assert abs(edukit.steps - before) == 25
-    assert edukit.observe(77 + 180).current[0] == pytest.approx(edukit.steps / CART_RAIL.cart_counts_per_metre)
+    assert edukit.observe(77 + 180).current[0] == pytest.approx(edukit.steps / EDUKIT.axis_counts_per_unit)
 
 
 @pytest.mark.parametrize(("pin", "level", "fault"), [(EMERGENCY, 1, Fault.E_STOP), (FLAG, 0, Fault.DRIVE_FAULT)])
@@ -262,7 +262,7 @@ def test_an_input_stops_and_switches_off_and_the_reference_is_gone(edukit, pin, 
     assert edukit.outputs[STANDBY]
     edukit.inputs[pin] = level
     assert edukit.observe(77).fault == fault
-    for _ in range(CART_RAIL.disarm_delay_periods + 3):
+    for _ in range(EDUKIT.disarm_delay_periods + 3):
         observed = edukit.observe(77)
     assert observed.state == State.OFF
     assert not observed.flags & ObservationFlag.HOMED  # by hand the arm moves without being counted
@@ -290,7 +290,7 @@ def test_the_bridge_follows_its_encoder_within_its_limit(bridge):
     assert 0.1 < max(duties) <= 0.9 + 1e-3
     assert max(duties) > 2 * duties[3]
     bridge.inputs[EMERGENCY] = 1
-    for _ in range(CART_RAIL.disarm_delay_periods + 3):
+    for _ in range(EDUKIT.disarm_delay_periods + 3):
         bridge.observe(77, 500)
     assert not bridge.outputs[ENABLE]
     assert bridge.chip.register(TIMER[4] + CCR1) == 0
@@ -300,5 +300,5 @@ def test_the_bridge_keeps_its_reference_when_the_drive_is_off(bridge):
     bridge.tell(Hello(PROTOCOL_VERSION, 1))
     bridge.home(500)
     observed = bridge.observe(77, 700)
-    assert observed.current[0] == pytest.approx(200 / CART_RAIL.cart_counts_per_metre)
+    assert observed.current[0] == pytest.approx(200 / EDUKIT.axis_counts_per_unit)
     assert observed.flags & ObservationFlag.HOMED

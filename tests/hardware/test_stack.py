@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from unicorn_chip import UnicornChip, UnicornUsart, binary_of
 
-from hardware.board import BOARDS, find_board
+from hardware.board import ARM, BOARDS, find_board
 from hardware.build import build, find_cross
 from hardware.codec import decode_body
 from hardware.errors import ImageError
@@ -43,12 +43,12 @@ PATIENCE_US = 10_000_000
 
 
 @pytest.fixture(scope="module", params=IMAGES, ids="-".join)
-def built(request, policy_folder, tmp_path_factory):
+def built(request, policy_of, tmp_path_factory):
     """Board, image, and the compiler's own frame of each function."""
     board, variant = request.param
     folder = tmp_path_factory.mktemp("stack")
     flags = ("-fstack-usage", "-dumpdir", f"{folder}/usage-")
-    image = build(policy_folder, folder, board, variant, flags).path
+    image = build(policy_of(board), folder, board, variant, flags).path
     frames: dict[str, set[int]] = {}
     for path in folder.glob("usage-*.su"):
         for line in path.read_text().splitlines():
@@ -101,10 +101,10 @@ def messages(usart: UnicornUsart) -> list[object]:
     return [decode_body(body)[1] for body in FrameDecoder().feed(bytes(usart.sent))]
 
 
-def test_a_run_stays_within_the_bound(policy_folder, tmp_path):
+def test_a_run_stays_within_the_bound(policy_of, tmp_path):
     """Greeted, homed, armed, driving, stopped by a fault: what the paint shows is within the bound, and not far."""
     board = BOARDS["netduinoplus2"]
-    image = build(policy_folder, tmp_path, board.name).path
+    image = build(policy_of(board.name), tmp_path, board.name).path
     use = stack_use(image, board.chip)
     chip = PaintedChip(board.chip, binary_of(image))
     link, plant = UnicornUsart(chip, LINK, LINK_INTERRUPT), UnicornUsart(chip, PLANT, PLANT_INTERRUPT)
@@ -174,7 +174,7 @@ def link_program(folder: Path, code: str) -> Path:
     source, image = folder / "program.c", folder / "program.elf"
     source.write_text(PROGRAM % code)
     flags = ["-mcpu=cortex-m4", "-mthumb", "-Os", "-fno-optimize-sibling-calls", "-nostdlib", "-Wl,-ereset"]
-    subprocess.run([find_cross("gcc"), *flags, str(source), "-o", str(image)], check=True, timeout=60)
+    subprocess.run([find_cross(ARM, "gcc"), *flags, str(source), "-o", str(image)], check=True, timeout=60)
     return image
 
 
