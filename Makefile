@@ -57,9 +57,9 @@ bridge: firmware ## Run the policy in closed loop against the simulated pendulum
 	$(RUN) firmware_bridge run --port sim: --image $(BUILD)/firmware/firmware --policy $(BUILD)/policy --log $(BUILD)/bridge
 
 $(BUILD)/policy/policy.h:
-	$(RUN) export compile $(STUDENT) --out $(BUILD)/policy --weights int8
+	$(RUN) export compile $(STUDENT) --out $(BUILD)/policy --weights int8 $(if $(filter atmega328p,$(BOARD)),--target avr)
 
-emulate: tools install $(BUILD)/policy/policy.h ## A microcontroller in QEMU balances the cart (BOARD=netduinoplus2 or microbit)
+emulate: tools install $(BUILD)/policy/policy.h ## A microcontroller in QEMU balances the cart (BOARD=netduinoplus2, microbit or atmega328p)
 	$(RUN) firmware_bridge emulate --board $(BOARD) --policy $(BUILD)/policy --out $(BUILD)/emulate
 
 flash: install $(BUILD)/policy/policy.h ## Build the real image for BOARD, program and verify it, read its digest back from PORT (DRY_RUN=1 prints)
