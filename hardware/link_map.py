@@ -35,7 +35,7 @@ def module_sizes(link_map: Path, chip: Chip) -> dict[str, ModuleSize]:
     for section, address, size, file in _pieces(link_map.read_text(encoding="utf-8")):
         in_ram = chip.ram_origin <= address < chip.ram_origin + chip.ram_bytes
         in_flash = chip.flash_origin <= address < chip.flash_origin + chip.flash_bytes and not in_ram
-        if section == "*fill*" and in_ram and address < chip.ram_origin + chip.stack_bytes:
+        if section == "*fill*" and in_ram and size == chip.stack_bytes:
             continue  # the stack's own place, which the linker calls a fill
         if section == "*fill*":
             module, flash, ram = "alignment", size if in_flash else 0, size if in_ram else 0
