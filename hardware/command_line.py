@@ -46,7 +46,8 @@ class Build:
     out: Path
     """Folder that receives the image: `firmware` for board host, `firmware_VARIANT.elf` and `.bin` for a chip."""
     board: str = "host"
-    """Board to build for: host (a process for the simulator), netduinoplus2 (STM32F405) or microbit (nRF51822)."""
+    """Board to build for: host (a process for the simulator), netduinoplus2 (STM32F405), nucleo_f401re and
+    nucleo_bridge (STM32F401, for the EDUKIT), microbit (nRF51822) or atmega328p."""
     variant: Literal["hil", "real"] = "hil"
     """hil: encoders and motor are the simulator, to be emulated. real: pins and timers, to be flashed."""
     json: bool = False
