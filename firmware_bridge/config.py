@@ -70,8 +70,8 @@ class Emulate:
     out: Path
     """Folder for BOARD.json, the image and the log."""
     board: str = "netduinoplus2"
-    """netduinoplus2 (STM32F405, Cortex-M4F), microbit (nRF51822, Cortex-M0) or atmega328p (AVR; its policy compiled with
-    --target avr)."""
+    """netduinoplus2 (STM32F405, Cortex-M4F), microbit (nRF51822, Cortex-M0) or atmega328p (AVR; wants a policy compiled
+    with --target avr)."""
     mode: Literal["host", "device", "shadow"] = "device"
     """Who computes the action: this computer, the emulated chip, or both."""
     duration_s: float = 10.0
