@@ -65,7 +65,7 @@ emulate: tools install $(BUILD)/policy/policy.h ## A microcontroller in QEMU bal
 flash: install $(BUILD)/policy/policy.h ## Build the real image for BOARD, program and verify it, read its digest back from PORT (DRY_RUN=1 prints)
 	$(RUN) hardware build --board $(BOARD) --variant real --policy $(BUILD)/policy --out $(BUILD)/flash/$(BOARD)
 	$(RUN) hardware flash $(BUILD)/flash/$(BOARD)/firmware_real.elf --board $(BOARD) $(if $(DRY_RUN),--dry-run)
-	$(if $(PORT),$(if $(DRY_RUN),,$(RUN) firmware_bridge identify --port $(PORT) --policy $(BUILD)/policy),@echo "note: the digest was not read back; give the link's PORT" >&2)
+	$(if $(PORT),$(if $(DRY_RUN),,$(RUN) firmware_bridge identify --port $(PORT) $(if $(BAUD),--baudrate $(BAUD)) --policy $(BUILD)/policy),@echo "note: the digest was not read back; give the link's PORT" >&2)
 
 # $(call record,ROOM VERB ...,NAME): run a verb with --json and keep its answer; a failure leaves no half-written file.
 define record

@@ -81,15 +81,16 @@ class EmulatedFirmware:
             contents.close()
             for end in theirs:
                 end.close()
-        relay = self._relay_apart if board.serial_ports > 1 else self._relay_shared
-        self._relay = threading.Thread(target=relay, name="serial relay", daemon=True)
+        self._carry = self._relay_apart if board.serial_ports > 1 else self._relay_shared
+        self._relay = threading.Thread(target=self._relay_until_closed, name="serial relay", daemon=True)
 
     def __enter__(self) -> EmulatedFirmware:
         self._relay.start()
         try:
             self._wait_until_it_is_up()
             self._name.take(os.ttyname(self._slave))
-        except SimulatorError:
+        except BaseException:  # Ctrl-C, too: nothing may stay behind
+            self._name.release()
             self._end()
             raise
         return self
@@ -129,50 +130,56 @@ class EmulatedFirmware:
             "expected it to run until the end; build the image again"
         )
 
+    def _relay_until_closed(self) -> None:
+        """However it ends, the simulator learns it from its plant socket."""
+        try:
+            with suppress(OSError):
+                self._carry()
+        finally:
+            self._plant.close()
+
     def _relay_apart(self) -> None:
         link, plant = self._serial
         sources: list[socket.socket | int] = [link, plant, self._plant, self._master, self._stopped]
-        with suppress(OSError):
-            while True:
-                ready, _, _ = select.select(sources, [], [])
-                if self._stopped in ready:
-                    return
-                for source, sink in ((plant, self._plant), (self._plant, plant)):
-                    if source in ready:
-                        data = source.recv(_CHUNK)
-                        if not data:
-                            return self._plant.close()
-                        sink.sendall(data)
-                if link in ready:
-                    self._to_host(link.recv(_CHUNK))
-                if self._master in ready:
-                    link.sendall(os.read(self._master, _CHUNK))
+        while True:
+            ready, _, _ = select.select(sources, [], [])
+            if self._stopped in ready:
+                return
+            for source, sink in ((plant, self._plant), (self._plant, plant)):
+                if source in ready:
+                    data = source.recv(_CHUNK)
+                    if not data:
+                        return
+                    sink.sendall(data)
+            if link in ready:
+                self._to_host(link.recv(_CHUNK))
+            if self._master in ready:
+                link.sendall(os.read(self._master, _CHUNK))
 
     def _relay_shared(self) -> None:
         wire = self._serial[0]
         sources: list[socket.socket | int] = [wire, self._plant, self._master, self._stopped]
         from_device, from_host = b"", b""
-        with suppress(OSError):
-            while True:
-                ready, _, _ = select.select(sources, [], [])
-                if self._stopped in ready:
+        while True:
+            ready, _, _ = select.select(sources, [], [])
+            if self._stopped in ready:
+                return
+            if wire in ready:
+                data = wire.recv(_CHUNK)
+                if not data:
                     return
-                if wire in ready:
-                    data = wire.recv(_CHUNK)
-                    if not data:
-                        return self._plant.close()
-                    *frames, from_device = (from_device + data).split(b"\0")
-                    for frame in filter(None, frames):
-                        self._sort(frame)
-                if self._master in ready:
-                    *frames, from_host = (from_host + os.read(self._master, _CHUNK)).split(b"\0")
-                    wire.sendall(b"".join(frame + b"\0" for frame in frames))
-                    if len(from_host) > MAXIMUM_ENCODED_SIZE:  # no frame any more: let the device count it
-                        wire.sendall(from_host)
-                        from_host = b""
-                if self._plant in ready:
-                    # A delimiter first: garbage of the host that has no end must not swallow a period.
-                    wire.sendall(b"\0" + self._plant.recv(_CHUNK))
+                *frames, from_device = (from_device + data).split(b"\0")
+                for frame in filter(None, frames):
+                    self._sort(frame)
+            if self._master in ready:
+                *frames, from_host = (from_host + os.read(self._master, _CHUNK)).split(b"\0")
+                wire.sendall(b"".join(frame + b"\0" for frame in frames))
+                if len(from_host) > MAXIMUM_ENCODED_SIZE:  # no frame any more: let the device count it
+                    wire.sendall(from_host)
+                    from_host = b""
+            if self._plant in ready:
+                # A delimiter first: garbage of the host that has no end must not swallow a period.
+                wire.sendall(b"\0" + self._plant.recv(_CHUNK))
 
     def _sort(self, frame: bytes) -> None:
         whole = frame + b"\0"

@@ -31,6 +31,7 @@ static struct {
     protocol_sensors_t sensors; /* of the newest boundary */
     volatile bool sampled;      /* and nobody has taken it yet */
     uint8_t reset_cause;
+    bool watched; /* by the independent watchdog */
 } board;
 
 __attribute__((section(".board"), used)) static const char board_identity[] =
@@ -160,6 +161,11 @@ bool board_sensors(protocol_sensors_t *sensors) {
     *sensors = board.sensors;
     board.sampled = false;
     interrupts_enable();
+    if (!board.watched) { /* not before: the self-test and the image's CRC take a slow chip longer than it
+                             waits */
+        board.watched = true;
+        watchdog_start();
+    }
     watchdog_feed(); /* by a main loop that takes its periods, and by nothing else */
     return true;
 }
@@ -220,7 +226,6 @@ int main(void) {
 #endif
     encoder_start(&board.rod, &rod_place);
     uart_start(LINK_PORT, PINS_LINK_BAUD);
-    watchdog_start();
     tick_start();
     interrupts_enable();
     firmware_run();

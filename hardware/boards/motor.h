@@ -25,7 +25,7 @@ bool motor_enabled(void);
 /* Disables the drive at once. */
 void motor_off(void);
 
-/* The drive reports a fault of its own. */
+/* The drive reports a fault of its own, or had to brake by itself. */
 bool motor_fault(void);
 
 #endif

@@ -13,23 +13,28 @@ void speed_ramp_actuate(speed_ramp_t *ramp, const protocol_actuate_t *actuate) {
 
 void speed_ramp_off(speed_ramp_t *ramp) {
     ramp->enabled = false;
+    ramp->overdue = false;
     ramp->end_speed = 0.0f;
+}
+
+static float towards_zero(float speed, float step) {
+    if (speed > step) {
+        return speed - step;
+    }
+    return speed < -step ? speed + step : 0.0f;
 }
 
 float speed_ramp_millisecond(speed_ramp_t *ramp) {
     const float brake = PLANT_BRAKE_ACCELERATION * 0.001f;
     if (!ramp->enabled) {
         ramp->speed = 0.0f;
-    } else if (ramp->left_ms > -GRACE_MS) {
+    } else if (!ramp->overdue && ramp->left_ms > -GRACE_MS) {
         ramp->left_ms--;
         const float left_s = ramp->left_ms > 0 ? (float)ramp->left_ms * 0.001f : 0.0f;
         ramp->speed = ramp->end_speed - ramp->acceleration * left_s;
-    } else if (ramp->speed > brake) {
-        ramp->speed -= brake;
-    } else if (ramp->speed < -brake) {
-        ramp->speed += brake;
     } else {
-        ramp->speed = 0.0f;
+        ramp->overdue = true;
+        ramp->speed = towards_zero(ramp->speed, brake);
     }
     return ramp->speed;
 }

@@ -216,6 +216,8 @@ def test_reset_cause(binary, bits, cause):
 
 
 def test_the_watchdog_is_fed_by_periods_and_by_nothing_else(board):
+    assert (WATCHDOG, 0xCCCC) not in board.writes  # the self-test may take its time
+    board.period(0)
     assert (WATCHDOG, 0xCCCC) in board.writes
     assert board.chip.register(WATCHDOG + 4) == 2
     assert board.chip.register(WATCHDOG + 8) == 200
@@ -347,3 +349,23 @@ def test_an_encoder_that_failed_has_to_find_its_zero_again(board):
     assert observation(heard).state == State.UNHOMED
     board.home()
     assert observation(board.period(middle, 77)).state == State.IDLE
+
+
+@pytest.mark.parametrize("hung_ms", [36, 70])
+def test_a_main_loop_that_comes_back_finds_the_motor_braking(board, hung_ms):
+    """It never gets its old speed back: what braked by itself brakes on, and the run ends with a fault."""
+    armed(board)
+    middle = 100 + TRAVEL // 2
+    for rod in range(20, 160, 20):
+        board.period(middle, 77 + rod)
+    speeds = []
+    for _ in range(hung_ms):
+        board.millisecond(main_loop=False)
+        speeds.append(abs(board.step_rate_hz()))
+    for _ in range(3 * PERIOD_MS):
+        board.millisecond()
+        speeds.append(abs(board.step_rate_hz()))
+    late = speeds[PERIOD_MS + PERIOD_MS // 2 + 1 :]
+    assert late == sorted(late, reverse=True)
+    faults = {message.fault for message in board.heard() if isinstance(message, Observation)}
+    assert faults - {Fault.NONE}

@@ -121,5 +121,5 @@ void motor_off(void) {
 }
 
 bool motor_fault(void) {
-    return !pin_read(PINS_DRIVE_FAULT); /* open drain, low is a fault */
+    return motor.ramp.overdue || !pin_read(PINS_DRIVE_FAULT); /* open drain, low is a fault */
 }

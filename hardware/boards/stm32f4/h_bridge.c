@@ -50,7 +50,12 @@ void motor_start(void) {
 }
 
 void motor_actuate(const protocol_actuate_t *actuate) {
-    if (actuate->enable == PROTOCOL_ENABLE_OFF) {
+    /* The loop below holds the speed by the encoder: with one that failed, or a motor that went the wrong way
+     * to the end of its travel, braking would drive. */
+    const bool blind = actuate->fault == PROTOCOL_FAULT_ENCODER_FROZEN ||
+                       actuate->fault == PROTOCOL_FAULT_ENCODER_JUMP ||
+                       actuate->fault == PROTOCOL_FAULT_RAIL_END;
+    if (actuate->enable == PROTOCOL_ENABLE_OFF || blind) {
         motor_off();
         return;
     }
@@ -85,5 +90,5 @@ void motor_off(void) {
 }
 
 bool motor_fault(void) {
-    return !gpio_read(PINS_FAULT);
+    return motor.ramp.overdue || !gpio_read(PINS_FAULT);
 }

@@ -211,5 +211,5 @@ void motor_off(void) {
 }
 
 bool motor_fault(void) {
-    return motor.failed || (motor.state == MOTOR_ON && !gpio_read(PINS_FLAG));
+    return motor.ramp.overdue || motor.failed || (motor.state == MOTOR_ON && !gpio_read(PINS_FLAG));
 }

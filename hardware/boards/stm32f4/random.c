@@ -4,7 +4,6 @@
 #include "cortex_m.h"
 #include "pins.h"
 #include "registers.h"
-#include "stopwatch.h"
 
 #define PATIENCE 1000u
 
@@ -18,7 +17,7 @@ void random_start(void) {
 }
 
 uint32_t random_number(void) {
-    state = (state ^ SYSTICK->value ^ (stopwatch_us() << 16)) * 2654435761u + 1u;
+    state = (state ^ SYSTICK->value) * 2654435761u + 1u;
 #if PINS_HAS_RANDOM
     for (uint32_t polls = 0; polls < PATIENCE; polls++) {
         if ((STM32F4_RANDOM->SR & RANDOM_SR_DRDY) != 0u) {

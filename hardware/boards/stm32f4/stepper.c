@@ -75,5 +75,6 @@ void motor_off(void) {
 }
 
 bool motor_fault(void) {
-    return !gpio_read(PINS_FAULT_LETTER, PINS_FAULT_PIN); /* open drain, low is a fault */
+    return ramp.overdue ||
+           !gpio_read(PINS_FAULT_LETTER, PINS_FAULT_PIN); /* open drain, low is a fault */
 }
