@@ -75,6 +75,5 @@ void motor_off(void) {
 }
 
 bool motor_fault(void) {
-    return ramp.overdue ||
-           !gpio_read(PINS_FAULT_LETTER, PINS_FAULT_PIN); /* open drain, low is a fault */
+    return ramp.overdue || !gpio_read(PINS_FAULT_LETTER, PINS_FAULT_PIN); /* open drain, low is a fault */
 }
