@@ -22,7 +22,7 @@ static bool wait_for(const volatile uint32_t *at, uint32_t mask, uint32_t value)
 
 bool clock_start(void) {
     stm32f4_rcc_t *rcc = STM32F4_RCC;
-    rcc->APB1ENR |= RCC_APB1ENR_PWR;
+    rcc_enable(&rcc->APB1ENR, RCC_APB1ENR_PWR);
     STM32F4_POWER->CR = (STM32F4_POWER->CR & ~POWER_CR_SCALE) | PINS_POWER_SCALE;
     STM32F4_FLASH->ACR = FLASH_ACR_CACHES | PINS_FLASH_WAIT_STATES;
     rcc->CR |= (PINS_CRYSTAL_IS_CLOCK ? RCC_CR_HSEBYP : 0u) | RCC_CR_HSEON;

@@ -8,7 +8,7 @@ void encoder_start(encoder_t *encoder, const encoder_place_t *place) {
     encoder->place = place;
     encoder->last = 0;
     encoder->count = 0;
-    STM32F4_RCC->APB1ENR |= RCC_APB1ENR_TIMER(place->timer);
+    rcc_enable(&STM32F4_RCC->APB1ENR, RCC_APB1ENR_TIMER(place->timer));
     for (unsigned i = 0; i < 2u; i++) {
         gpio_pull(place->letter, place->pins[i], GPIO_PULL_UP); /* open collectors, and a cable that is off */
         gpio_mode(place->letter, place->pins[i], GPIO_MODE_ALTERNATE, place->alternate);

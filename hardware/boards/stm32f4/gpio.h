@@ -7,7 +7,7 @@
 #include <stdbool.h>
 
 static inline stm32f4_gpio_t *gpio_port(char letter) {
-    STM32F4_RCC->AHB1ENR |= RCC_AHB1ENR_GPIO(letter);
+    rcc_enable(&STM32F4_RCC->AHB1ENR, RCC_AHB1ENR_GPIO(letter));
     return STM32F4_GPIO(letter);
 }
 

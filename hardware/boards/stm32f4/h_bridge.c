@@ -39,7 +39,7 @@ void motor_start(void) {
     gpio_mode(PINS_DIRECTION, GPIO_MODE_OUTPUT, 0u);
     gpio_pull(PINS_FAULT, GPIO_PULL_UP);
     gpio_mode(PINS_FAULT, GPIO_MODE_INPUT, 0u);
-    STM32F4_RCC->APB1ENR |= RCC_APB1ENR_TIMER(PINS_PWM_TIMER);
+    rcc_enable(&STM32F4_RCC->APB1ENR, RCC_APB1ENR_TIMER(PINS_PWM_TIMER));
     timer()->ARR = CLOCKS_A_PULSE - 1u;
     timer()->CCR[0] = 0u;
     timer()->CCMR[0] = TIMER_CCMR_PWM1;

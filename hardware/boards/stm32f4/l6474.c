@@ -154,11 +154,11 @@ void motor_start(void) {
     for (unsigned pin = 5; pin <= 7u; pin++) {
         gpio_mode(PINS_SPI_LETTER, pin, GPIO_MODE_ALTERNATE, SPI_ALTERNATE);
     }
-    STM32F4_RCC->APB2ENR |= RCC_APB2ENR_SPI1;
+    rcc_enable(&STM32F4_RCC->APB2ENR, RCC_APB2ENR_SPI1);
     /* Clock high at rest, read at its second edge; 84 MHz / 32 = 2.6 MHz of at most 5. */
     STM32F4_SPI1->CR1 = SPI_CR1_CPHA | SPI_CR1_CPOL | SPI_CR1_MSTR | SPI_CR1_BR_BY_32 | SPI_CR1_SSI |
                         SPI_CR1_SSM | SPI_CR1_SPE;
-    STM32F4_RCC->APB1ENR |= RCC_APB1ENR_TIMER(PINS_STEP_TIMER);
+    rcc_enable(&STM32F4_RCC->APB1ENR, RCC_APB1ENR_TIMER(PINS_STEP_TIMER));
     timer()->CR1 = TIMER_CR1_ARPE | TIMER_CR1_URS;
     timer()->ARR = 0xFFFFu;
     timer()->EGR = TIMER_EGR_UG;

@@ -11,7 +11,7 @@ static uint32_t state;
 
 void random_start(void) {
 #if PINS_HAS_RANDOM
-    STM32F4_RCC->AHB2ENR |= RCC_AHB2ENR_RNG;
+    rcc_enable(&STM32F4_RCC->AHB2ENR, RCC_AHB2ENR_RNG);
     STM32F4_RANDOM->CR = RANDOM_CR_RNGEN;
 #endif
 }

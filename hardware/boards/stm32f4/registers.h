@@ -146,4 +146,11 @@ _Static_assert(offsetof(stm32f4_rcc_t, AHB1ENR) == 0x30 && offsetof(stm32f4_rcc_
 #define STM32F4_INTERRUPT_TIMER5 50u
 #define STM32F4_INTERRUPT_TIMER6 54u
 
+/* Switches a peripheral's clock on. Reading the register back takes the bus cycles that pass before the
+ * peripheral hears its first write. */
+static inline void rcc_enable(volatile uint32_t *enable, uint32_t bits) {
+    *enable |= bits;
+    (void)*enable;
+}
+
 #endif

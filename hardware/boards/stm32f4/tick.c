@@ -7,7 +7,7 @@
 
 void tick_start(void) {
     stm32f4_timer_t *timer = STM32F4_TIMER(PINS_TICK_TIMER);
-    STM32F4_RCC->APB1ENR |= RCC_APB1ENR_TIMER(PINS_TICK_TIMER);
+    rcc_enable(&STM32F4_RCC->APB1ENR, RCC_APB1ENR_TIMER(PINS_TICK_TIMER));
     timer->PSC = PINS_TIMER_HZ / COUNT_HZ - 1u;
     timer->ARR = COUNT_HZ / 1000u - 1u;
     timer->EGR = TIMER_EGR_UG;

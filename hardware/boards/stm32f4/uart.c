@@ -45,7 +45,7 @@ void uart_interrupt_1(void) {
 
 void uart_start(unsigned port, uint32_t baud) {
     const uart_place_t *place = &places[port];
-    *place->clock |= place->clock_bit;
+    rcc_enable(place->clock, place->clock_bit);
     gpio_mode(place->letter, place->transmit_pin, GPIO_MODE_ALTERNATE, ALTERNATE);
     gpio_mode(place->letter, place->receive_pin, GPIO_MODE_ALTERNATE, ALTERNATE);
     place->usart->BRR = (place->frequency_hz + baud / 2u) / baud;
