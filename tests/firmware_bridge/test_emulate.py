@@ -79,7 +79,7 @@ def test_unknown_boards_and_a_missing_emulator_are_one_line(policy, tmp_path, mo
         emulate(Emulate(policy=policy, out=tmp_path, board="nano"))
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name in ("arm-none-eabi-gcc", "arm-none-eabi-objcopy", "arm-none-eabi-size"):
+    for name in ("arm-none-eabi-gcc", "arm-none-eabi-objcopy", "arm-none-eabi-objdump", "arm-none-eabi-size"):
         (tools / name).symlink_to(shutil.which(name))
     monkeypatch.setenv("PATH", str(tools))
     with pytest.raises(SimulatorError, match=r"no qemu-system-arm on PATH.*apt-get install qemu-system-arm"):
