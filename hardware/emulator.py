@@ -154,7 +154,7 @@ class EmulatedFirmware:
             if link in ready:
                 self._to_host(link.recv(_CHUNK))
             if self._master in ready:
-                link.sendall(os.read(self._master, _CHUNK))
+                link.sendall(self._from_host())
 
     def _relay_shared(self) -> None:
         wire = self._serial[0]
@@ -172,7 +172,7 @@ class EmulatedFirmware:
                 for frame in filter(None, frames):
                     self._sort(frame)
             if self._master in ready:
-                *frames, from_host = (from_host + os.read(self._master, _CHUNK)).split(b"\0")
+                *frames, from_host = (from_host + self._from_host()).split(b"\0")
                 wire.sendall(b"".join(frame + b"\0" for frame in frames))
                 if len(from_host) > MAXIMUM_ENCODED_SIZE:  # no frame any more: let the device count it
                     wire.sendall(from_host)
@@ -188,6 +188,13 @@ class EmulatedFirmware:
             self._plant.sendall(whole)
         else:
             self._to_host(whole)
+
+    def _from_host(self) -> bytes:
+        """What the host sent; nothing where it took that back after select() saw it."""
+        try:
+            return os.read(self._master, _CHUNK)
+        except BlockingIOError:
+            return b""
 
     def _to_host(self, data: bytes) -> None:
         """What nobody reads is dropped, as on a wire."""
