@@ -85,7 +85,7 @@ class Board:
     sources: tuple[str, ...] = ()
     """Of this board beyond its chip's: the driver of its motor."""
     plant: str = ""
-    """Name of the one plant that it is wired to; empty: any that the firmware drives."""
+    """Name of the plant that its real image is wired to; a hil image drives any."""
     machine: str | None = None
     emulator: Emulator = "qemu"
     serial_ports: int = 0
@@ -167,6 +167,7 @@ _ALL = (
         _STM32F405,
         {"hil": "board_hil", "real": "board_real"},
         sources=("stm32f4/stepper",),
+        plant="cart_rail",
         machine="netduinoplus2",
         serial_ports=2,
         programmer="stm32f4x",
@@ -197,6 +198,7 @@ _ALL = (
         _NRF51822,
         {"hil": "board_hil", "real": "board_real"},
         sources=("nrf51/stepper",),
+        plant="cart_rail",
         machine="microbit",
         serial_ports=1,
         programmer="nrf51",

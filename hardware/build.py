@@ -73,12 +73,12 @@ def read_plant(header: Path) -> AcceleratedPendulum:
     return CART_RAIL if found is None else plant_of(found.group(1))
 
 
-def _checked_plant(header: Path, board: Board) -> AcceleratedPendulum:
+def _checked_plant(header: Path, board: Board, variant: Variant) -> AcceleratedPendulum:
     plant = read_plant(header)
-    if board.plant not in {"", plant.name}:
+    if variant == "real" and board.plant != plant.name:
         raise BuildError(
-            f"board {board.name} is wired to {board.plant}, got a policy for {plant.environment}; compile one for this "
-            "board's plant, or choose another --board"
+            f"the real {board.name} is wired to the plant {board.plant}, got a policy for {plant.environment}; compile "
+            "one for this board's plant, or choose another --board"
         )
     return plant
 
@@ -115,7 +115,7 @@ def build(
     if variant not in target.variants:
         raise BuildError(f"board {board} has no variant {variant!r}, expected {' or '.join(target.variants)}")
     digest = read_policy_digest(policy / "policy.h")
-    plant = header_flag(_checked_plant(policy / "policy.h", target))
+    plant = header_flag(_checked_plant(policy / "policy.h", target, variant))
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".build-", dir=out) as name:

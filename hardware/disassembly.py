@@ -51,6 +51,11 @@ class Instruction:
         return (to_register or to_counter) and not self.returns
 
     @property
+    def loads_stack(self) -> bool:
+        """The stack starts at an address: where nothing is on it yet, that is a handler that comes back to nobody."""
+        return self.mnemonic == "mov" and bool(re.match(r"sp, r\d+$", self.operands))
+
+    @property
     def stack_change(self) -> int:
         """Bytes by which the stack grows; negative where it shrinks. Raises ImageError when that is not fixed."""
         name, operands = self.mnemonic, self.operands

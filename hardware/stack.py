@@ -84,7 +84,8 @@ class Functions:
         """Where the flow goes on, and how deep the stack is there; notes calls and computed jumps."""
         behind = self._next.get(instruction.address)
         target = instruction.target
-        after = depth + instruction.stack_change
+        anew = depth == 0 and instruction.loads_stack
+        after = 0 if anew else depth + instruction.stack_change
         if after < 0:
             raise ImageError(f"at {instruction.address:#x} more is taken from the stack than was put there")
         ends = behind is None or (behind in self.symbols and behind != entry)

@@ -22,6 +22,11 @@
 #define PERIOD_MS (PLANT_PERIOD_US / 1000)
 
 _Static_assert(PLANT_PERIOD_US % 1000 == 0, "the control period is counted in milliseconds");
+#if !defined(PINS_AXIS_ENCODER) && !defined(__clang__) /* which takes no fraction in a constant expression   \
+                                                        */
+_Static_assert((int)(PINS_STEPS_PER_UNIT * PLANT_AXIS_PER_COUNT * 1000.0f + 0.5f) == 1000,
+               "a step is the position's count: PINS_STEPS_PER_UNIT has to be the plant's counts");
+#endif
 
 static struct {
     encoder_t axis, rod; /* in the interrupt only */

@@ -14,6 +14,12 @@ typedef struct {
     volatile uint8_t tail; /* where the reader takes the next byte */
 } byte_queue_t;
 
+/* A byte is written before the index that offers it, and read before the index that gives its place away. The
+ * processors here do nothing out of order; the compiler would. */
+static inline void byte_queue_barrier(void) {
+    __asm volatile("" ::: "memory");
+}
+
 static inline size_t byte_queue_used(const byte_queue_t *queue) {
     return (uint8_t)(queue->head - queue->tail);
 }
@@ -30,6 +36,7 @@ static inline bool byte_queue_put(byte_queue_t *queue, uint8_t byte) {
         return false;
     }
     queue->bytes[head] = byte;
+    byte_queue_barrier();
     queue->head = (uint8_t)(head + 1u);
     return true;
 }
@@ -37,7 +44,9 @@ static inline bool byte_queue_put(byte_queue_t *queue, uint8_t byte) {
 /* The queue must not be empty. */
 static inline uint8_t byte_queue_take(byte_queue_t *queue) {
     const uint8_t tail = queue->tail;
+    byte_queue_barrier();
     const uint8_t byte = queue->bytes[tail];
+    byte_queue_barrier();
     queue->tail = (uint8_t)(tail + 1u);
     return byte;
 }

@@ -21,10 +21,15 @@ _Noreturn void chip_reset(void) {
     }
 }
 
-/* A stack that overflows runs out of RAM downwards (cortex_m.ld puts it lowest) and comes here, too. */
-_Noreturn static void unexpected(void) {
+_Noreturn void image_panic(void) {
     board_panic();
     chip_reset();
+}
+
+/* A stack that overflows runs out of RAM downwards (cortex_m.ld puts it lowest) and comes here, too: nothing
+ * may be pushed before there is a stack again. */
+__attribute__((naked)) static void unexpected(void) {
+    __asm volatile("ldr r0, =image_stack_top\n mov sp, r0\n bl image_panic");
 }
 
 _Noreturn void image_reset(void) {
@@ -40,7 +45,7 @@ _Noreturn void image_reset(void) {
         *to = 0u;
     }
     (void)main();
-    unexpected();
+    image_panic();
 }
 
 typedef union {

@@ -60,6 +60,9 @@ typedef void (*handler_t)(void);
  * the chip is reset and comes up disarmed. Defined by the board. */
 void board_panic(void);
 
+/* Switches the drive off and resets the chip. */
+_Noreturn void image_panic(void);
+
 /* Where the processor starts. */
 _Noreturn void image_reset(void);
 

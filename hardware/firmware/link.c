@@ -2,9 +2,10 @@
 #include "board.h"
 #include "plant.h"
 
-#define READ_SIZE 64u
-#define READS_A_POLL                                                                                         \
-    32u /* more than the fastest line delivers in a period; a flood cannot keep a tick waiting */
+/* What one poll takes at most, so that a flood cannot keep a tick waiting: the rest is for the next. */
+#define READ_SIZE     64u
+#define READS_A_POLL  32u /* of garbage; more than the fastest line delivers in a period */
+#define FRAMES_A_POLL 4u  /* and what came in one piece with the fourth; a host sends two in a period */
 
 void link_start(link_t *link, const link_identity_t *identity) {
     memset(link, 0, sizeof *link);
@@ -138,12 +139,14 @@ void link_handle(link_t *link, safety_t *safety, const uint8_t *body, size_t siz
 
 void link_poll(link_t *link, safety_t *safety) {
     uint8_t data[READ_SIZE];
-    for (unsigned reads = 0; reads < READS_A_POLL; reads++) {
+    unsigned frames = 0;
+    for (unsigned reads = 0; reads < READS_A_POLL && frames < FRAMES_A_POLL; reads++) {
         const size_t count = board_link_read(data, sizeof data);
         for (size_t i = 0; i < count; i++) {
             const size_t size = framing_push(&link->decoder, data[i]);
             if (size > 0u) {
                 link_handle(link, safety, link->decoder.buffer, size);
+                frames++;
             }
         }
         if (count < sizeof data) {

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hardware.board import BOARDS, BOARDS_FOLDER, Board
 from hardware.build import FIRMWARE_FOLDER, LANGUAGE, MODULES
+from hardware.plant_header import FIRMWARE_PLANTS, header_flag
 
 POLICY_FOLDER = Path(__file__).parent / "policy"
 SUPPRESSIONS = Path(__file__).parent / "cppcheck.txt"
@@ -35,6 +36,7 @@ class Group:
     sources: tuple[Path, ...]
     includes: tuple[Path, ...]
     flags: tuple[str, ...]  # of the chip; none for this machine
+    plant: str  # the flag that names its header
     hardware_float: bool = False
 
 
@@ -46,18 +48,19 @@ def groups() -> list[Group]:
         own = sorted({BOARDS_FOLDER / f"{name}.c" for name in _names(board)})
         sources = (*portable, *own) if board.chip is None else tuple(own)
         flags = board.chip.flags if board.chip else ()
+        plant = next(plant for plant in FIRMWARE_PLANTS if board.plant in ("", plant.name))
         includes = (*board.include_folders, FIRMWARE_FOLDER, POLICY_FOLDER)
-        found.append(Group(board.name, sources, includes, flags, "-mfloat-abi=hard" in flags))
+        found.append(Group(board.name, sources, includes, flags, header_flag(plant), "-mfloat-abi=hard" in flags))
     return found
 
 
 def _names(board: Board) -> tuple[str, ...]:
-    return (*(board.chip.sources if board.chip else ()), *board.variants.values())
+    return (*(board.chip.sources if board.chip else ()), *board.sources, *board.variants.values())
 
 
 def clang_flags(group: Group) -> list[str] | None:
     """Arguments behind `--` for clang-tidy; None where clang has no such chip or there are no headers for it."""
-    includes = [f"-I{folder}" for folder in group.includes]
+    includes = [f"-I{folder}" for folder in group.includes] + [group.plant]
     if not group.flags:
         return [*LANGUAGE, *includes]
     if not any(flag.startswith("-mcpu=cortex-m") for flag in group.flags):
@@ -91,7 +94,7 @@ def cppcheck_commands() -> list[list[str]]:
         macros = list(CORTEX_M) if group.flags else ["--library=posix"]
         macros += ["-D__ARM_FP=4"] if group.hardware_float else []
         includes = [f"-I{folder}" for folder in group.includes]
-        command = ["cppcheck", *CPPCHECK, *macros, *includes]
+        command = ["cppcheck", *CPPCHECK, group.plant, *macros, *includes]
         commands.append([*command, *map(str, group.sources)])
     return commands
 

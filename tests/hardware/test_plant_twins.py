@@ -7,9 +7,10 @@ import subprocess
 import numpy as np
 import pytest
 
+from hardware.board import BOARDS
 from hardware.build import FIRMWARE_FOLDER, FLAGS, build, find_compiler
 from hardware.drive import DriveLimit
-from hardware.errors import HardwareError
+from hardware.errors import BuildError, HardwareError
 from hardware.image import identify
 from hardware.observe import Observer, rod_sin_cos
 from hardware.plant_header import FIRMWARE_PLANTS, header_flag, plant_of
@@ -114,3 +115,16 @@ def test_a_plant_at_a_voltage_has_no_firmware(policy_folder, tmp_path):
     with pytest.raises(HardwareError, match="expected one of hardware:CartRail-v0, hardware:Edukit-v0"):
         build(policy_for(QUBE.environment, policy_folder, tmp_path / "policy"), tmp_path / "image")
     assert not (tmp_path / "image" / "firmware").exists()
+
+
+@pytest.mark.cross
+@pytest.mark.parametrize("board", [board.name for board in BOARDS.values() if "real" in board.variants])
+def test_a_real_image_is_for_the_plant_that_its_board_is_wired_to(plant, board, policy_folder, tmp_path):
+    """Its pins make steps of one plant: with another plant's limits they would be wrong distances."""
+    policy = policy_for(plant.environment, policy_folder, tmp_path / "policy")
+    assert build(policy, tmp_path / "image", board, "hil").path.exists()
+    if BOARDS[board].plant == plant.name:
+        assert identify(build(policy, tmp_path / "image", board, "real").path).plant == plant.name
+    else:
+        with pytest.raises(BuildError, match=f"the real {board} is wired to the plant {BOARDS[board].plant}, got"):
+            build(policy, tmp_path / "image", board, "real")

@@ -267,3 +267,22 @@ def test_a_main_loop_that_hangs_brakes(board):
         board.millisecond(main_loop=False)
     assert not board.runs()
     assert (WATCHDOG + 0x600, 0x6E52_4635) not in board.writes
+
+
+def test_many_greetings_wait_for_no_random_byte(board):
+    """The generator takes 0.7 ms for a byte. Should each reply wait for some, a flood would hold every period up."""
+    board.tell(Hello(PROTOCOL_VERSION, 1))
+    polls = 0
+
+    def ready():
+        nonlocal polls
+        polls += 1
+        return 0
+
+    board.chip.reads[RNG + 0x100] = ready
+    replies = []
+    for number in range(20):
+        replies += board.tell(Hello(PROTOCOL_VERSION, number))
+        board.time_us += 1
+    assert len({reply.device_nonce for reply in replies}) == len(replies) == 20
+    assert polls == 20

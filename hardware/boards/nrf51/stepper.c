@@ -7,7 +7,6 @@
 #include "motor.h"
 #include "pin.h"
 #include "pins.h"
-#include "plant.h"
 #include "speed_ramp.h"
 
 #define TIMER_HZ       8000000u
@@ -16,9 +15,6 @@
 #define COMPARE0_CLEAR (1u << 0)
 #define GPIOTE_TASK    3u
 #define GPIOTE_TOGGLE  (3u << 16)
-
-_Static_assert((int)(PINS_STEPS_PER_UNIT * PLANT_AXIS_PER_COUNT * 1000.0f + 0.5f) == 1000,
-               "a step is the position's count: PINS_STEPS_PER_UNIT has to be the plant's counts");
 
 static struct {
     speed_ramp_t ramp;

@@ -29,8 +29,9 @@ static float limit(float value, float most) {
 
 static void set_duty(float duty) {
     const float magnitude = duty < 0.0f ? -duty : duty;
+    const uint32_t pulse_clocks = CLOCKS_A_PULSE;
     gpio_write(PINS_DIRECTION, duty < 0.0f);
-    timer()->CCR[0] = (uint32_t)(magnitude * (float)CLOCKS_A_PULSE);
+    timer()->CCR[0] = (uint32_t)(magnitude * (float)pulse_clocks);
 }
 
 void motor_start(void) {
