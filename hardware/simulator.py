@@ -78,6 +78,7 @@ class Simulator:
         self._sequence = 0
         self._actuate = Actuate(0, 0.0, 0.0, Enable.OFF, Fault.NONE)
         self._done_tick = -1
+        self._starts = 0  # how often an emulated chip said that it is up
         self._last_answer_s = time.monotonic()
 
     def run(self, maximum_steps: int | None) -> None:
@@ -132,11 +133,24 @@ class Simulator:
         """Reset the device where the script says so, and wait until it says that it is up again."""
         if not self._injector.resets_at(tick):
             return
-        self.firmware.reset()
-        self._actuate = Actuate(tick - 1, 0.0, 0.0, Enable.OFF, Fault.NONE)  # a chip in reset drives no pin
-        if not self._wait_for(partial(self._answered, STARTED_TICK), ACTUATE_TIMEOUT_S):
+        self._wait_for_start(1)  # its first word may still be on its way
+        starts = self._starts
+        try:
+            self.firmware.reset()
+        except OSError as error:
+            raise self.firmware.why_it_ended() from error
+        self._wait_for_start(starts + 1)
+
+    def _wait_for_start(self, number: int) -> None:
+        """Wait until the chip has said `number` times that it is up.
+
+        They are counted: a host that greets a chip that has just started has EXCHANGE_DONE of tick 0 sent at once, and
+        the two may be read together.
+        """
+        if not self._wait_for(lambda: self._starts >= number, ACTUATE_TIMEOUT_S):
             raise SimulatorError(
-                f"the firmware did not come back within {ACTUATE_TIMEOUT_S:g} s of its reset; run it again"
+                f"the firmware did not say within {ACTUATE_TIMEOUT_S:g} s that it is up: got {self._starts} starts, "
+                f"expected {number}; run its image under a debugger"
             )
 
     def _advance(self, tick: int) -> None:
@@ -197,5 +211,10 @@ class Simulator:
             if isinstance(message, Actuate):
                 self._actuate = message
             elif isinstance(message, ExchangeDone):
-                self._done_tick = message.tick
                 self._last_answer_s = time.monotonic()
+                if message.tick == STARTED_TICK:
+                    self._starts += 1
+                    # A chip in reset drives no pin; what it ordered just before may have been read after reset().
+                    self._actuate = Actuate(self._actuate.tick, 0.0, 0.0, Enable.OFF, Fault.NONE)
+                else:
+                    self._done_tick = message.tick

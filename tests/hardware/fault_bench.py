@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import select
 import signal
 import sys
 import time
@@ -91,8 +90,8 @@ class Device:
         for _ in range(60):  # half a second each: in lock-step the silence after the reset takes its time
             self.host.send(Hello(PROTOCOL_VERSION, 78))
             until = time.monotonic() + 0.5
-            while select.select([self.host.port], [], [], max(0.0, until - time.monotonic()))[0]:
-                self.host.fetch()
+            while self.host.listen(until - time.monotonic()):
+                pass  # never for a whole message: the reset may have cut the last one
             fresh = [observation for observation in self.host.observations if observation.tick >= tick]
             if fresh:
                 self.host.inbox.clear()

@@ -103,26 +103,31 @@ class Host:
                 self.inbox.pop(position)
 
     def fetch(self) -> None:
-        """Wait for bytes; file what they carry in the inbox and by kind."""
+        """Wait for a message, and file what came."""
         size, deadline = len(self.inbox), time.monotonic() + WAIT_S
         while len(self.inbox) == size:
-            ready, _, _ = select.select([self.port], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, "the device said nothing"
-            data = os.read(self.port, 4096)
-            assert data, "the device hung up"
-            for body in self.decoder.feed(data):
-                message = decode_body(body)[1]
-                self.inbox.append(message)
-                for kind, box in (
-                    (Observation, self.observations),
-                    (Action, self.actions),
-                    (Timing, self.timings),
-                    (FaultReport, self.faults),
-                    (LinkStatistics, self.statistics),
-                    (Acknowledge, self.acknowledgements),
-                ):
-                    if isinstance(message, kind):
-                        box.append(message)
+            assert self.listen(deadline - time.monotonic()), "the device said nothing"
+
+    def listen(self, patience_s: float) -> bool:
+        """Wait for bytes, once; file what they carry in the inbox and by kind. False when none came."""
+        if not select.select([self.port], [], [], max(0.0, patience_s))[0]:
+            return False
+        data = os.read(self.port, 4096)
+        assert data, "the device hung up"
+        for body in self.decoder.feed(data):
+            message = decode_body(body)[1]
+            self.inbox.append(message)
+            for kind, box in (
+                (Observation, self.observations),
+                (Action, self.actions),
+                (Timing, self.timings),
+                (FaultReport, self.faults),
+                (LinkStatistics, self.statistics),
+                (Acknowledge, self.acknowledgements),
+            ):
+                if isinstance(message, kind):
+                    box.append(message)
+        return True
 
     def hello(self) -> HelloReply:
         self.send(Hello(PROTOCOL_VERSION, 77))
