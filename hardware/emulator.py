@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import select
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -24,6 +23,7 @@ from typing import ClassVar
 from hardware.board import Board
 from hardware.errors import HardwareError, SimulatorError
 from hardware.framing import MAXIMUM_ENCODED_SIZE, FrameDecoder
+from hardware.last_words import LastWords
 from hardware.link_name import LinkName
 from hardware.machine import machine_for
 from hardware.protocol import Actuate, ExchangeDone
@@ -32,6 +32,9 @@ END_TIMEOUT_S = 5.0
 _START_TIMEOUT_S = 30.0
 _PLANT_TYPES = (Actuate.TYPE, ExchangeDone.TYPE)
 _CHUNK = 4096
+_TOLD_TO_STOP = "the relay between them and the pty was told to stop"
+_EMULATOR_CLOSED = "the emulator closed one"
+_SIMULATOR_CLOSED = "the simulator closed its plant port"
 
 
 class EmulatedFirmware:
@@ -45,7 +48,8 @@ class EmulatedFirmware:
     def __init__(self, image: Path, board: Board, link: Path) -> None:
         self._name = LinkName(link)
         self._decoder = FrameDecoder()
-        self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
+        self._last_words = LastWords()
+        self._relay_end = "it still carries"
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
@@ -67,8 +71,8 @@ class EmulatedFirmware:
                 [*guard, *self._machine.command],
                 pass_fds=[*serial, monitor],
                 stdin=contents,
-                stdout=self._last_words,
-                stderr=self._last_words,
+                stdout=self._last_words.file,
+                stderr=self._last_words.file,
                 start_new_session=True,
             )
         except OSError as error:
@@ -117,57 +121,65 @@ class EmulatedFirmware:
         self.monitor.sendall(self._machine.reset)
 
     def why_it_ended(self) -> SimulatorError:
-        """The error to raise when the plant socket turned out closed: exit status and last words."""
-        try:
-            status = self._child.wait(END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            return SimulatorError("the emulator closed its serial port but still runs: expected it open; try again")
-        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        self._last_words.seek(0)
-        lines = [line.strip() for line in self._last_words.read().decode(errors="replace").splitlines() if line.strip()]
+        """The error to raise when the plant socket turned out closed: what ended, and why."""
+        ending = self._last_words.of(self._child, END_TIMEOUT_S)
+        if ending is None:
+            return SimulatorError(
+                f"the emulator still runs, but its serial ports are lost: {self._relay_end}; expected them open until "
+                "the end; try again"
+            )
         return SimulatorError(
-            f"the emulator ended during the simulation: got {how} ({lines[-1] if lines else 'it said nothing'}), "
-            "expected it to run until the end; build the image again"
+            f"the emulator ended during the simulation: got {ending}, expected it to run until the end; "
+            "build the image again"
         )
 
     def _relay_until_closed(self) -> None:
-        """However it ends, the simulator learns it from its plant socket."""
+        """However it ends, the simulator learns it from its plant socket, and `why_it_ended` has the reason."""
         try:
-            with suppress(OSError):
-                self._carry()
+            self._relay_end = self._carry()
+        except OSError as error:
+            self._relay_end = f"the relay between them and the pty failed ({error})"
+        except BaseException as error:  # a mistake in here; its traceback is printed by the thread
+            self._relay_end = f"the relay between them and the pty failed ({error!r})"
+            raise
         finally:
             self._plant.close()
 
-    def _relay_apart(self) -> None:
+    def _relay_apart(self) -> str:
+        """Link and plant have a serial port each. Returns why there is nothing to carry any more."""
         link, plant = self._serial
         sources: list[socket.socket | int] = [link, plant, self._plant, self._master, self._stopped]
         while True:
             ready, _, _ = select.select(sources, [], [])
             if self._stopped in ready:
-                return
-            for source, sink in ((plant, self._plant), (self._plant, plant)):
+                return _TOLD_TO_STOP
+            for source, sink, end in ((plant, self._plant, _EMULATOR_CLOSED), (self._plant, plant, _SIMULATOR_CLOSED)):
                 if source in ready:
                     data = source.recv(_CHUNK)
                     if not data:
-                        return
+                        return end
                     sink.sendall(data)
             if link in ready:
-                self._to_host(link.recv(_CHUNK))
+                data = link.recv(_CHUNK)
+                if not data:
+                    return _EMULATOR_CLOSED
+                self._to_host(data)
             if self._master in ready:
                 link.sendall(self._from_host())
 
-    def _relay_shared(self) -> None:
+    def _relay_shared(self) -> str:
+        """Link and plant share a serial port. Returns why there is nothing to carry any more."""
         wire = self._serial[0]
         sources: list[socket.socket | int] = [wire, self._plant, self._master, self._stopped]
         from_device, from_host = b"", b""
         while True:
             ready, _, _ = select.select(sources, [], [])
             if self._stopped in ready:
-                return
+                return _TOLD_TO_STOP
             if wire in ready:
                 data = wire.recv(_CHUNK)
                 if not data:
-                    return
+                    return _EMULATOR_CLOSED
                 *frames, from_device = (from_device + data).split(b"\0")
                 for frame in filter(None, frames):
                     self._sort(frame)
@@ -178,8 +190,11 @@ class EmulatedFirmware:
                     wire.sendall(from_host)
                     from_host = b""
             if self._plant in ready:
+                data = self._plant.recv(_CHUNK)
+                if not data:
+                    return _SIMULATOR_CLOSED
                 # A delimiter first: garbage of the host that has no end must not swallow a period.
-                wire.sendall(b"\0" + self._plant.recv(_CHUNK))
+                wire.sendall(b"\0" + data)
 
     def _sort(self, frame: bytes) -> None:
         whole = frame + b"\0"

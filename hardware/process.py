@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
-import tempfile
 import tty
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
 
 from hardware.errors import SimulatorError
+from hardware.last_words import LastWords
 from hardware.link_name import LinkName
 
 END_TIMEOUT_S = 2.0
@@ -37,7 +36,7 @@ class FirmwareProcess:
                 "build it with `python -m hardware build --policy DIR --out DIR`"
             )
         self._name = LinkName(link)
-        self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
+        self._last_words = LastWords()
         self.plant, plant_child = socket.socketpair()
         master, self._slave = os.openpty()
         tty.setraw(self._slave)
@@ -51,8 +50,8 @@ class FirmwareProcess:
                 command,
                 pass_fds=(master, plant_child.fileno()),
                 stdin=subprocess.DEVNULL,
-                stdout=self._last_words,
-                stderr=self._last_words,
+                stdout=self._last_words.file,
+                stderr=self._last_words.file,
                 start_new_session=True,
             )
         except OSError as error:
@@ -102,15 +101,10 @@ class FirmwareProcess:
 
     def why_it_ended(self) -> SimulatorError:
         """The error to raise when the plant socket turned out closed: exit status and last words."""
-        try:
-            status = self._child.wait(END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
+        ending = self._last_words.of(self._child, END_TIMEOUT_S)
+        if ending is None:
             return SimulatorError("the firmware closed its plant port but still runs: expected it open; rebuild it")
-        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        self._last_words.seek(0)
-        lines = [line.strip() for line in self._last_words.read().decode(errors="replace").splitlines() if line.strip()]
-        telling = [line for line in lines if "error" in line.lower()] or lines[-1:] or ["it said nothing"]
         return SimulatorError(
-            f"the firmware ended during the simulation: got {how} ({telling[0]}), expected it to run until the end; "
+            f"the firmware ended during the simulation: got {ending}, expected it to run until the end; "
             "build it again or run its image under a debugger"
         )

@@ -1,7 +1,10 @@
 """The emulated chip as a child: what is refused, what dies, and that nothing stays behind."""
 
+import errno
 import os
+import re
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -9,8 +12,10 @@ from pathlib import Path
 import pytest
 from pendulum_host import Host, Simulation
 
+from hardware.board import BOARDS
 from hardware.build import build
 from hardware.command_line import Simulate
+from hardware.emulator import EmulatedFirmware
 from hardware.errors import ImageError, SimulatorError
 
 pytestmark = [pytest.mark.qemu, pytest.mark.slow]
@@ -79,3 +84,35 @@ def test_an_image_that_says_nothing_is_refused(emulated_image, tmp_path, monkeyp
     with pytest.raises(SimulatorError, match="said nothing within 3 s"):
         Simulate(image=silent, link=tmp_path / "link").run()
     assert not subprocess.run(["pgrep", "-f", str(silent)], capture_output=True, check=False).stdout
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (OSError(errno.EIO, "Input/output error"), r"the relay .* failed \(\[Errno 5\] Input/output error\)"),
+        (None, "the emulator closed one"),
+    ],
+)
+def test_a_link_that_is_lost_while_the_emulator_runs_names_its_reason(
+    emulated_image, tmp_path, monkeypatch, failure, reason
+):
+    """Without its relay the simulator hears nothing any more: the reason must not be lost in a thread."""
+
+    def read_nothing(_firmware):
+        if failure is None:
+            return b""
+        raise failure
+
+    monkeypatch.setattr("hardware.emulator.END_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("hardware.emulator.EmulatedFirmware._from_host", read_nothing)
+    with EmulatedFirmware(emulated_image, BOARDS["netduinoplus2"], tmp_path / "link") as firmware:
+        host = Host(tmp_path / "link")
+        if failure is None:
+            firmware._serial[0].shutdown(socket.SHUT_RD)
+        host.write(b"x")
+        firmware.plant.settimeout(PATIENCE_S)
+        while firmware.plant.recv(64):
+            pass
+        error = str(firmware.why_it_ended())
+        host.close()
+    assert re.search(f"the emulator still runs, but its serial ports are lost: {reason}; expected", error), error
