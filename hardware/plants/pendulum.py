@@ -7,6 +7,7 @@ actuator exist and are two types, so that code for one cannot be handed the othe
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 # What "upright" means wherever it is judged: within this angle for the whole of the last seconds.
@@ -15,7 +16,7 @@ UPRIGHT_WINDOW_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pendulum:
+class Pendulum(ABC):
     """Controller's constants of one plant: period, encoders, limits, homing."""
 
     name: str
@@ -57,9 +58,9 @@ class Pendulum:
         return self.period_us * 1e-6
 
     @property
+    @abstractmethod
     def action_limit(self) -> float:
         """Full scale of the action to both sides, in the action's unit."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
