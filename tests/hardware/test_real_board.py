@@ -6,12 +6,10 @@ Every instruction is the one that would be flashed; clock tree, timers, contacts
 from itertools import pairwise
 
 import pytest
-from unicorn_chip import UnicornChip, UnicornUsart, binary_of
+from unicorn_chip import LinkedBoard, UnicornChip, UnicornUsart, binary_of
 
 from hardware.board import BOARDS
 from hardware.build import build
-from hardware.codec import decode_body
-from hardware.framing import FrameDecoder, encode_frame
 from hardware.plants.cart_rail import CART_RAIL
 from hardware.protocol import (
     PROTOCOL_VERSION,
@@ -46,19 +44,17 @@ PERIOD_MS = CART_RAIL.period_us // 1000
 TRAVEL = round(2 * CART_RAIL.rail_limit_m * CART_RAIL.cart_counts_per_metre)
 
 
-class RealBoard:
+class RealBoard(LinkedBoard):
     """The chip with a crystal, a PLL, contacts that are closed and a host on its link."""
 
     def __init__(self, binary, *, crystal=True, pll=True, reset_flags=0):
-        self.chip = UnicornChip(BOARD.chip, binary)
-        self.link = UnicornUsart(self.chip, 0x4001_1000, 37)
+        chip = UnicornChip(BOARD.chip, binary)
+        super().__init__(chip, UnicornUsart(chip, 0x4001_1000, 37))
         self.writes = []
-        self.decoder = FrameDecoder()
         self.inputs = 1 << DRIVE_OK
         self.output = 0
         self.crystal, self.pll = crystal, pll
         self.registers = {}
-        chip = self.chip
         chip.reads[RCC_CR] = self._clock_control
         chip.reads[RCC_CFGR] = lambda: self.registers.get(RCC_CFGR, 0) | (self.registers.get(RCC_CFGR, 0) & 3) << 2
         chip.reads[RCC_CSR] = lambda: reset_flags
@@ -83,9 +79,6 @@ class RealBoard:
         self.output = (self.output | value & 0xFFFF) & ~(value >> 16)
         self.writes.append((B_BSRR, value))
 
-    def run(self):
-        self.chip.run(5_000_000)
-
     def start(self):
         self.run()
         return self
@@ -107,16 +100,6 @@ class RealBoard:
         self.counts(axis, rod)
         for _ in range(PERIOD_MS):
             self.millisecond()
-        return self.heard()
-
-    def heard(self):
-        data = bytes(self.link.sent)
-        self.link.sent.clear()
-        return [decode_body(body)[1] for body in self.decoder.feed(data)]
-
-    def tell(self, message):
-        self.link.receive(encode_frame(message, 0))
-        self.run()
         return self.heard()
 
     def home(self):
@@ -264,10 +247,7 @@ def test_ends_in_a_wrong_distance_are_no_reference(board):
 
 
 def armed(board, mode=Mode.DEVICE):
-    reply = board.tell(Hello(PROTOCOL_VERSION, 1))[0]
-    board.home()
-    board.tell(Config(reply.device_nonce, mode, 10, 0))
-    assert board.tell(Arm(reply.device_nonce, 5)) == [Acknowledge(Arm.TYPE, 0, Result.OK)]
+    board.arm(mode=mode)
     return board
 
 

@@ -3,28 +3,19 @@
 Timer 1 toggles the step pin and timer 2 counts the edges without the processor: here the model does both.
 """
 
-from collections import deque
-
 import pytest
-from unicorn_chip import UnicornChip, binary_of
+from unicorn_chip import LinkedBoard, UnicornChip, UnicornUart, binary_of
 
 from hardware.board import BOARDS
 from hardware.build import build
-from hardware.codec import decode_body
-from hardware.framing import FrameDecoder, encode_frame
 from hardware.plants.cart_rail import CART_RAIL
 from hardware.protocol import (
     PROTOCOL_VERSION,
-    Acknowledge,
-    Arm,
-    Config,
     Fault,
     Hello,
-    Mode,
     Observation,
     ObservationFlag,
     ResetCause,
-    Result,
     State,
 )
 
@@ -45,13 +36,12 @@ PERIOD_MS = CART_RAIL.period_us // 1000
 TICK_INTERRUPT, UART_INTERRUPT = 8, 2
 
 
-class Microbit:
+class Microbit(LinkedBoard):
     """The chip, a crystal that starts, contacts that are closed, nobody at the button, a host on the link."""
 
     def __init__(self, binary, *, crystal=True, reset_flags=0):
-        self.chip = chip = UnicornChip(BOARD.chip, binary)
-        self.decoder = FrameDecoder()
-        self.sent, self.waiting = bytearray(), deque()
+        chip = UnicornChip(BOARD.chip, binary)
+        super().__init__(chip, UnicornUart(chip, UART, UART_INTERRUPT))
         self.inputs = 1 << DRIVE_OK | 1 << BUTTON
         self.output = 0
         self.writes = []
@@ -60,10 +50,6 @@ class Microbit:
         self.time_us = 0
         chip.reads[CLOCK + 0x100] = lambda: int(crystal)
         chip.reads[RESETREAS] = lambda: reset_flags
-        chip.reads[UART + 0x108] = lambda: int(bool(self.waiting))
-        chip.reads[UART + 0x11C] = lambda: 1
-        chip.reads[UART + 0x518] = lambda: self.waiting.popleft() if self.waiting else 0
-        chip.writes[UART + 0x51C] = lambda value: self.sent.append(value & 0xFF)
         chip.reads[RNG + 0x100] = lambda: 1
         chip.reads[TIMER0 + 0x540] = lambda: self.time_us & 0xFFFF_FFFF
         chip.reads[TIMER2 + 0x540] = lambda: self.edges & 0xFFFF
@@ -118,17 +104,6 @@ class Microbit:
     def observe(self, moved=0):
         return next(message for message in self.period(moved) if isinstance(message, Observation))
 
-    def heard(self):
-        data = bytes(self.sent)
-        self.sent.clear()
-        return [decode_body(body)[1] for body in self.decoder.feed(data)]
-
-    def tell(self, message):
-        self.waiting.extend(encode_frame(message, 0))
-        self.chip.interrupt(UART_INTERRUPT)
-        self.chip.run(5_000_000)
-        return self.heard()
-
     def home(self):
         self.inputs &= ~(1 << BUTTON)
         self.period()
@@ -136,12 +111,6 @@ class Microbit:
         for _ in range(2000 // PERIOD_MS + CART_RAIL.homing_still_periods + 2):
             observed = self.observe()
         assert observed.flags & ObservationFlag.HOMED
-
-    def arm(self):
-        reply = self.tell(Hello(PROTOCOL_VERSION, 1))[0]
-        self.home()
-        self.tell(Config(reply.device_nonce, Mode.DEVICE, 10, 0))
-        assert self.tell(Arm(reply.device_nonce, 5)) == [Acknowledge(Arm.TYPE, 0, Result.OK)]
 
 
 @pytest.fixture(scope="module")

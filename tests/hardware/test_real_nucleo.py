@@ -3,24 +3,17 @@
 from collections import Counter
 
 import pytest
-from unicorn_chip import UnicornChip, UnicornUsart, binary_of
+from unicorn_chip import LinkedBoard, UnicornChip, UnicornUsart, binary_of
 
 from hardware.board import BOARDS
 from hardware.build import build
-from hardware.codec import decode_body
-from hardware.framing import FrameDecoder, encode_frame
 from hardware.plants.edukit import EDUKIT
 from hardware.protocol import (
     PROTOCOL_VERSION,
-    Acknowledge,
-    Arm,
-    Config,
     Fault,
     Hello,
-    Mode,
     Observation,
     ObservationFlag,
-    Result,
     State,
 )
 
@@ -71,14 +64,13 @@ class Driver:
         return answer
 
 
-class Nucleo:
+class Nucleo(LinkedBoard):
     """The chip on its board: 8 MHz from the probe, contacts closed, nobody at the button, a host on the link."""
 
     def __init__(self, binary, board, tick_interrupt):
-        self.chip = UnicornChip(board.chip, binary)
-        self.link = UnicornUsart(self.chip, 0x4000_4400, 38)
+        chip = UnicornChip(board.chip, binary)
+        super().__init__(chip, UnicornUsart(chip, 0x4000_4400, 38))
         self.tick_interrupt = tick_interrupt
-        self.decoder = FrameDecoder()
         self.driver = Driver()
         self.inputs = Counter({FLAG: 1, BUTTON: 1})
         self.outputs = Counter()
@@ -86,7 +78,6 @@ class Nucleo:
         self.steps = 0
         self.answer = 0
         self.registers = {}
-        chip = self.chip
         chip.reads[RCC] = lambda: (
             (control := self.registers.get(RCC, 0x83)) | (control & 1) << 1 | (control & (1 << 16 | 1 << 24)) << 1
         )
@@ -140,16 +131,6 @@ class Nucleo:
             self.millisecond()
         return self.heard()
 
-    def heard(self):
-        data = bytes(self.link.sent)
-        self.link.sent.clear()
-        return [decode_body(body)[1] for body in self.decoder.feed(data)]
-
-    def tell(self, message):
-        self.link.receive(encode_frame(message, 0))
-        self.chip.run(5_000_000)
-        return self.heard()
-
     def observe(self, rod=0, axis=None):
         return next(message for message in self.period(rod, axis) if isinstance(message, Observation))
 
@@ -161,12 +142,6 @@ class Nucleo:
         for _ in range(2000 // PERIOD_MS + EDUKIT.homing_still_periods + 2):
             observed = self.observe(77, axis)
         assert observed.flags & ObservationFlag.HOMED
-
-    def arm(self, axis=None):
-        reply = self.tell(Hello(PROTOCOL_VERSION, 1))[0]
-        self.home(axis)
-        self.tell(Config(reply.device_nonce, Mode.DEVICE, 10, 0))
-        assert self.tell(Arm(reply.device_nonce, 5)) == [Acknowledge(Arm.TYPE, 0, Result.OK)]
 
     def interrupt_rate_hz(self):
         """Of timer 5, that makes two interrupts a step."""

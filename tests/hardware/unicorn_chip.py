@@ -4,6 +4,7 @@ What QEMU does not model (clock tree, timers, reset causes) can be put behind th
 the chip, and thousands of damaged images can be started in a minute. Interrupts come while the image sleeps.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,12 +13,16 @@ import unicorn
 from unicorn import arm_const
 
 from hardware.board import Chip
+from hardware.codec import decode_body
+from hardware.framing import FrameDecoder, encode_frame
+from hardware.protocol import PROTOCOL_VERSION, Acknowledge, Arm, Config, Hello, HelloReply, Message, Mode, Result
 
 # Two buses of peripherals and the system control space: start and size.
 REGISTERS = ((0x4000_0000, 0x0010_0000), (0x5000_0000, 0x0010_0000), (0xE000_E000, 0x1000))
 EXTERNAL = 16  # vectors before the first external interrupt
 _RETURN = 0x1000_0000  # where handlers come back to; no chip here has anything there
 _PAGE = 4096
+_PATIENCE_US = 5_000_000
 
 
 class UnicornChip:
@@ -28,7 +33,7 @@ class UnicornChip:
         self.binary = binary
         self.reads: dict[int, Callable[[], int]] = {}
         self.writes: dict[int, Callable[[int], None]] = {}
-        self.usarts: list[UnicornUsart] = []
+        self.ports: list[UnicornPort] = []
         self._uc = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
         model = arm_const.UC_CPU_ARM_CORTEX_M0 if "M0" in chip.title else arm_const.UC_CPU_ARM_CORTEX_M4
         self._uc.ctl_set_cpu_model(model)
@@ -68,8 +73,8 @@ class UnicornChip:
         for start, size in REGISTERS:
             self._uc.mem_write(start, bytes(size))
         self._uc.mem_write(self.chip.ram_origin, bytes(self.chip.ram_bytes))
-        for usart in self.usarts:
-            usart.clear()
+        for port in self.ports:
+            port.clear()
         self._uc.context_restore(self._fresh)  # a damaged image may leave any mode behind
         self._uc.reg_write(arm_const.UC_ARM_REG_SP, self._vector(0))
         self._pc = self._vector(1)
@@ -100,18 +105,16 @@ class UnicornChip:
             self.writes[address](value & 0xFFFF_FFFF)
 
 
-class UnicornUsart:
-    """A USART of an STM32F4 on such a chip: `sent` is what the image sent; `receive` hands it bytes."""
+class UnicornPort:
+    """A serial port of such a chip: `sent` is what the image sent; `receive` hands it bytes. Heirs put its registers
+    in place."""
 
-    def __init__(self, chip: UnicornChip, base: int, interrupt: int) -> None:
+    def __init__(self, chip: UnicornChip, interrupt: int) -> None:
         self.sent = bytearray()
-        chip.usarts.append(self)
+        chip.ports.append(self)
         self._chip = chip
         self._interrupt = interrupt
         self._waiting: deque[int] = deque()
-        chip.reads[base] = lambda: 0x80 | (0x20 if self._waiting else 0)  # TXE, RXNE
-        chip.reads[base + 4] = self._take
-        chip.writes[base + 4] = lambda value: self.sent.append(value & 0xFF)
 
     def clear(self) -> None:
         """Forget what was sent and what waits."""
@@ -125,6 +128,68 @@ class UnicornUsart:
 
     def _take(self) -> int:
         return self._waiting.popleft() if self._waiting else 0
+
+    def _send(self, value: int) -> None:
+        self.sent.append(value & 0xFF)
+
+
+class UnicornUsart(UnicornPort):
+    """A USART of an STM32F4."""
+
+    def __init__(self, chip: UnicornChip, base: int, interrupt: int) -> None:
+        super().__init__(chip, interrupt)
+        chip.reads[base] = lambda: 0x80 | (0x20 if self._waiting else 0)  # TXE, RXNE
+        chip.reads[base + 4] = self._take
+        chip.writes[base + 4] = self._send
+
+
+class UnicornUart(UnicornPort):
+    """The UART of an nRF51."""
+
+    def __init__(self, chip: UnicornChip, base: int, interrupt: int) -> None:
+        super().__init__(chip, interrupt)
+        chip.reads[base + 0x108] = lambda: int(bool(self._waiting))  # RXDRDY
+        chip.reads[base + 0x11C] = lambda: 1  # TXDRDY
+        chip.reads[base + 0x518] = self._take
+        chip.writes[base + 0x51C] = self._send
+
+
+class LinkedBoard(ABC):
+    """A board with such a chip and a host on its link; heirs put the rest of its registers in place and say how it is
+    homed."""
+
+    def __init__(self, chip: UnicornChip, link: UnicornPort) -> None:
+        self.chip = chip
+        self.link = link
+        self._decoder = FrameDecoder()
+
+    def run(self) -> None:
+        """Until the image sleeps."""
+        self.chip.run(_PATIENCE_US)
+
+    def heard(self) -> list[Message]:
+        """What the image has said since the last time."""
+        data = bytes(self.link.sent)
+        self.link.sent.clear()
+        return [decode_body(body)[1] for body in self._decoder.feed(data)]
+
+    def tell(self, message: Message) -> list[Message]:
+        """Send it; the answers, with whatever was said before and not heard yet."""
+        self.link.receive(encode_frame(message, 0))
+        self.run()
+        return self.heard()
+
+    @abstractmethod
+    def home(self, *how: object) -> object:
+        """Move axis and rod as a person would who homes this board."""
+
+    def arm(self, *how: object, mode: Mode = Mode.DEVICE) -> None:
+        """Hello to ARM; `how` goes to `home`."""
+        reply = self.tell(Hello(PROTOCOL_VERSION, 1))[0]
+        assert isinstance(reply, HelloReply)
+        self.home(*how)
+        self.tell(Config(reply.device_nonce, mode, 10, 0))
+        assert self.tell(Arm(reply.device_nonce, 5)) == [Acknowledge(Arm.TYPE, 0, Result.OK)]
 
 
 def binary_of(image: Path) -> bytes:
