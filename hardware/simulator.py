@@ -98,8 +98,9 @@ class Simulator:
         while maximum_steps is None or tick < maximum_steps:
             tick += 1
             self._maybe_reset(tick)
+            starts = self._starts
             self._send_sensors(tick)
-            if not self._wait_for(partial(self._actuated, tick), ACTUATE_TIMEOUT_S):
+            if not self._wait_for(partial(self._actuated, tick, starts), ACTUATE_TIMEOUT_S):
                 raise SimulatorError(
                     f"the firmware did not actuate tick {tick} within {ACTUATE_TIMEOUT_S:g} s: it hangs; "
                     "expected an ACTUATE for every SENSORS frame; run its image under a debugger"
@@ -120,7 +121,7 @@ class Simulator:
             self._maybe_reset(tick)
             self._send_sensors(tick)
             deadline_s = start_s + tick * period_s
-            if not self._wait_for(partial(self._actuated, tick), deadline_s - time.monotonic()):
+            if not self._wait_for(partial(self._actuated, tick, self._starts), deadline_s - time.monotonic()):
                 self.counters.late_actuations += 1  # the drive goes on with what it has
             self._advance(tick)
             while (left_s := deadline_s - time.monotonic()) > 0:
@@ -176,9 +177,10 @@ class Simulator:
         with suppress(BlockingIOError):
             self._stop_sender.send(b"x")
 
-    def _actuated(self, tick: int) -> bool:
+    def _actuated(self, tick: int, starts: int) -> bool:
         # A device whose image is damaged sends no ACTUATE, and its drive stays off; the exchange with its host goes on.
-        return self._actuate.tick == tick or self._answered(tick)
+        # So it does with one that reset itself in the period (a fault, its watchdog): `starts` is from before.
+        return self._actuate.tick == tick or self._answered(tick) or self._starts > starts
 
     def _answered(self, tick: int) -> bool:
         return self._done_tick == tick

@@ -10,13 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
-from pendulum_host import Host, Simulation
+from conftest import write_policy
+from fault_bench import Device
+from pendulum_host import SESSION, Host, Simulation
 
 from hardware.board import BOARDS
 from hardware.build import build
 from hardware.command_line import Simulate
 from hardware.emulator import EmulatedFirmware
 from hardware.errors import ImageError, SimulatorError
+from hardware.protocol import Enable, Fault, Heartbeat, Mode, Observation, State
 
 pytestmark = [pytest.mark.qemu, pytest.mark.slow]
 PATIENCE_S = 20.0
@@ -116,3 +119,23 @@ def test_a_link_that_is_lost_while_the_emulator_runs_names_its_reason(
         error = str(firmware.why_it_ended())
         host.close()
     assert re.search(f"the emulator still runs, but its serial ports are lost: {reason}; expected", error), error
+
+
+@pytest.mark.parametrize("board", ["netduinoplus2", "microbit"])
+def test_a_stack_that_overflows_in_the_middle_of_a_run_resets_the_chip(board, tmp_path):
+    """It leaves RAM, where a fault can save nothing either: a handler that needs the stack would lock the core up."""
+    overflow = '({ static int runs; if (++runs == 5) __asm volatile("0: push {r0, r1, r2, r3}\\n b 0b"); sum; })'
+    image = build(write_policy(tmp_path / "policy", rule=overflow), tmp_path, board).path
+    device = Device(image, tmp_path)
+    observation = device.arm(Mode.DEVICE)
+    last_tick = observation.tick + 3
+    while observation.tick < last_tick:
+        device.host.send(Heartbeat(SESSION, observation.tick))
+        observation = device.host.wait(Observation)
+    assert observation.state == State.ARMED
+    device.host.send(Heartbeat(SESSION, observation.tick))  # the fifth run is that of the next tick, which it ends
+    reply, observation = device.greet_restarted(last_tick + 1)
+    assert (reply.board, observation.state, observation.fault) == (board, State.UNHOMED, Fault.NONE)
+    enable = device.end()["enable"]
+    assert enable[last_tick - 1] == Enable.DRIVE
+    assert not enable[last_tick:].any()
