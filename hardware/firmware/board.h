@@ -21,8 +21,8 @@ uint32_t board_stopwatch_us(void);
 /* Copies at most `size` received link bytes; the number copied, 0 when there are none. */
 size_t board_link_read(uint8_t *data, size_t size);
 
-/* Queues one whole frame for the link, or drops it whole when there is no room (the peer sees a gap in the
- * sequence): a slow reader must never delay a period. */
+/* Queues one whole frame (at the start a delimiter) for the link, or drops it whole when there is no room
+ * (the peer sees a gap in the sequence): a slow reader must never delay a period. */
 void board_link_write(const uint8_t *data, size_t size);
 
 /* True once per control period, with the encoder counts and the tick number (1, 2, ...). */

@@ -11,6 +11,8 @@ void link_start(link_t *link, const link_identity_t *identity) {
     memset(link, 0, sizeof *link);
     framing_reset(&link->decoder);
     link->identity = *identity;
+    /* A reset may have cut a frame: without its end the first reply would be taken for the rest of it. */
+    board_link_write((const uint8_t[]){0u}, 1u);
 }
 
 static void send(link_t *link, const uint8_t *body, size_t size) {

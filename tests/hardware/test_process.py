@@ -352,3 +352,10 @@ def test_generate_leaves_current_headers_alone():
     done = hardware("generate")
     assert done.returncode == 0, done.stderr
     assert "[]" in done.stdout
+
+
+def test_the_first_byte_on_the_link_ends_what_a_reset_may_have_cut(simulation):
+    """Otherwise the first reply after a reset would be taken for the rest of a frame from before it."""
+    port = os.open(simulation.link, os.O_RDWR | os.O_NOCTTY)
+    assert os.read(port, 64) == b"\0"
+    os.close(port)
