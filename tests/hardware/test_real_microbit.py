@@ -4,6 +4,7 @@ Timer 1 toggles the step pin and timer 2 counts the edges without the processor:
 """
 
 import pytest
+from step_timers import Nrf51Timer, Ramp, Steps, check_profile, check_slow_to_fast, profile
 from unicorn_chip import LinkedBoard, UnicornChip, UnicornUart, binary_of
 
 from hardware.board import BOARDS
@@ -32,6 +33,7 @@ CLOCK, UART, GPIOTE, TIMER0, TIMER1, TIMER2 = (
 RNG, WATCHDOG, QDEC, PPI, GPIO = 0x4000_D000, 0x4001_0000, 0x4001_2000, 0x4001_F000, 0x5000_0000
 RESETREAS = CLOCK + 0x400
 STEP, DIRECTION, ENABLE, DRIVE_OK, EMERGENCY, LEFT, RIGHT, BUTTON = 23, 22, 21, 16, 18, 20, 1, 17
+PULSE_CLOCKS = 40
 PERIOD_MS = CART_RAIL.period_us // 1000
 TICK_INTERRUPT, UART_INTERRUPT = 8, 2
 
@@ -39,29 +41,30 @@ TICK_INTERRUPT, UART_INTERRUPT = 8, 2
 class Microbit(LinkedBoard):
     """The chip, a crystal that starts, contacts that are closed, nobody at the button, a host on the link."""
 
+    CLOCKS = 8_000  # of timer 1 in a millisecond
+
     def __init__(self, binary, *, crystal=True, reset_flags=0):
         chip = UnicornChip(BOARD.chip, binary)
         super().__init__(chip, UnicornUart(chip, UART, UART_INTERRUPT))
         self.inputs = 1 << DRIVE_OK | 1 << BUTTON
         self.output = 0
         self.writes = []
-        self.edges = 0
         self.moved = self.double = 0
         self.time_us = 0
         chip.reads[CLOCK + 0x100] = lambda: int(crystal)
         chip.reads[RESETREAS] = lambda: reset_flags
         chip.reads[RNG + 0x100] = lambda: 1
         chip.reads[TIMER0 + 0x540] = lambda: self.time_us & 0xFFFF_FFFF
-        chip.reads[TIMER2 + 0x540] = lambda: self.edges & 0xFFFF
         chip.reads[QDEC + 0x518] = self._take_moved
         chip.reads[QDEC + 0x548] = self._take_double
         chip.reads[GPIO + 0x510] = lambda: self.inputs
         chip.writes[GPIO + 0x508] = lambda value: self._drive(self.output | value, value)
         chip.writes[GPIO + 0x50C] = lambda value: self._drive(self.output & ~value, -value)
-        for address in (GPIO + 0x700 + 4 * ENABLE, WATCHDOG + 0x600, WATCHDOG, RESETREAS, TIMER1, TIMER1 + 4):
+        for address in (GPIO + 0x700 + 4 * ENABLE, WATCHDOG + 0x600, WATCHDOG, RESETREAS):
             chip.writes[address] = lambda value, address=address: self.writes.append((address, value))
+        self.steps = Steps(PULSE_CLOCKS)
+        self.timer = Nrf51Timer(chip, self.steps)
         chip.reset()
-        self.stepping = False
 
     def start(self):
         self.chip.run(5_000_000)
@@ -69,6 +72,7 @@ class Microbit(LinkedBoard):
 
     def _drive(self, output, value):
         self.output = output
+        self.steps.direction(self.pin(DIRECTION))
         self.writes.append((GPIO, value))
 
     def _take_moved(self):
@@ -82,18 +86,19 @@ class Microbit(LinkedBoard):
     def pin(self, number):
         return bool(self.output >> number & 1)
 
-    def runs(self):
-        """Whether timer 1 was last started or stopped."""
-        orders = [address for address, _ in self.writes if address in (TIMER1, TIMER1 + 4)]
-        return bool(orders) and orders[-1] == TIMER1
-
     def millisecond(self, *, main_loop=True):
-        if self.runs():
-            self.edges += round(8e6 / 1000 / self.chip.register(TIMER1 + 0x540))
+        self.timer.advance(self.CLOCKS)
         self.time_us += 1000
         self.chip.interrupt(TICK_INTERRUPT)
         if main_loop:
             self.chip.run(5_000_000)
+
+    def follow(self, speed):
+        """A millisecond with this speed, whatever the safety machine says."""
+        self.ramp.set(speed)
+        self.chip.interrupt(TICK_INTERRUPT)
+        self.timer.advance(self.CLOCKS)
+        self.time_us += 1000
 
     def period(self, moved=0):
         self.moved += moved
@@ -114,13 +119,25 @@ class Microbit(LinkedBoard):
 
 
 @pytest.fixture(scope="module")
-def binary(policy_folder, tmp_path_factory):
-    return binary_of(build(policy_folder, tmp_path_factory.mktemp("image"), BOARD.name, "real").path)
+def image(policy_folder, tmp_path_factory):
+    return build(policy_folder, tmp_path_factory.mktemp("image"), BOARD.name, "real").path
+
+
+@pytest.fixture(scope="module")
+def binary(image):
+    return binary_of(image)
 
 
 @pytest.fixture
 def board(binary):
     return Microbit(binary).start()
+
+
+@pytest.fixture
+def bench(board, image):
+    """Its driver alone."""
+    board.ramp = Ramp(board.chip, image)
+    return board
 
 
 def test_the_drive_is_off_before_its_pin_is_an_output(board):
@@ -172,9 +189,9 @@ def test_the_watchdog_is_fed_by_periods_and_by_nothing_else(board):
 
 def test_a_step_is_made_and_counted_without_the_processor(board):
     assert board.chip.register(GPIOTE + 0x510) == 3 | STEP << 8 | 3 << 16  # a task that toggles the pin
-    ends = [board.chip.register(PPI + 0x510 + 4 * number) for number in range(4)]
-    assert ends == [TIMER1 + 0x140, GPIOTE, TIMER1 + 0x140, TIMER2 + 8]
-    assert board.chip.register(PPI + 0x504) == 3
+    ends = [board.chip.register(PPI + 0x510 + 4 * number) for number in range(6)]
+    assert ends == [TIMER1 + 0x140, GPIOTE, TIMER1 + 0x140, TIMER2 + 8, TIMER1 + 0x144, GPIOTE]
+    assert board.timer.channels == 7
     assert board.chip.register(TIMER2 + 0x504) == 1  # counter
 
 
@@ -187,15 +204,15 @@ def test_the_rod_is_read_and_the_cart_is_the_steps(board):
         observed = board.observe(40)
     assert observed.current[2] != 0.0  # sine of an angle that changed
     assert abs(observed.applied_action) > 1.0
-    steps = (board.edges + 1) // 2
     sign = -1 if board.pin(DIRECTION) else 1
-    assert steps > 100
-    assert observed.current[0] * CART_RAIL.cart_counts_per_metre == pytest.approx(sign * steps, abs=1)
-    speeds = []
+    assert sign * board.steps.count > 100
+    assert observed.current[0] * CART_RAIL.cart_counts_per_metre == pytest.approx(board.steps.count, abs=1)
+    counts = []
     for _ in range(PERIOD_MS - 1):
         board.millisecond()
-        speeds.append(sign * 8e6 / board.chip.register(TIMER1 + 0x540) / 2 / CART_RAIL.cart_counts_per_metre)
-    assert (speeds[-1] - speeds[0]) / (0.001 * (PERIOD_MS - 2)) == pytest.approx(observed.applied_action, rel=0.05)
+        counts.append(board.steps.count)
+    speeds = [(counts[at] - counts[at - 5]) / 0.005 / CART_RAIL.cart_counts_per_metre for at in (-1, 5)]
+    assert (speeds[0] - speeds[1]) / (0.001 * (len(counts) - 6)) == pytest.approx(observed.applied_action, rel=0.1)
 
 
 def test_a_rod_that_turns_too_fast_for_the_decoder_loses_the_reference(board):
@@ -223,18 +240,18 @@ def test_a_contact_stops_and_switches_off(board, contact, level, fault):
         observed = board.observe()
     assert observed.state == State.OFF
     assert not board.pin(ENABLE)
-    assert not board.runs()
+    assert not board.timer.running
 
 
 def test_a_main_loop_that_hangs_brakes(board):
     board.arm()
     for _ in range(6):
         board.observe(40)
-    assert board.runs()
-    board.writes = [write for write in board.writes if write[0] in (TIMER1, TIMER1 + 4)]
+    assert board.timer.running
+    board.writes.clear()
     for _ in range(500):
         board.millisecond(main_loop=False)
-    assert not board.runs()
+    assert not board.timer.running
     assert (WATCHDOG + 0x600, 0x6E52_4635) not in board.writes
 
 
@@ -255,3 +272,13 @@ def test_many_greetings_wait_for_no_random_byte(board):
         board.time_us += 1
     assert len({reply.device_nonce for reply in replies}) == len(replies) == 20
     assert polls == 20
+
+
+def test_steps_are_the_sum_of_the_speeds(bench):
+    counts = CART_RAIL.cart_counts_per_metre
+    check_profile(bench, profile(CART_RAIL.speed_limit, counts), counts)
+
+
+@pytest.mark.parametrize(("slow_hz", "fast_hz"), [(20, 2_000), (130, 40_000), (900, 6_000)])
+def test_a_speed_that_rises_is_followed_at_once(bench, slow_hz, fast_hz):
+    check_slow_to_fast(bench, slow_hz, fast_hz, CART_RAIL.cart_counts_per_metre)

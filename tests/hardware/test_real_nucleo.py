@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+from step_timers import Ramp, Steps, Stm32Timer, check_profile, check_slow_to_fast, profile
 from unicorn_chip import LinkedBoard, UnicornChip, UnicornUsart, binary_of
 
 from hardware.board import BOARDS
@@ -21,9 +22,9 @@ pytestmark = pytest.mark.cross
 RCC, FLASH_ACR, POWER_CR = 0x4002_3800, 0x4002_3C00, 0x4000_7000
 TIMER = {number: 0x4000_0000 + 0x400 * (number - 2) for number in (2, 3, 4, 5)}
 SPI = 0x4001_3000
-CR1, CNT, PSC, ARR, CCR1 = 0, 0x24, 0x28, 0x2C, 0x34
+CNT, CCR1 = 0x24, 0x34
 PERIOD_MS = EDUKIT.period_us // 1000
-STEPS_PER_UNIT = 509.295818
+STEPS_PER_UNIT, PULSE_CLOCKS, STEP_INTERRUPT = 509.295818, 1_680, 50
 STEP, DIRECTION, STANDBY, FLAG, SELECT = ("C", 7), ("A", 8), ("A", 9), ("A", 10), ("B", 6)
 ENABLE = STANDBY  # of the bridge, on the same pin
 EMERGENCY, BUTTON = ("C", 8), ("C", 13)
@@ -67,6 +68,8 @@ class Driver:
 class Nucleo(LinkedBoard):
     """The chip on its board: 8 MHz from the probe, contacts closed, nobody at the button, a host on the link."""
 
+    CLOCKS = 84_000  # of a timer in a millisecond
+
     def __init__(self, binary, board, tick_interrupt):
         chip = UnicornChip(board.chip, binary)
         super().__init__(chip, UnicornUsart(chip, 0x4000_4400, 38))
@@ -75,7 +78,7 @@ class Nucleo(LinkedBoard):
         self.inputs = Counter({FLAG: 1, BUTTON: 1})
         self.outputs = Counter()
         self.directions = []  # of the driver's inputs, in the order in which they became outputs
-        self.steps = 0
+        self.steps = Steps(PULSE_CLOCKS)
         self.answer = 0
         self.registers = {}
         chip.reads[RCC] = lambda: (
@@ -95,18 +98,23 @@ class Nucleo(LinkedBoard):
         chip.reads[SPI + 8] = lambda: 3
         chip.reads[SPI + 12] = lambda: self.answer
         chip.writes[SPI + 12] = self._transfer
+        self.timer = Stm32Timer(chip, TIMER[5], 32, 1, self.steps)
+        self.step_interrupt = lambda: chip.interrupt(STEP_INTERRUPT)
+        if tick_interrupt == STEP_INTERRUPT:  # a board without steps
+            self.timer.advance = lambda _clocks, _interrupt: None
         chip.reset()
         chip.run(5_000_000)
 
     def _set(self, letter, value):
-        before = dict(self.outputs)
         for pin in range(16):
             if value >> pin & 1:
                 self.outputs[letter, pin] = 1
             elif value >> (pin + 16) & 1:
                 self.outputs[letter, pin] = 0
-        if self.outputs[STEP] and not before.get(STEP):
-            self.steps += -1 if self.outputs[DIRECTION] else 1
+        if letter == STEP[0]:
+            self.steps.level(bool(self.outputs[STEP]))
+        elif letter == DIRECTION[0]:
+            self.steps.direction(bool(self.outputs[DIRECTION]))
         if not self.outputs[STANDBY]:
             self.driver.reset()
 
@@ -120,8 +128,15 @@ class Nucleo(LinkedBoard):
         self.answer = self.driver.byte(value & 0xFF)
 
     def millisecond(self):
+        self.timer.advance(self.CLOCKS, self.step_interrupt)
         self.chip.interrupt(self.tick_interrupt)
         self.chip.run(5_000_000)
+
+    def follow(self, speed):
+        """A millisecond with this speed, whatever the safety machine says."""
+        self.ramp.set(speed)
+        self.chip.interrupt(self.tick_interrupt)
+        self.timer.advance(self.CLOCKS, self.step_interrupt)
 
     def period(self, rod=0, axis=None):
         self.chip.set_register(TIMER[3] + CNT, rod & 0xFFFF)
@@ -143,28 +158,31 @@ class Nucleo(LinkedBoard):
             observed = self.observe(77, axis)
         assert observed.flags & ObservationFlag.HOMED
 
-    def interrupt_rate_hz(self):
-        """Of timer 5, that makes two interrupts a step."""
-        if not self.chip.register(TIMER[5] + CR1) & 1:
-            return 0.0
-        return 84e6 / (self.chip.register(TIMER[5] + PSC) + 1) / (self.chip.register(TIMER[5] + ARR) + 1)
-
 
 @pytest.fixture(scope="module")
-def binaries(policy_of, tmp_path_factory):
+def images(policy_of, tmp_path_factory):
     out = tmp_path_factory.mktemp("images")
-    names = ("nucleo_f401re", "nucleo_bridge")
-    return {name: binary_of(build(policy_of(name), out / name, name, "real").path) for name in names}
+    return {name: build(policy_of(name), out / name, name, "real").path for name in ("nucleo_f401re", "nucleo_bridge")}
 
 
 @pytest.fixture
-def edukit(binaries):
-    return Nucleo(binaries["nucleo_f401re"], BOARDS["nucleo_f401re"], 30)
+def edukit(images):
+    return Nucleo(binary_of(images["nucleo_f401re"]), BOARDS["nucleo_f401re"], 30)
 
 
 @pytest.fixture
-def bridge(binaries):
-    return Nucleo(binaries["nucleo_bridge"], BOARDS["nucleo_bridge"], 50)
+def bridge(images):
+    return Nucleo(binary_of(images["nucleo_bridge"]), BOARDS["nucleo_bridge"], 50)
+
+
+@pytest.fixture
+def bench(edukit, images):
+    """Its driver, switched on."""
+    edukit.arm()
+    edukit.observe(77)
+    edukit.observe(77)
+    edukit.ramp = Ramp(edukit.chip, images["nucleo_f401re"])
+    return edukit
 
 
 def test_clock_tree(edukit):
@@ -210,7 +228,7 @@ def test_a_driver_that_does_not_answer_or_has_no_supply_is_never_enabled(edukit,
         observed = edukit.observe(77)
     assert observed.fault == Fault.DRIVE_FAULT
     assert ENABLE_COMMAND not in edukit.driver.received
-    assert edukit.interrupt_rate_hz() == 0.0
+    assert not edukit.steps.rises
 
 
 def test_steps_follow_the_speed_and_are_the_position(edukit):
@@ -220,13 +238,35 @@ def test_steps_follow_the_speed_and_are_the_position(edukit):
     for rod in (20, 60, 100, 140):
         applied = edukit.observe(77 + rod).applied_action
     assert abs(applied) > 1.0
-    setpoint = edukit.interrupt_rate_hz() / 2 / STEPS_PER_UNIT
-    assert setpoint > 0.05
-    before = edukit.steps
-    for _ in range(2 * 25):
-        edukit.chip.interrupt(50)
-    assert abs(edukit.steps - before) == 25
-    assert edukit.observe(77 + 180).current[0] == pytest.approx(edukit.steps / EDUKIT.axis_counts_per_unit)
+    assert abs(edukit.steps.count) > 3
+    before = abs(edukit.steps.count)
+    counts = edukit.observe(77 + 180).current[0] * EDUKIT.axis_counts_per_unit
+    assert counts == pytest.approx(edukit.steps.count, abs=1.01)  # one may have come since
+    assert abs(edukit.steps.count) > before
+
+
+def test_steps_are_the_sum_of_the_speeds(bench):
+    check_profile(bench, profile(EDUKIT.speed_limit, STEPS_PER_UNIT), STEPS_PER_UNIT)
+
+
+@pytest.mark.parametrize(("slow_hz", "fast_hz"), [(20, 900), (20, 9_000), (450, 3_000)])
+def test_a_speed_that_rises_is_followed_at_once(bench, slow_hz, fast_hz):
+    check_slow_to_fast(bench, slow_hz, fast_hz, STEPS_PER_UNIT)
+
+
+def test_an_interrupt_that_comes_late_loses_no_step(bench):
+    """What the firmware counts is what the driver was shown, in pulses that are wide enough."""
+    for speed in (8.0, 0.01, -8.0, 0.0):
+        for _ in range(60):
+            bench.ramp.set(speed)
+            bench.chip.interrupt(bench.tick_interrupt)
+            for _ in range(9):
+                bench.timer.advance(bench.CLOCKS // 9)
+                if bench.timer.flags & 3:
+                    bench.step_interrupt()
+    assert len(bench.steps.rises) > 300
+    assert len(bench.steps.turns) == 1
+    assert bench.observe(77).current[0] == pytest.approx(bench.steps.count / EDUKIT.axis_counts_per_unit, abs=1e-6)
 
 
 @pytest.mark.parametrize(("pin", "level", "fault"), [(EMERGENCY, 1, Fault.E_STOP), (FLAG, 0, Fault.DRIVE_FAULT)])
@@ -248,10 +288,11 @@ def test_a_main_loop_that_hangs_brings_the_steps_to_an_end(edukit):
     edukit.arm()
     for rod in range(0, 160, 20):
         edukit.observe(77 + rod)
-    assert edukit.interrupt_rate_hz() > 0
+    assert edukit.steps.rises[-1] > edukit.steps.now - 10 * edukit.CLOCKS
     for _ in range(500):
+        edukit.timer.advance(edukit.CLOCKS, edukit.step_interrupt)
         edukit.chip.interrupt(edukit.tick_interrupt)
-    assert edukit.interrupt_rate_hz() == 0.0
+    assert edukit.steps.rises[-1] < edukit.steps.now - 100 * edukit.CLOCKS
 
 
 def test_the_bridge_follows_its_encoder_within_its_limit(bridge):

@@ -18,6 +18,7 @@
 #define PINS_DIRECTION      22u
 #define PINS_ENABLE         21u
 #define PINS_DRIVE_FAULT    16u
+#define PINS_STEP_PULSE_NS  5000u /* that step is high, and low at least; at 4 m/s there are 12500 a step */
 #define PINS_STEPS_PER_UNIT 20000.0f
 
 /* Normally closed contacts to ground, pulled up inside: emergency stop 18 [P8]. Button A, 17 [P5], low when

@@ -48,20 +48,25 @@
 #define PINS_AXIS_ENCODER {.timer = 3u, .letter = 'C', .pins = {6, 7}, .alternate = 2}
 #define PINS_ROD_ENCODER  {.timer = 5u, .letter = 'A', .pins = {0, 1}, .alternate = 2}
 
-/* Stepper driver: step PB8 [D5], direction PB9 [D6], enable PB12 [D4], fault PB10 [D10] (open drain, low).
+/* Stepper driver: step PB10 [D10], direction PB9 [D6], enable PB12 [D4], fault PB8 [D5] (open drain, low).
  * Enable is active high and needs a resistor to ground: a chip in reset lets the pin float, and the drive
- * must be off then. */
-#define PINS_STEP_TIMER       4u
-#define PINS_STEP_CHANNEL     3u
+ * must be off then. Step is channel 3 of timer 2, which has 32 bits; timer 4 counts the steps, because
+ * timer 2 is its input 1. */
+#define PINS_STEP_TIMER       2u
 #define PINS_STEP_LETTER      'B'
-#define PINS_STEP_PIN         8u
-#define PINS_STEP_ALTERNATE   2u
+#define PINS_STEP_PIN         10u
+#define PINS_STEP_ALTERNATE   1u
+#define PINS_COUNT_TIMER      4u
+#define PINS_COUNT_INPUT      1u
 #define PINS_DIRECTION_LETTER 'B'
 #define PINS_DIRECTION_PIN    9u
 #define PINS_ENABLE_LETTER    'B'
 #define PINS_ENABLE_PIN       12u
 #define PINS_FAULT_LETTER     'B'
-#define PINS_FAULT_PIN        10u
+#define PINS_FAULT_PIN        8u
+#define PINS_STEP_PULSE_NS                                                                                   \
+    1500u /* that step is high, and low at least: what the driver asks for; at 4 m/s there are 3100 a step   \
+           */
 #define PINS_STEPS_PER_UNIT                                                                                  \
     80000.0f /* microsteps a metre: 200 x 16 steps a turn of a 20-tooth pulley, 2 mm pitch */
 

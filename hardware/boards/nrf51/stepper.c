@@ -1,26 +1,32 @@
 /* A stepper driver with step, direction and enable inputs, and no encoder behind it: the steps are the
  * position.
  *
- * Timer 1 compares, which toggles the step pin (GPIOTE) and counts the edge in timer 2, both over PPI: at any
- * rate the processor has nothing to do with a step. Half of the edges rise, and the driver steps on those.
+ * Timer 1 counts from one step to the next. Comparison 0 clears it, toggles the step pin (GPIOTE) and counts
+ * the step in timer 2; comparison 1, a pulse later, toggles the pin back; all over PPI: at any rate the
+ * processor has nothing to do with a step. The timer must never come past comparison 1 with the pin low:
+ * whatever clears it makes a step.
  */
 #include "motor.h"
 #include "pin.h"
 #include "pins.h"
 #include "speed_ramp.h"
+#include "step_pace.h"
 
 #define TIMER_HZ       8000000u
 #define DIVIDE_BY_2    1u
-#define SLOWEST_HZ     62u /* edges at 123 Hz: 16 bits of the timer; below this the motor stands still */
+#define PULSE          (TIMER_HZ / 1000000u * PINS_STEP_PULSE_NS / 1000u) /* clocks, high */
+#define MILLISECOND    (TIMER_HZ / 1000u)
+#define NEVER          0xFFFFu /* 16 bits of the timer: 8.2 ms */
+#define LONGEST        (NEVER - 3u * MILLISECOND)
+#define PATIENCE       1000u /* polls for some microseconds */
 #define COMPARE0_CLEAR (1u << 0)
 #define GPIOTE_TASK    3u
 #define GPIOTE_TOGGLE  (3u << 16)
 
 static struct {
     speed_ramp_t ramp;
-    bool running, backward;
-    uint16_t last;  /* of the counter */
-    uint32_t edges; /* since the start */
+    step_pace_t pace;
+    uint16_t last; /* of the counter */
     int32_t count;
 } motor;
 
@@ -28,48 +34,105 @@ static void set_enabled(bool enabled) {
     pin_write(PINS_ENABLE, enabled);
 }
 
-static void stop_steps(void) {
-    NRF51_TIMER1->STOP = 1u;
-    motor.running = false;
-}
-
-/* The pin was low at first, so of E edges (E + 1) / 2 have risen. */
+/* All steps since the last call had the same direction. */
 int32_t motor_count(void) {
     NRF51_TIMER2->CAPTURE[0] = 1u;
     const uint16_t now = (uint16_t)NRF51_TIMER2->CC[0];
-    const uint32_t before = (motor.edges + 1u) / 2u;
-    motor.edges += (uint16_t)(now - motor.last);
+    const int32_t steps = (uint16_t)(now - motor.last);
     motor.last = now;
-    const int32_t steps = (int32_t)((motor.edges + 1u) / 2u - before);
-    motor.count += motor.backward ? -steps : steps;
+    motor.count += motor.pace.backward ? -steps : steps;
     return motor.count;
 }
 
-static void set_speed(float speed) {
-    const float rate = (speed < 0.0f ? -speed : speed) * PINS_STEPS_PER_UNIT;
-    const uint32_t rate_hz = (uint32_t)rate;
-    if (rate_hz < SLOWEST_HZ) {
-        stop_steps();
+/* Clocks since the last step. */
+static uint32_t passed(void) {
+    NRF51_TIMER1->CAPTURE[2] = 1u;
+    return NRF51_TIMER1->CC[2];
+}
+
+/* No step from here on; the pulse that is running is completed. Where the timer stands still the next step
+ * comes within the millisecond that it belongs to, instead of evenly behind the last one. */
+static void hold(void) {
+    NRF51_TIMER1->CC[0] = NEVER;
+    if (passed() > LONGEST) {
+        NRF51_TIMER1->STOP = 1u;
+    }
+}
+
+static uint32_t interval(float due, uint32_t passed_clocks) {
+    return step_pace_interval(due, passed_clocks, MILLISECOND, 2u * PULSE);
+}
+
+static void run(float due) {
+    const uint32_t clocks = interval(due, passed());
+    NRF51_TIMER1->CC[0] = clocks;
+    NRF51_TIMER1->START = 1u;
+    if (passed() < clocks) {
         return;
     }
-    const uint32_t clocks = TIMER_HZ / rate_hz / 2u;
-    if (motor.backward != (speed < 0.0f)) {
-        stop_steps();
-        (void)motor_count(); /* with the direction that they had */
-        motor.backward = speed < 0.0f;
-        pin_write(PINS_DIRECTION, motor.backward);
-    }
-    NRF51_TIMER1->CC[0] = clocks;
-    NRF51_TIMER1->CAPTURE[1] = 1u;
-    if (!motor.running || NRF51_TIMER1->CC[1] >= clocks) {
-        NRF51_TIMER1->CLEAR = 1u; /* it would run to its end for a comparison that it has passed */
-    }
+    /* Overdue: the comparison will not come, and what it does is done here. The timer stands still meanwhile,
+     * so that no other comparison toggles the pin, too. */
+    NRF51_TIMER1->STOP = 1u;
+    NRF51_GPIOTE->OUT[0] = 1u;
+    NRF51_TIMER2->COUNT = 1u;
+    NRF51_TIMER1->CLEAR = 1u;
+    NRF51_TIMER1->CC[0] = due < 2.0f ? NEVER : interval(due - 1.0f, 0u);
     NRF51_TIMER1->START = 1u;
-    motor.running = true;
+}
+
+/* The direction changes while step is low and no step can come; those of the new direction begin with the
+ * next millisecond, which is the driver's set-up time. */
+static void reverse(void) {
+    step_pace_seen(&motor.pace, motor_count()); /* one may have come just before the hold */
+    if (step_pace_due(&motor.pace) <= -1.0f && passed() > PULSE) {
+        motor.pace.backward = !motor.pace.backward;
+        pin_write(PINS_DIRECTION, motor.pace.backward);
+    }
+}
+
+static void set_speed(float speed) {
+    if (!motor.ramp.enabled) {
+        hold();
+        step_pace_rest(&motor.pace, motor_count());
+        return;
+    }
+    step_pace_millisecond(&motor.pace, motor_count(), speed * (PINS_STEPS_PER_UNIT * 0.001f));
+    if (step_pace_due(&motor.pace) >= 1.0f) {
+        run(step_pace_due(&motor.pace));
+        return;
+    }
+    hold();
+    if (step_pace_due(&motor.pace) <= -1.0f) {
+        reverse();
+    }
+}
+
+/* Low, beyond the end of a pulse, standing still: only then may comparison 1 toggle the pin. */
+static void start_timers(void) {
+    NRF51_TIMER1->MODE = 0u;
+    NRF51_TIMER1->BITMODE = 0u; /* 16 bits */
+    NRF51_TIMER1->PRESCALER = DIVIDE_BY_2;
+    NRF51_TIMER1->SHORTS = COMPARE0_CLEAR;
+    NRF51_TIMER1->CC[0] = NEVER;
+    NRF51_TIMER1->CC[1] = PULSE;
+    NRF51_TIMER1->START = 1u;
+    for (uint32_t polls = 0; passed() <= PULSE && polls < PATIENCE; polls++) {
+    }
+    NRF51_TIMER1->STOP = 1u;
+    NRF51_TIMER2->MODE = 1u; /* counter */
+    NRF51_TIMER2->BITMODE = 0u;
+    NRF51_TIMER2->CLEAR = 1u;
+    NRF51_TIMER2->START = 1u;
+}
+
+static void wire(unsigned channel, volatile uint32_t *event, volatile uint32_t *task) {
+    NRF51_PPI->CH[channel].EEP = (uint32_t)(uintptr_t)event;
+    NRF51_PPI->CH[channel].TEP = (uint32_t)(uintptr_t)task;
+    NRF51_PPI->CHENSET = 1u << channel;
 }
 
 void motor_start(void) {
-    motor_off(); /* the level first, then the pin becomes an output */
+    set_enabled(false); /* the level first, then the pin becomes an output */
     pin_mode(PINS_ENABLE, GPIO_OUTPUT);
     pin_write(PINS_DIRECTION, false);
     pin_mode(PINS_DIRECTION, GPIO_OUTPUT);
@@ -77,19 +140,10 @@ void motor_start(void) {
     pin_mode(PINS_STEP, GPIO_OUTPUT);
     pin_mode(PINS_DRIVE_FAULT, GPIO_INPUT_PULL_UP);
     NRF51_GPIOTE->CONFIG[0] = GPIOTE_TASK | PINS_STEP << 8 | GPIOTE_TOGGLE; /* starts low */
-    NRF51_TIMER1->MODE = 0u;
-    NRF51_TIMER1->BITMODE = 0u; /* 16 bits */
-    NRF51_TIMER1->PRESCALER = DIVIDE_BY_2;
-    NRF51_TIMER1->SHORTS = COMPARE0_CLEAR;
-    NRF51_TIMER2->MODE = 1u; /* counter */
-    NRF51_TIMER2->BITMODE = 0u;
-    NRF51_TIMER2->CLEAR = 1u;
-    NRF51_TIMER2->START = 1u;
-    NRF51_PPI->CH[0].EEP = (uint32_t)(uintptr_t)&NRF51_TIMER1->COMPARE[0];
-    NRF51_PPI->CH[0].TEP = (uint32_t)(uintptr_t)&NRF51_GPIOTE->OUT[0];
-    NRF51_PPI->CH[1].EEP = (uint32_t)(uintptr_t)&NRF51_TIMER1->COMPARE[0];
-    NRF51_PPI->CH[1].TEP = (uint32_t)(uintptr_t)&NRF51_TIMER2->COUNT;
-    NRF51_PPI->CHENSET = 3u;
+    start_timers();
+    wire(0u, &NRF51_TIMER1->COMPARE[0], &NRF51_GPIOTE->OUT[0]);
+    wire(1u, &NRF51_TIMER1->COMPARE[0], &NRF51_TIMER2->COUNT);
+    wire(2u, &NRF51_TIMER1->COMPARE[1], &NRF51_GPIOTE->OUT[0]);
 }
 
 void motor_actuate(const protocol_actuate_t *actuate) {
@@ -112,7 +166,7 @@ bool motor_enabled(void) {
 
 void motor_off(void) {
     set_enabled(false);
-    stop_steps();
+    NRF51_TIMER1->CC[0] = NEVER;
     speed_ramp_off(&motor.ramp);
 }
 

@@ -26,6 +26,8 @@
 #define PINS_SELECT         'B', 6u  /* [D10] chip select of SPI1 */
 #define PINS_SPI_LETTER     'A'      /* SPI1: PA5 [D13], PA6 [D12], PA7 [D11] */
 
+#define PINS_STEP_PULSE_NS                                                                                   \
+    20000u /* that STCK is high, and low at least; at full speed there are 100000 a step */
 #define PINS_STEPS_PER_UNIT 509.295818f /* microsteps a radian: 200 x 16 a turn */
 
 /* The motor's phase current, mA: 31.25 to 4000 in steps of 31.25; and the current that is too much, 375 to

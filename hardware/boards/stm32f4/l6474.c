@@ -1,6 +1,6 @@
 /* The L6474: a stepper driver that is configured over SPI and makes a microstep at every rising edge of its
- * step clock. An interrupt makes those edges and counts them: the count is the position of an axis without an
- * encoder.
+ * step clock. A timer's interrupts make the pulses and count them: the count is the position of an axis
+ * without an encoder.
  *
  * Off is the STBY/RESET input low, which no message can be lost on and which is what a chip in reset leaves
  * behind when the input is pulled down. It makes the driver forget its configuration, so each time it is
@@ -12,10 +12,10 @@
 #include "motor.h"
 #include "pins.h"
 #include "speed_ramp.h"
+#include "step_timer.h"
 
 #define SPI_ALTERNATE 5u
 #define PATIENCE      10000u /* polls for a byte that takes 3 us */
-#define SLOWEST_HZ    20u    /* below this the motor stands still */
 #define WAKING_MS     1u     /* whole ones: logic and charge pump need 0.7 ms */
 
 #define SET(parameter)      (parameter)
@@ -37,17 +37,13 @@
 
 static struct {
     speed_ramp_t ramp;
+    step_pace_t pace;
     enum { MOTOR_OFF, MOTOR_WAKING, MOTOR_ON } state;
     unsigned waking_ms;
-    bool failed;   /* it did not answer as it should have */
-    bool high;     /* level of the step clock */
-    bool backward; /* direction input */
+    bool failed; /* it did not answer as it should have */
+    bool high;   /* level of the step clock */
     volatile int32_t count;
 } motor;
-
-static stm32f4_timer_t *timer(void) {
-    return STM32F4_TIMER(PINS_STEP_TIMER);
-}
 
 static uint8_t exchange(uint8_t byte) {
     uint32_t polls = 0;
@@ -104,38 +100,52 @@ static void set_step(bool high) {
     gpio_write(PINS_STEP, high);
 }
 
-static void stop_steps(void) {
-    timer()->CR1 = TIMER_CR1_ARPE | TIMER_CR1_URS;
-    set_step(false);
+static void step(void) {
+    if (motor.high) {
+        return; /* its pulse should have ended long ago: the step stays missing and is made later */
+    }
+    set_step(true);
+    motor.count += motor.pace.backward ? -1 : 1;
+    step_timer()->CCR[0] = step_timer()->CNT + STEP_TIMER_PULSE; /* as wide when the interrupt was late */
+    step_timer()->SR = ~TIMER_SR_CC1IF;                          /* of a comparison before this one */
+}
+
+/* Also called when nothing is due: the millisecond takes what waits behind it. */
+void step_interrupt(void) {
+    const uint32_t due = step_timer()->SR & (TIMER_SR_UIF | TIMER_SR_CC1IF);
+    step_timer()->SR = ~due;
+    if ((due & TIMER_SR_CC1IF) != 0u) {
+        set_step(false);
+    }
+    if ((due & TIMER_SR_UIF) != 0u) {
+        step();
+    }
+}
+
+/* True: step is low and stays low, and the direction has changed. */
+static bool reverse(void) {
+    step_interrupt();
+    step_pace_seen(&motor.pace, motor.count); /* one may have come just before the hold */
+    if (step_pace_due(&motor.pace) > -1.0f || motor.high) {
+        return false; /* the next millisecond will do */
+    }
+    motor.pace.backward = !motor.pace.backward;
+    gpio_write(PINS_DIRECTION, motor.pace.backward);
+    step_timer()->CNT = STEP_TIMER_PULSE; /* as if a pulse had just ended: the driver's set-up time */
+    return true;
 }
 
 static void set_speed(float speed) {
-    const float rate = (speed < 0.0f ? -speed : speed) * PINS_STEPS_PER_UNIT;
-    const uint32_t rate_hz = (uint32_t)rate;
-    if (rate_hz < SLOWEST_HZ) {
-        stop_steps();
-        return;
+    step_interrupt();
+    step_pace_millisecond(&motor.pace, motor.count, speed * (PINS_STEPS_PER_UNIT * 0.001f));
+    if (step_pace_due(&motor.pace) < 1.0f) {
+        step_timer_hold();
+        if (step_pace_due(&motor.pace) > -1.0f || !reverse()) {
+            return;
+        }
     }
-    if (motor.backward != (speed < 0.0f)) {
-        set_step(false); /* the next rising edge is at least half a pulse away */
-        motor.backward = speed < 0.0f;
-        gpio_write(PINS_DIRECTION, motor.backward);
-    }
-    const uint32_t clocks = PINS_TIMER_HZ / rate_hz / 2u; /* an interrupt for every edge */
-    const uint32_t divider = clocks / 65536u + 1u;
-    timer()->PSC = divider - 1u;
-    timer()->ARR = clocks / divider - 1u;
-    if ((timer()->CR1 & TIMER_CR1_CEN) == 0u) {
-        timer()->EGR = TIMER_EGR_UG; /* takes the two over at once; no interrupt, because of URS */
-        timer()->CR1 = TIMER_CR1_ARPE | TIMER_CR1_URS | TIMER_CR1_CEN;
-    }
-}
-
-void step_interrupt(void) {
-    timer()->SR = ~TIMER_SR_UIF;
-    set_step(!motor.high);
-    if (motor.high) {
-        motor.count += motor.backward ? -1 : 1;
+    if (step_timer_run(step_pace_due(&motor.pace))) {
+        step();
     }
 }
 
@@ -159,11 +169,9 @@ void motor_start(void) {
     STM32F4_SPI1->CR1 = SPI_CR1_CPHA | SPI_CR1_CPOL | SPI_CR1_MSTR | SPI_CR1_BR_BY_32 | SPI_CR1_SSI |
                         SPI_CR1_SSM | SPI_CR1_SPE;
     rcc_enable(&STM32F4_RCC->APB1ENR, RCC_APB1ENR_TIMER(PINS_STEP_TIMER));
-    timer()->CR1 = TIMER_CR1_ARPE | TIMER_CR1_URS;
-    timer()->ARR = 0xFFFFu;
-    timer()->EGR = TIMER_EGR_UG;
-    timer()->SR = 0u;
-    timer()->DIER = TIMER_DIER_UIE;
+    step_timer()->ARR = STEP_TIMER_NEVER;
+    step_timer()->CR1 = TIMER_CR1_URS | TIMER_CR1_CEN; /* EGR makes no interrupt */
+    step_timer()->DIER = TIMER_DIER_UIE | TIMER_DIER_CC1IE;
     interrupt_allow(PINS_STEP_INTERRUPT);
 }
 
@@ -186,7 +194,11 @@ void motor_millisecond(int32_t axis_count) {
     const float speed = speed_ramp_millisecond(&motor.ramp);
     if (motor.state == MOTOR_ON) {
         set_speed(speed);
-    } else if (motor.state == MOTOR_WAKING && !motor.failed && motor.waking_ms++ >= WAKING_MS) {
+        return;
+    }
+    step_timer_hold();
+    step_pace_rest(&motor.pace, motor.count);
+    if (motor.state == MOTOR_WAKING && !motor.failed && motor.waking_ms++ >= WAKING_MS) {
         motor.failed = !configure();
         if (!motor.failed) {
             (void)exchange(COMMAND_ENABLE);
@@ -205,7 +217,7 @@ bool motor_enabled(void) {
 
 void motor_off(void) {
     gpio_write(PINS_STANDBY, false);
-    stop_steps();
+    step_timer_hold();
     speed_ramp_off(&motor.ramp);
     motor.state = MOTOR_OFF;
 }

@@ -90,16 +90,21 @@ typedef struct {
 
 #define FLASH_ACR_CACHES (7u << 8) /* prefetch, instructions, data */
 
-#define TIMER_CR1_CEN      (1u << 0)
-#define TIMER_CR1_URS      (1u << 2) /* EGR makes no interrupt */
-#define TIMER_CR1_ARPE     (1u << 7)
-#define TIMER_DIER_UIE     (1u << 0)
-#define TIMER_SR_UIF       (1u << 0)
-#define TIMER_EGR_UG       (1u << 0)
-#define TIMER_SMCR_ENCODER 3u /* both edges of both channels: four counts a line */
+#define TIMER_CR1_CEN           (1u << 0)
+#define TIMER_CR1_URS           (1u << 2) /* EGR makes no interrupt */
+#define TIMER_CR1_ARPE          (1u << 7)
+#define TIMER_CR2_OC3REF        (6u << 4) /* the output of channel 3 is what other timers see */
+#define TIMER_DIER_UIE          (1u << 0)
+#define TIMER_DIER_CC1IE        (1u << 1)
+#define TIMER_SR_UIF            (1u << 0)
+#define TIMER_SR_CC1IF          (1u << 1)
+#define TIMER_EGR_UG            (1u << 0)
+#define TIMER_SMCR_COUNT(input) (((input) << 4) | 7u) /* counts what another timer shows at this input */
+#define TIMER_SMCR_ENCODER      3u                    /* both edges of both channels: four counts a line */
 #define TIMER_CCMR_ENCODER                                                                                   \
     0xF1F1u /* channels 1 and 2 are inputs, filtered over 8 samples at a 32nd of the clock */
 #define TIMER_CCMR_PWM1            0x68u /* PWM mode 1, preloaded, of one channel */
+#define TIMER_CCMR_PWM1_DIRECT     0x60u /* the same, not preloaded */
 #define TIMER_CCER_ENABLE(channel) (1u << (4u * ((channel) - 1u)))
 
 #define WATCHDOG_KEY_WRITE  0x5555u
