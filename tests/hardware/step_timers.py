@@ -268,3 +268,14 @@ def check_slow_to_fast(bench, slow_hz, fast_hz, steps_per_unit):
         assert first - now <= interval
         assert all(0.5 * interval < each < 2.1 * interval for each in bench.steps.intervals(now))
         assert all(abs(each - interval) < 0.02 * interval for each in bench.steps.intervals(now + 9 * bench.CLOCKS))
+
+
+def check_reversals(bench, top_hz, steps_per_unit):
+    """Back and forth at many speeds, at any moment of a pulse: what `Steps` says about levels and widths holds."""
+    for number in range(60):
+        speed = top_hz * (1 + 37 * number % 41) / 41 / steps_per_unit
+        for sign in (1, -1):
+            for _ in range(4 + number % 7):
+                bench.follow(sign * speed)
+    assert len(bench.steps.turns) > 80
+    assert min(bench.steps.intervals()) >= 2 * bench.steps.pulse_clocks

@@ -6,7 +6,7 @@ Every instruction is the one that would be flashed; clock tree, timers, contacts
 from itertools import pairwise
 
 import pytest
-from step_timers import Ramp, Steps, Stm32Timer, check_profile, check_slow_to_fast, profile
+from step_timers import Ramp, Steps, Stm32Timer, check_profile, check_reversals, check_slow_to_fast, profile
 from unicorn_chip import LinkedBoard, UnicornChip, UnicornUsart, binary_of
 
 from hardware.board import BOARDS
@@ -419,3 +419,7 @@ def test_a_speed_beyond_the_pulses_is_not_made_up_for(bench):
     for _ in range(10):
         bench.follow(0.0)
     assert len(bench.steps.rises) == made
+
+
+def test_the_direction_changes_while_step_is_low(bench):
+    check_reversals(bench, 20_000, STEPS_PER_METRE)

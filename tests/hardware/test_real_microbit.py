@@ -4,7 +4,7 @@ Timer 1 toggles the step pin and timer 2 counts the edges without the processor:
 """
 
 import pytest
-from step_timers import Nrf51Timer, Ramp, Steps, check_profile, check_slow_to_fast, profile
+from step_timers import Nrf51Timer, Ramp, Steps, check_profile, check_reversals, check_slow_to_fast, profile
 from unicorn_chip import LinkedBoard, UnicornChip, UnicornUart, binary_of
 
 from hardware.board import BOARDS
@@ -282,3 +282,7 @@ def test_steps_are_the_sum_of_the_speeds(bench):
 @pytest.mark.parametrize(("slow_hz", "fast_hz"), [(20, 2_000), (130, 40_000), (900, 6_000)])
 def test_a_speed_that_rises_is_followed_at_once(bench, slow_hz, fast_hz):
     check_slow_to_fast(bench, slow_hz, fast_hz, CART_RAIL.cart_counts_per_metre)
+
+
+def test_the_direction_changes_while_step_is_low(bench):
+    check_reversals(bench, 20_000, CART_RAIL.cart_counts_per_metre)

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from step_timers import Ramp, Steps, Stm32Timer, check_profile, check_slow_to_fast, profile
+from step_timers import Ramp, Steps, Stm32Timer, check_profile, check_reversals, check_slow_to_fast, profile
 from unicorn_chip import LinkedBoard, UnicornChip, UnicornUsart, binary_of
 
 from hardware.board import BOARDS
@@ -252,6 +252,10 @@ def test_steps_are_the_sum_of_the_speeds(bench):
 @pytest.mark.parametrize(("slow_hz", "fast_hz"), [(20, 900), (20, 9_000), (450, 3_000)])
 def test_a_speed_that_rises_is_followed_at_once(bench, slow_hz, fast_hz):
     check_slow_to_fast(bench, slow_hz, fast_hz, STEPS_PER_UNIT)
+
+
+def test_the_direction_changes_while_step_is_low(bench):
+    check_reversals(bench, 5_000, STEPS_PER_UNIT)
 
 
 def test_an_interrupt_that_comes_late_loses_no_step(bench):
