@@ -59,12 +59,12 @@ static void hold(void) {
     }
 }
 
-static uint32_t interval(float due, uint32_t passed_clocks) {
+static uint32_t interval_of(float due, uint32_t passed_clocks) {
     return step_pace_interval(due, passed_clocks, MILLISECOND, 2u * PULSE);
 }
 
 static void run(float due) {
-    const uint32_t clocks = interval(due, passed());
+    const uint32_t clocks = interval_of(due, passed());
     NRF51_TIMER1->CC[0] = clocks;
     NRF51_TIMER1->START = 1u;
     if (passed() < clocks) {
@@ -76,7 +76,7 @@ static void run(float due) {
     NRF51_GPIOTE->OUT[0] = 1u;
     NRF51_TIMER2->COUNT = 1u;
     NRF51_TIMER1->CLEAR = 1u;
-    NRF51_TIMER1->CC[0] = due < 2.0f ? NEVER : interval(due - 1.0f, 0u);
+    NRF51_TIMER1->CC[0] = due < 2.0f ? NEVER : interval_of(due - 1.0f, 0u);
     NRF51_TIMER1->START = 1u;
 }
 
@@ -125,7 +125,7 @@ static void start_timers(void) {
     NRF51_TIMER2->START = 1u;
 }
 
-static void wire(unsigned channel, volatile uint32_t *event, volatile uint32_t *task) {
+static void wire(unsigned channel, const volatile uint32_t *event, const volatile uint32_t *task) {
     NRF51_PPI->CH[channel].EEP = (uint32_t)(uintptr_t)event;
     NRF51_PPI->CH[channel].TEP = (uint32_t)(uintptr_t)task;
     NRF51_PPI->CHENSET = 1u << channel;
