@@ -7,11 +7,11 @@ damage.
 
 import dataclasses
 import time
+from typing import Protocol
 
 from firmware_bridge import log_topics
 from firmware_bridge.link import Link
 from firmware_bridge.recorder import Recorder
-from firmware_bridge.signals import StopSignals
 from hardware.codec import decode_body
 from hardware.errors import ProtocolError
 from hardware.framing import FrameDecoder, SequenceCounter, encode_frame
@@ -33,6 +33,13 @@ class LinkCounters:
         return LinkCounters(*(a - b if a >= b else a for a, b in zip(mine, theirs, strict=True)))
 
 
+class Polled(Protocol):
+    """Who is asked before every wait whether the run should end, and feeds the service manager's watchdog with it."""
+
+    def poll(self) -> None:
+        """Raise StopRequested when the run should end."""
+
+
 class Conversation:
     """Sends and receives messages on one link.
 
@@ -42,7 +49,7 @@ class Conversation:
     HELLO_REPLY: its nonce is the valid one.
     """
 
-    def __init__(self, link: Link, recorder: Recorder, stop: StopSignals | None = None) -> None:
+    def __init__(self, link: Link, recorder: Recorder, stop: Polled | None = None) -> None:
         self.link = link
         self.recorder = recorder
         self.session = 0
@@ -69,7 +76,7 @@ class Conversation:
     def receive(self, timeout_s: float) -> list[Message]:
         """All messages that have come, after waiting at most `timeout_s` for the first byte.
 
-        Raises StopRequested (a signal came), LinkLostError.
+        Raises StopRequested, LinkLostError.
         """
         if self._stop is not None:
             self._stop.poll()

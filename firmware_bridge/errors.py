@@ -17,10 +17,11 @@ BridgeError                    base class; one line: what, got, expected, next s
 ├── SimulatorError             `python -m hardware` could not build or simulate
 └── SummaryError               a stage's JSON is missing or lacks a key
 
-StopRequested (KeyboardInterrupt)  SIGINT, SIGTERM or SIGHUP, raised where the run can be left; carries the exit code
+StopRequested (KeyboardInterrupt)  a signal, a key or the live page, raised where the run can be left; has the exit code
 """
 
 import signal
+from typing import Self
 
 
 class BridgeError(Exception):
@@ -88,13 +89,17 @@ class SummaryError(BridgeError):
 
 
 class StopRequested(KeyboardInterrupt):
-    """SIGINT, SIGTERM or SIGHUP: at once while nothing can move, between two messages
-    afterwards (whoever catches it brakes).
+    """Somebody wants the run to end: at once while nothing can move, between two messages afterwards (whoever catches
+    it brakes).
 
-    `signal_number` is the signal; `exit_code` is what a shell expects for it (130, 143, 129).
+    Its text follows "stopped by"; `exit_code` is what a shell expects: 128 + the signal's number, 130 for a person.
     """
 
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal.Signals(signal_number).name)
-        self.signal_number = signal_number
-        self.exit_code = 128 + signal_number
+    def __init__(self, reason: str, exit_code: int) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
+
+    @classmethod
+    def by_signal(cls, number: int) -> Self:
+        """SIGINT, SIGTERM or SIGHUP."""
+        return cls(signal.Signals(number).name, 128 + number)

@@ -36,12 +36,21 @@ class Link:
         self._handle = handle
         self._descriptor = descriptor
         # Built once: select() is called every period.
-        self._watched = [descriptor]
+        self._watched: list[int | socket.socket] = [descriptor]
         self._none: list[int] = []
+        self._wake: socket.socket | None = None
+
+    def watch(self, wake: socket.socket) -> None:
+        """Let `wait` end early, too, when `wake` (non-blocking) becomes readable; what it holds is thrown away."""
+        self._wake = wake
+        self._watched = [self._descriptor, wake]
 
     def wait(self, timeout_s: float) -> bool:
-        """Sleep until bytes are there (True) or `timeout_s` has passed (False)."""
-        return bool(select.select(self._watched, self._none, self._none, timeout_s)[0])
+        """Sleep until bytes are there (True), or until `timeout_s` has passed or somebody woke us (False)."""
+        ready = select.select(self._watched, self._none, self._none, timeout_s)[0]
+        if self._wake is not None and self._wake in ready:
+            self._wake.recv(_READ_SIZE_BYTES)
+        return self._descriptor in ready
 
     def read(self) -> bytes:
         """The bytes that are there now, possibly none. Raises LinkLostError when the other side is gone."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from firmware_bridge import log_topics
 from firmware_bridge.config import SIMULATOR_PORT, Run
+from firmware_bridge.controls import Controls
 from firmware_bridge.conversation import Conversation, LinkCounters
 from firmware_bridge.errors import BridgeError, RefusedError, StopRequested
 from firmware_bridge.handshake import Limits, arm, check_identity, greet, prepare
@@ -70,7 +71,7 @@ def run(config: Run) -> Outcome:
     outcome.
     """
     started = time.monotonic()
-    with StopSignals() as signals:
+    with Controls() as controls, StopSignals(controls) as signals:
         folder = open_policy_folder(config.policy)
         session = _Session(config, folder, Recorder(config.log / LOG_NAME))
         if config.mode != "device":
@@ -84,14 +85,14 @@ def run(config: Run) -> Outcome:
             with _port(config, folder) as (port, simulator):
                 # From here on the cart can move: a signal must go through the brake.
                 signals.deferred = True
-                _converse(session, port, signals)
+                _converse(session, port, controls)
         except (BridgeError, StopRequested, OSError) as error:
             outcome.error = error
         if not session.armed and outcome.error is not None:
             _close_quietly(session.recorder)
             raise outcome.error
-        if outcome.error is None and signals.requested is not None:
-            outcome.error = StopRequested(signals.requested)  # it came while the run was already ending
+        if outcome.error is None and controls.stop is not None:
+            outcome.error = controls.stop  # it came while the run was already ending
         outcome.result = _result(session, outcome.error, simulator, time.monotonic() - started)
         try:
             session.recorder.close({**outcome.result, "histograms": session.tally.histograms.encoded()})
@@ -102,13 +103,14 @@ def run(config: Run) -> Outcome:
         return outcome
 
 
-def _converse(session: _Session, port: str, signals: StopSignals) -> None:
+def _converse(session: _Session, port: str, controls: Controls) -> None:
     config, folder, recorder = session.config, session.folder, session.recorder
     silence_s = _SILENCE_LOCKSTEP_S if config.clock == "lockstep" else _SILENCE_REAL_S
     limits = Limits(silence_s, max(1, round(config.homing_timeout_s * 1e6 / folder.period_us)))
     link = open_link(port, config.baudrate)
     try:
-        conversation = Conversation(link, recorder, signals)
+        link.watch(controls.wake_socket)
+        conversation = Conversation(link, recorder, controls)
         greeted = False
         try:
             reply = greet(conversation)

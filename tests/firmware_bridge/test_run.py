@@ -9,6 +9,7 @@ import pytest
 from fake_device import FakeDevice, frame_at
 
 from firmware_bridge.config import Run
+from firmware_bridge.controls import Controls
 from firmware_bridge.errors import (
     BridgeError,
     DeviceFaultError,
@@ -452,9 +453,9 @@ def test_hang_up_of_a_terminal_brakes_although_nobody_reads_the_result(digest, p
 def test_hang_up_is_ignored_where_nohup_asked_for_it():
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with StopSignals() as signals:
+        with Controls() as controls, StopSignals(controls):
             os.kill(os.getpid(), signal.SIGHUP)
-        assert signals.requested is None
+        assert controls.stop is None
     finally:
         signal.signal(signal.SIGHUP, previous)
 
