@@ -1,13 +1,13 @@
 """Command line of the bridge: run a policy with a device or an emulated one, report, list ports, sum up a demo."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import tyro
 
+from firmware_bridge import notices
 from firmware_bridge.config import Emulate, Identify, ListPorts, Report, Run, Summary
 from firmware_bridge.errors import BridgeError, StopRequested
 from firmware_bridge.log_topics import to_json
@@ -81,7 +81,7 @@ def _run(config: Run) -> int:
     from firmware_bridge.run import run
     from firmware_bridge.tables import print_run
 
-    outcome = run(config)
+    outcome = run(config, keyboard=True)
     if outcome.result is not None:
         stopped = isinstance(outcome.error, StopRequested)
         # SIGHUP takes the terminal with it: that nobody reads the result must not change the exit code.
@@ -98,6 +98,8 @@ def _run(config: Run) -> int:
 
 
 def _stop_text(result: dict[str, Any] | None) -> str:
+    if (result or {}).get("dry_run"):
+        return "nothing was armed"
     stop = (result or {}).get("stop")
     if stop and stop["confirmed"]:
         return f"the cart was braked, the device is in state {stop['state']}"
@@ -105,6 +107,5 @@ def _stop_text(result: dict[str, Any] | None) -> str:
 
 
 def _complain(message: str, code: int) -> int:
-    with contextlib.suppress(OSError):  # the terminal may be gone; the exit code still tells
-        print(f"error: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
+    notices.say(f"error: {message}", notices.ERROR)
     return code

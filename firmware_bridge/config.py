@@ -42,6 +42,13 @@ class Run:
     """Control periods without a valid answer after which the device brakes."""
     homing_timeout_s: float = 60.0
     """How long to wait for the device to be homed and at rest [s]."""
+    arm: Literal["auto", "ask"] = "auto"
+    """Once homed: arm at once, or wait until somebody asks for it (Enter on the terminal, the live page, SIGUSR1)."""
+    reconnect: bool = False
+    """Wait for a device that is not there, and open the port again when it is lost. After that an arm must be asked
+    for, whatever --arm says. Each connection has its own log: run.mcap, run-2.mcap, ..."""
+    dry_run: bool = False
+    """Compute and log, but send nothing that could move the cart: no CONFIG, no ARM, no COMMAND."""
     json: bool = False
     """Print exactly one JSON object on stdout, everything else on stderr."""
 
@@ -53,6 +60,10 @@ class Run:
         _in_range("--baudrate", self.baudrate, 1_200, 12_000_000, "baud")
         if self.seed < 0:
             raise BridgeError(f"--seed {self.seed}: expected a number from 0 on; pass another")
+        if self.dry_run and (self.arm != "auto" or self.reconnect):
+            raise BridgeError("--dry-run arms nothing: leave --arm and --reconnect out")
+        if self.port == SIMULATOR_PORT and self.reconnect:
+            raise BridgeError(f"--reconnect with --port {self.port}: its device ends with it; leave --reconnect out")
         if self.port != SIMULATOR_PORT and self.clock != "real":
             raise BridgeError(f"--clock {self.clock} with --port {self.port}: only sim: has a clock; leave --clock out")
         if self.port != SIMULATOR_PORT and self.image is not None:

@@ -5,6 +5,7 @@ read a period. `wake_socket` becomes readable with every request: a link that wa
 that a stop does not wait for the next observation.
 """
 
+import select
 import socket
 from types import TracebackType
 from typing import Self
@@ -66,6 +67,11 @@ class Controls:
         """Raise StopRequested when somebody asked for a stop."""
         if self.stop is not None:
             raise self.stop
+
+    def wait(self, seconds: float) -> None:
+        """Sleep for so long, or until the next request."""
+        if select.select([self.wake_socket], [], [], seconds)[0]:
+            self.wake_socket.recv(4096)
 
     def _ring(self) -> None:
         try:

@@ -10,12 +10,14 @@ BridgeError                    base class; one line: what, got, expected, next s
 │   ├── MismatchError          protocol, schema, period or policy digest differ; names both sides
 │   └── RefusedError           the device refused CONFIG, ARM or DISARM; carries its reason
 ├── HostPolicyError            the policy folder or the compiled kernel is not usable
+├── SensorError                an observation that cannot be true, or that no run may go on with
 ├── DeviceFaultError           the device stopped the cart by itself while the loop ran
 ├── DeviceRestartedError       the device started again while the loop ran: brown-out, reset, its own watchdog
 ├── RecorderError              the log can no longer be written (full disk); the cart was braked
 ├── LogError                   a log that cannot be read at all
 ├── SimulatorError             `python -m hardware` could not build or simulate
-└── SummaryError               a stage's JSON is missing or lacks a key
+├── SummaryError               a stage's JSON is missing or lacks a key
+└── ConfigurationError         bridge.toml: an unknown key, a wrong type, a value out of range
 
 StopRequested (KeyboardInterrupt)  a signal, a key or the live page, raised where the run can be left; has the exit code
 """
@@ -64,6 +66,10 @@ class HostPolicyError(BridgeError):
     """The policy folder or the compiled kernel is not usable."""
 
 
+class SensorError(BridgeError):
+    """An observation that cannot be true while the drive is on; the cart was braked."""
+
+
 class DeviceFaultError(BridgeError):
     """The device stopped the cart by itself while the loop ran."""
 
@@ -86,6 +92,10 @@ class SimulatorError(BridgeError):
 
 class SummaryError(BridgeError):
     """A stage's JSON file is missing, is not JSON, or lacks a key."""
+
+
+class ConfigurationError(BridgeError):
+    """The configuration file cannot be used as it is."""
 
 
 class StopRequested(KeyboardInterrupt):

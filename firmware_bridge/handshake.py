@@ -135,13 +135,13 @@ def check_identity(reply: HelloReply, folder: PolicyFolder, baudrate: int | None
 
 def prepare(conversation: Conversation, reply: HelloReply, mode: Mode, watchdog_periods: int, limits: Limits) -> None:
     """Bring the device to rest, configure it, and wait until it is homed. Raises HandshakeError, LinkLostError."""
-    observation = _next_observation(conversation, limits)
+    observation = next_observation(conversation, limits)
     for period in range(limits.homing_periods):
         if observation.state in (State.UNHOMED, State.IDLE):
             break
         if period % _RETRY_PERIODS == 0:
             conversation.send(Disarm(0))
-        observation = _next_observation(conversation, limits)
+        observation = next_observation(conversation, limits)
     else:
         raise HandshakeError(
             f"the device stays in state {name_of(State, observation.state)} after DISARM, expected IDLE; reset it"
@@ -150,7 +150,7 @@ def prepare(conversation: Conversation, reply: HelloReply, mode: Mode, watchdog_
     for _ in range(limits.homing_periods):
         if observation.flags & ObservationFlag.HOMED and observation.state == State.IDLE and conversation.statistics:
             return
-        observation = _next_observation(conversation, limits)
+        observation = next_observation(conversation, limits)
     missing = "LINK_STATISTICS" if conversation.statistics is None else "homed"
     raise HandshakeError(
         f"waited {limits.homing_periods} control periods for {missing}, the device is in state "
@@ -201,7 +201,8 @@ def _receive_observation(conversation: Conversation, limits: Limits) -> list[Mes
     return messages
 
 
-def _next_observation(conversation: Conversation, limits: Limits) -> Observation:
+def next_observation(conversation: Conversation, limits: Limits) -> Observation:
+    """Answer the last observation with a heartbeat and wait for the next. Raises LinkLostError."""
     conversation.answer()
     _receive_observation(conversation, limits)
     if conversation.observation is None:

@@ -18,6 +18,7 @@ from firmware_bridge.conversation import Conversation
 from firmware_bridge.errors import HostPolicyError
 from firmware_bridge.handshake import Armed, silence_error
 from firmware_bridge.history import History
+from firmware_bridge.sensor_watch import SensorWatch
 from firmware_bridge.stopped_device import ask_who_is_there, stopped_error
 from firmware_bridge.tally import Tally
 from hardware.protocol import Action, Command, Heartbeat, Message, Mode, Observation, State, Timing
@@ -38,13 +39,19 @@ class LoopSettings:
 
 
 def control_loop(
-    conversation: Conversation, armed: Armed, settings: LoopSettings, history: History | None, tally: Tally
+    conversation: Conversation,
+    armed: Armed,
+    settings: LoopSettings,
+    history: History | None,
+    tally: Tally,
+    *,
+    watch: SensorWatch,
 ) -> None:
     """Run for `settings.periods` control periods from the first ARMED observation.
 
     Returns with the last observation unanswered: the caller brakes and answers. `history` is None in device mode.
     Raises DeviceFaultError (the device left ARMED), DeviceRestartedError, LinkLostError, RecorderError,
-    HostPolicyError, StopRequested.
+    HostPolicyError, SensorError, StopRequested.
     """
     messages, observations = armed.messages, armed.observations
     first_tick = observations[0].tick
@@ -57,6 +64,7 @@ def control_loop(
             last_seen, asked = time.monotonic(), 0
             for older in observations[:-1]:
                 _pass_over(older, conversation, history, tally)
+                watch.check(older)
             newest = observations[-1]
             error = stopped_error(conversation, newest, last_tick)
             if error is not None:
@@ -65,6 +73,8 @@ def control_loop(
             ended = (newest.tick - first_tick) & 0xFFFF_FFFF >= settings.periods
             if not ended:
                 _answer(newest, conversation, settings.mode, history, tally)
+                # After the answer: a stop still reaches the device before that answer is latched.
+                watch.check(newest)
         elif time.monotonic() - last_seen > settings.silence_s:
             raise silence_error(conversation, settings.silence_s)
         elif time.monotonic() - last_seen > (0.5 + 0.1 * asked) * settings.silence_s:

@@ -1,30 +1,39 @@
 """The verb `run`: policy, port, log and loop put together, and taken apart in the right order whatever happens."""
 
 import dataclasses
+import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from firmware_bridge import log_topics
+from firmware_bridge import notices
+from firmware_bridge.arming import wait_for_arm
+from firmware_bridge.back_off import RECONNECTED, BackOff
 from firmware_bridge.config import SIMULATOR_PORT, Run
 from firmware_bridge.controls import Controls
 from firmware_bridge.conversation import Conversation, LinkCounters
+from firmware_bridge.dry_run import dry_run
 from firmware_bridge.errors import BridgeError, RefusedError, StopRequested
 from firmware_bridge.handshake import Limits, arm, check_identity, greet, prepare
 from firmware_bridge.history import History
-from firmware_bridge.host_policy import open_backend
+from firmware_bridge.host_policy import Backend, open_backend
+from firmware_bridge.host_state import HostState
+from firmware_bridge.keyboard import Keyboard
 from firmware_bridge.link import open_link
 from firmware_bridge.loop import LoopSettings, control_loop, quiet_interpreter
 from firmware_bridge.policy_folder import PolicyFolder, open_policy_folder
 from firmware_bridge.recorder import Recorder
+from firmware_bridge.sensor_watch import SensorWatch, plant_constants
+from firmware_bridge.service_manager import ServiceManager
 from firmware_bridge.signals import StopSignals
 from firmware_bridge.simulated_port import SimulatedPort, SimulatorSettings, build_image
 from firmware_bridge.stop import Stop, brake
+from firmware_bridge.supervisor import Supervisor
 from firmware_bridge.tally import Tally
 from hardware.codec import SCHEMA_HASH, name_of
 from hardware.protocol import PROTOCOL_VERSION, Fault, HelloReply, Mode, ResetCause, Variant
@@ -46,86 +55,165 @@ class Outcome:
 
 
 class _Session:
-    """Everything one run has open, filled as it gets there, so that its end can be told from any point."""
+    """Everything one connection has open, filled as it gets there, so that its end can be told from any point.
 
-    def __init__(self, config: Run, folder: PolicyFolder, recorder: Recorder) -> None:
+    `number` counts the connections of a run from 1; `periods` is how long this one may still be armed; `retried` tells
+    that the port was lost, or not there, before; `homed` that the device could have been armed.
+    """
+
+    def __init__(self, config: Run, folder: PolicyFolder, backend: Backend | None, number: int, periods: int) -> None:
         self.config = config
         self.folder = folder
-        self.recorder = recorder
+        self.number = number
+        self.periods = periods
+        self.retried = False
+        self.homed = False
+        self.recorder = Recorder(config.log / (LOG_NAME if number == 1 else f"run-{number}.mcap"))
         self.tally = Tally(folder.period_us)
         self.armed = False
         self.reply: HelloReply | None = None
         self.baseline: LinkCounters | None = None
         self.counters: LinkCounters | None = None
         self.faults: list[dict[str, Any]] = []
-        self.history: History | None = None
-        self.backend = "none"
+        self.history = History(backend, folder.history) if backend is not None else None
+        self.backend = backend.name if backend is not None else "none"
         self.backend_reason = ""
         self.stop: Stop | None = None
 
+    def successor(self, backend: Backend | None) -> "_Session":
+        """The next connection of the same run. One that never came to anything leaves its number, and log, to it."""
+        number = self.number + self.homed
+        following = _Session(self.config, self.folder, backend, number, max(1, self.periods - self.tally.steps))
+        following.retried = True
+        following.backend_reason = self.backend_reason
+        return following
 
-def run(config: Run) -> Outcome:
-    """Run until the duration is over, a signal, or an error; brake; close the log.
 
-    Raises BridgeError (or StopRequested) when it ended before ARM was sent, or ARM was refused; later ones are in the
-    outcome.
+def run(config: Run, controls: Controls | None = None, *, keyboard: bool = False) -> Outcome:
+    """Run until the duration is over, a request to stop, or an error; brake; close the log.
+
+    `controls` takes requests from other threads and is closed at the end; with `keyboard` any key stops. Raises
+    BridgeError (or StopRequested) when it ended before ARM was sent, or ARM was refused; later ones are in the outcome.
     """
     started = time.monotonic()
-    with Controls() as controls, StopSignals(controls) as signals:
+    with controls or Controls() as requests, StopSignals(requests) as signals:
         folder = open_policy_folder(config.policy)
-        session = _Session(config, folder, Recorder(config.log / LOG_NAME))
-        if config.mode != "device":
-            backend, session.backend_reason = open_backend(folder, config.backend)
-            session.backend = backend.name
-            session.history = History(backend, folder.history)
-            session.history.warm_up(folder.base_size)
+        backend, reason = open_backend(folder, config.backend) if config.mode != "device" else (None, "")
+        periods = max(1, round(config.duration_s * 1e6 / folder.period_us))
+        first = _Session(config, folder, backend, 1, periods)
+        first.backend_reason = reason
+        if first.history is not None:
+            first.history.warm_up(folder.base_size)
+        supervisor = Supervisor(requests, ServiceManager())
+        sessions = [first]
         outcome = Outcome()
         simulator: SimulatedPort | None = None
         try:
-            with _port(config, folder) as (port, simulator):
+            with _port(config, folder) as (port, simulator), _keyboard(supervisor, keyboard):
                 # From here on the cart can move: a signal must go through the brake.
                 signals.deferred = True
-                _converse(session, port, controls)
+                supervisor.service.ready()
+                _converse_until_done(sessions, backend, port, supervisor)
         except (BridgeError, StopRequested, OSError) as error:
             outcome.error = error
-        if not session.armed and outcome.error is not None:
-            _close_quietly(session.recorder)
-            raise outcome.error
-        if outcome.error is None and controls.stop is not None:
-            outcome.error = controls.stop  # it came while the run was already ending
-        outcome.result = _result(session, outcome.error, simulator, time.monotonic() - started)
-        try:
-            session.recorder.close({**outcome.result, "histograms": session.tally.histograms.encoded()})
-        except BridgeError as error:
-            outcome.error = outcome.error or error
-        outcome.result["log_dropped"] = session.recorder.dropped
-        outcome.result["seconds"] = time.monotonic() - started
+        supervisor.service.stopping()
+        _finish(sessions, outcome, requests, simulator, started)
+        supervisor.service.close()
         return outcome
 
 
-def _converse(session: _Session, port: str, controls: Controls) -> None:
+def _finish(
+    sessions: list[_Session], outcome: Outcome, controls: Controls, simulator: SimulatedPort | None, started: float
+) -> None:
+    """Close the last log and sum up. Raises what ended a run in which nothing was armed."""
+    session = sessions[-1]
+    told = [other for other in sessions if other.armed or (other.config.dry_run and other.reply is not None)]
+    if not told and outcome.error is not None:
+        _close_quietly(session.recorder)
+        raise outcome.error
+    if outcome.error is None and controls.stop is not None:
+        outcome.error = controls.stop  # it came while the run was already ending
+    # The last that was armed is what the run is judged by; where the device stands, the last connection knows.
+    outcome.result = _result(told[-1], outcome.error, simulator, time.monotonic() - started)
+    if session.stop is not None:
+        outcome.result["stop"] = dataclasses.asdict(session.stop)
+    if session.config.reconnect:
+        outcome.result["connections"] = [
+            {"log": str(other.recorder.path), "armed": other.armed, "steps": other.tally.steps}
+            for other in sessions
+            if other.homed
+        ]
+    try:
+        _close_log(session, outcome.result)
+    except BridgeError as error:
+        outcome.error = outcome.error or error
+    outcome.result["log_dropped"] = told[-1].recorder.dropped
+    outcome.result["seconds"] = time.monotonic() - started
+
+
+def _converse_until_done(sessions: list[_Session], backend: Backend | None, port: str, supervisor: Supervisor) -> None:
+    """One connection, or with --reconnect one after the other until one of them ends as it should.
+
+    `sessions` holds the first and gets the others. Raises what `_converse` raises.
+    """
+    back_off = BackOff()
+    while True:
+        session = sessions[-1]
+        try:
+            _converse(session, port, supervisor)
+        except RECONNECTED as error:
+            if not session.config.reconnect:
+                raise
+            supervisor.service.feed()  # closing a log on a slow disk takes its time
+            if session.reply is not None:
+                _close_log(session, _result(session, error, None, session.tally.duration_s))
+            if session.homed:
+                back_off = BackOff()
+            back_off.tell(error)
+        else:
+            return
+        supervisor.pause(back_off.next_pause_s())
+        if session.periods - session.tally.steps <= 0:
+            return
+        following = session.successor(backend)
+        if not session.homed:
+            sessions.pop()
+        sessions.append(following)
+
+
+def _converse(session: _Session, port: str, supervisor: Supervisor) -> None:
     config, folder, recorder = session.config, session.folder, session.recorder
     silence_s = _SILENCE_LOCKSTEP_S if config.clock == "lockstep" else _SILENCE_REAL_S
     limits = Limits(silence_s, max(1, round(config.homing_timeout_s * 1e6 / folder.period_us)))
+    supervisor.record_to(recorder)
+    supervisor.poll()
     link = open_link(port, config.baudrate)
     try:
-        link.watch(controls.wake_socket)
-        conversation = Conversation(link, recorder, controls)
+        link.watch(supervisor.controls.wake_socket)
+        conversation = Conversation(link, recorder, supervisor)
         greeted = False
+        ended: BaseException | None = None
         try:
             reply = greet(conversation)
             check_identity(reply, folder, link.baudrate)
             greeted = True
             session.reply = reply
+            if session.number == 1:
+                _retire_logs(config.log)
             recorder.start(_session_record(session, reply))
             mode = Mode[config.mode.upper()]
-            prepare(conversation, reply, mode, config.watchdog_periods, limits)
+            if config.dry_run:
+                supervisor.event("dry run", "nothing that could move the cart is sent")
+                session.baseline = conversation.counters()
+                dry_run(conversation, session.periods, silence_s, session.history, session.tally)
+                return
+            _home(session, conversation, supervisor, limits)
             conversation.faults.clear()
-            periods = max(1, round(config.duration_s * 1e6 / folder.period_us))
-            settings = LoopSettings(mode, periods, silence_s)
+            settings = LoopSettings(mode, session.periods, silence_s)
             with quiet_interpreter():
                 session.armed = True  # from ARM on: it may take effect although its acknowledgement is never read
                 session.baseline = conversation.counters()
+                supervisor.enter(HostState.ARMED, "ARM is sent")
                 try:
                     armed = arm(conversation, reply, limits)
                 except RefusedError:
@@ -133,16 +221,20 @@ def _converse(session: _Session, port: str, controls: Controls) -> None:
                     raise
                 session.baseline = conversation.counters()
                 first = armed.observations[0]
-                _event(recorder, "armed", f"session {conversation.session:#010x} at tick {first.tick}")
-                control_loop(conversation, armed, settings, session.history, session.tally)
+                supervisor.event("armed", f"session {conversation.session:#010x} at tick {first.tick}")
+                supervisor.enter(HostState.RUN, f"armed at tick {first.tick}")
+                watch = SensorWatch(plant_constants(folder.policy.environment))
+                control_loop(conversation, armed, settings, session.history, session.tally, watch=watch)
         except (BridgeError, StopRequested, OSError) as error:
-            _event(recorder, "stopping", str(error))
+            ended = error
+            supervisor.event("stopping", str(error))
             raise
         finally:
             # A device that is not ours (another protocol, another policy) was not armed and is left alone.
-            if greeted:
+            if greeted and not config.dry_run:
                 session.stop = brake(conversation, silence_s)
-                _event(recorder, "stopped", repr(session.stop))
+                supervisor.event("stopped", repr(session.stop))
+            supervisor.ended(ended)
             session.counters = conversation.counters()
             session.faults = [
                 {"reason": name_of(Fault, fault.reason), "tick": fault.tick, "detail": fault.detail}
@@ -150,6 +242,44 @@ def _converse(session: _Session, port: str, controls: Controls) -> None:
             ]
     finally:
         link.close()
+
+
+def _home(session: _Session, conversation: Conversation, supervisor: Supervisor, limits: Limits) -> None:
+    """Until the device may be armed: at rest, configured, homed, and asked for where that is wanted.
+
+    Where the port was lost or not there at first, somebody must ask: who has just plugged in the cable may have a hand
+    at the rod.
+    """
+    config, reply = session.config, session.reply
+    assert reply is not None
+    while True:
+        supervisor.enter(HostState.HOMING, f"connected to {reply.board!r}")
+        prepare(conversation, reply, Mode[config.mode.upper()], config.watchdog_periods, limits)
+        supervisor.states.homed("homed and at rest")
+        session.homed = True
+        if config.arm == "auto" and not session.retried:
+            return
+        notices.say(
+            f"homed and disarmed; arm it with Enter on the terminal or with `kill -USR1 {os.getpid()}`; "
+            "any other key stops"
+        )
+        if wait_for_arm(conversation, supervisor, limits):
+            return
+
+
+def _keyboard(supervisor: Supervisor, wanted: bool) -> AbstractContextManager[object]:
+    return Keyboard(supervisor.controls, supervisor.states) if wanted else nullcontext()
+
+
+def _retire_logs(folder: Path) -> None:
+    """Logs of further connections of an earlier run get the name that run.mcap's predecessor gets, too."""
+    for path in sorted(folder.glob("run-[0-9]*.mcap")):
+        if not path.name.endswith(".previous.mcap"):
+            path.replace(path.with_suffix(".previous.mcap"))
+
+
+def _close_log(session: _Session, result: dict[str, Any]) -> None:
+    session.recorder.close({**result, "histograms": session.tally.histograms.encoded()})
 
 
 @contextmanager
@@ -177,6 +307,7 @@ def _session_record(session: _Session, reply: HelloReply) -> dict[str, Any]:
     device = {**dataclasses.asdict(reply), **_start_of(reply)}
     names = ("bayesian-policy-distillation", "numpy", "scipy", "mcap", "pyserial", "hdrhistogram")
     return {
+        "connection": session.number,
         "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "policy_digest": session.folder.digest,
         "device": {key: value.hex() if isinstance(value, bytes) else value for key, value in device.items()},
@@ -208,6 +339,7 @@ def _result(
     history = session.history
     result: dict[str, Any] = {
         "mode": config.mode,
+        "dry_run": config.dry_run,
         "clock": config.clock,
         "steps": tally.steps,
         "crc_errors": counters.crc_errors,
@@ -245,10 +377,6 @@ def _ended_by(error: BaseException | None) -> str:
     if error is None:
         return "duration"
     return str(error) if isinstance(error, StopRequested) else type(error).__name__
-
-
-def _event(recorder: Recorder, kind: str, text: str) -> None:
-    recorder.put(log_topics.EVENT, time.monotonic_ns(), (kind, text))
 
 
 def _close_quietly(recorder: Recorder) -> None:

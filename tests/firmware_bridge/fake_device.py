@@ -36,9 +36,13 @@ from hardware.protocol import (
 
 
 def frame_at(tick):
-    """Base observation of a tick: numbers that exist in float32, so that they survive the wire unchanged."""
-    angle = (tick % 64) / 32
-    values = (0.001 * (tick % 100), 0.25, math.sin(angle), math.cos(angle), 0.5 * (tick % 7))
+    """Base observation of a tick: numbers that exist in float32, so that they survive the wire unchanged.
+
+    Cart and rod swing gently, as something with a mass does: a host that checks its sensors believes them.
+    """
+    phase = math.tau * tick / 100
+    angle = math.pi + 0.5 * math.sin(phase)
+    values = (0.1 * math.sin(phase), 0.3 * math.cos(phase), math.sin(angle), math.cos(angle), 1.5 * math.cos(phase))
     return tuple(float(memoryview(bytes_of(value)).cast("f")[0]) for value in values)
 
 
@@ -189,6 +193,8 @@ class FakeDevice:
             self._send(Action(self.tick, self.options["device_action"](self.tick)))
 
     def _answered(self, kinds):
+        if Hello in kinds:
+            return True  # a host that has just opened the port cannot know this period's observation
         last = next((m for m in reversed(self.received) if isinstance(m, Command | Heartbeat)), None)
         return last is not None and last.observation_tick == self.tick and bool(kinds)
 

@@ -84,7 +84,10 @@ def test_log_tells_the_whole_story(digest, policy_folder, tmp_path):
     assert len(log.values("/command")) == 100
     assert len(log.values("/latency")) == 100
     assert log.result["steps"] == 100
-    assert [event["kind"] for event in log.values("/event")] == ["armed", "stopped"]
+    events = [(event["kind"], event["text"].partition(":")[0]) for event in log.values("/event")]
+    states = [text for kind, text in events if kind == "state"]
+    assert states == ["HOMING", "IDLE", "ARMED", "RUN", "IDLE"]
+    assert [kind for kind, _ in events if kind != "state"] == ["armed", "stopped"]
     # The raw bytes hold everything that was decoded, from the first HELLO on.
     from hardware.codec import decode_body
     from hardware.framing import FrameDecoder
