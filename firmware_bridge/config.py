@@ -49,6 +49,10 @@ class Run:
     for, whatever --arm says. Each connection has its own log: run.mcap, run-2.mcap, ..."""
     dry_run: bool = False
     """Compute and log, but send nothing that could move the cart: no CONFIG, no ARM, no COMMAND."""
+    log_rotate_mb: float = 0.0
+    """Go on in a new file (run.0001.mcap, ...) when the log has this many megabytes; 0 for never."""
+    log_rotate_minutes: float = 0.0
+    """Go on in a new file after this many minutes; 0 for never."""
     json: bool = False
     """Print exactly one JSON object on stdout, everything else on stderr."""
 
@@ -58,6 +62,8 @@ class Run:
         _in_range("--homing-timeout-s", self.homing_timeout_s, 0.0, 3_600.0, "s")
         _in_range("--watchdog-periods", self.watchdog_periods, 1, MAXIMUM_WATCHDOG_PERIODS, "control periods")
         _in_range("--baudrate", self.baudrate, 1_200, 12_000_000, "baud")
+        _in_range("--log-rotate-mb", self.log_rotate_mb, 0.0, 1e6, "megabytes")
+        _in_range("--log-rotate-minutes", self.log_rotate_minutes, 0.0, 1e5, "minutes")
         if self.seed < 0:
             raise BridgeError(f"--seed {self.seed}: expected a number from 0 on; pass another")
         if self.dry_run and (self.arm != "auto" or self.reconnect):

@@ -68,6 +68,8 @@ class Conversation:
         self._sequence = 0
         self._sent_sequence = 0
         self._pending_since_ns = 0
+        self._errors_logged = 0
+        recorder.put(log_topics.LINK_ERRORS, time.monotonic_ns(), (0, 0, 0))
 
     def ignore_signals(self) -> None:
         """From now on `receive` does not raise StopRequested: the stop is under way."""
@@ -99,6 +101,10 @@ class Conversation:
         self.last_ns = ready_ns
         self.decoded_ns = time.monotonic_ns()
         self.recorder.put(log_topics.RAW_RECEIVED, ready_ns, data)
+        rejected, undecodable, lost = self._decoder.rejected, self._undecodable, self._received.lost
+        if rejected + undecodable + lost != self._errors_logged:
+            self._errors_logged = rejected + undecodable + lost
+            self.recorder.put(log_topics.LINK_ERRORS, ready_ns, (rejected, undecodable, lost))
         return messages
 
     def encode(self, message: Message) -> bytes:

@@ -19,7 +19,7 @@ def identify(config: Identify) -> dict[str, Any]:
     folder = open_policy_folder(config.policy) if config.policy is not None else None
     link = open_link(config.port, config.baudrate)
     try:
-        reply = greet(Conversation(link, Recorder(Path("unused"), capacity=0)))
+        reply = greet(Conversation(link, Recorder(Path("unused"), capacity_bytes=0)))
     finally:
         link.close()
     if folder is not None:

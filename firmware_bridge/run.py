@@ -21,13 +21,15 @@ from firmware_bridge.dry_run import dry_run
 from firmware_bridge.errors import BridgeError, RefusedError, StopRequested
 from firmware_bridge.handshake import Limits, arm, check_identity, greet, prepare
 from firmware_bridge.history import History
+from firmware_bridge.host_machine import describe_machine
 from firmware_bridge.host_policy import Backend, open_backend
 from firmware_bridge.host_state import HostState
 from firmware_bridge.keyboard import Keyboard
 from firmware_bridge.link import open_link
+from firmware_bridge.log_parts import LOG_NAME
 from firmware_bridge.loop import LoopSettings, control_loop, quiet_interpreter
 from firmware_bridge.policy_folder import PolicyFolder, open_policy_folder
-from firmware_bridge.recorder import Recorder
+from firmware_bridge.recorder import Recorder, Rotation
 from firmware_bridge.sensor_watch import SensorWatch, plant_constants
 from firmware_bridge.service_manager import ServiceManager
 from firmware_bridge.signals import StopSignals
@@ -38,7 +40,6 @@ from firmware_bridge.tally import Tally
 from hardware.codec import SCHEMA_HASH, name_of
 from hardware.protocol import PROTOCOL_VERSION, Fault, HelloReply, Mode, ResetCause, Variant
 
-LOG_NAME = "run.mcap"
 TRAJECTORY_NAME = "trajectory.safetensors"
 _SILENCE_REAL_S = 0.5
 # In lock-step the simulator itself waits 2 s for a lost answer before it goes on.
@@ -68,7 +69,9 @@ class _Session:
         self.periods = periods
         self.retried = False
         self.homed = False
-        self.recorder = Recorder(config.log / (LOG_NAME if number == 1 else f"run-{number}.mcap"))
+        name = LOG_NAME if number == 1 else f"run-{number}.mcap"
+        rotation = Rotation(round(config.log_rotate_mb * 1e6), config.log_rotate_minutes * 60.0)
+        self.recorder = Recorder(config.log / name, rotation=rotation)
         self.tally = Tally(folder.period_us)
         self.armed = False
         self.reply: HelloReply | None = None
@@ -148,6 +151,7 @@ def _finish(
     except BridgeError as error:
         outcome.error = outcome.error or error
     outcome.result["log_dropped"] = told[-1].recorder.dropped
+    outcome.result["log_dropped_by_topic"] = told[-1].recorder.dropped_by_topic
     outcome.result["seconds"] = time.monotonic() - started
 
 
@@ -320,7 +324,7 @@ def _session_record(session: _Session, reply: HelloReply) -> dict[str, Any]:
         "backend": session.backend,
         "backend_reason": session.backend_reason,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in names}},
-        "machine": {"system": platform.platform(), "processor": platform.machine()},
+        "machine": describe_machine(),
         "parents": dict(session.folder.policy.parents),
     }
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from mcap.reader import make_reader
 
 from firmware_bridge import log_topics
 from firmware_bridge.errors import LogError, RecorderError
-from firmware_bridge.read_log import number, read_log
+from firmware_bridge.read_log import LogReader, number, read_log
 from firmware_bridge.recorder import Recorder
 from hardware import protocol
 
@@ -75,14 +76,63 @@ def test_records_put_before_start_come_after_the_session_record(tmp_path):
     assert log.values("/observation")[0]["tick"] == 7
 
 
-def test_full_queue_drops_and_counts(tmp_path):
-    recorder = Recorder(tmp_path / "run.mcap", capacity=10)
+def test_full_queue_drops_counts_by_topic_and_marks_the_hole(tmp_path):
+    size = log_topics.MESSAGE_TOPICS[protocol.Observation].queued_bytes
+    recorder = Recorder(tmp_path / "run.mcap", capacity_bytes=10 * size)
     for tick in range(25):
         _put(recorder, tick)
-    assert recorder.dropped == 15
+    recorder.put(log_topics.RAW_SENT, time.monotonic_ns(), b"1234")
+    assert recorder.dropped_by_topic == {"/observation": 15, "/raw/sent": 1}
+    assert recorder.dropped == 16
     recorder.start({})
-    recorder.close()
-    assert len(read_log(tmp_path).values("/observation")) == 10
+    while recorder.written < 11:
+        recorder.wake()
+        time.sleep(0.01)
+    _put(recorder, 99)
+    recorder.close({})
+    log = read_log(tmp_path)
+    assert [value["tick"] for value in log.values("/observation")] == [*range(10), 99]
+    holes = [(value["topic"], value["count"], value["total"]) for value in log.values("/dropped")]
+    assert holes == [("/observation", 15, 15), ("/raw/sent", 1, 1)]
+    # The hole is marked where it is, between the two observations.
+    order = [record.topic for record in LogReader(tmp_path)]
+    assert order[1:] == ["/observation"] * 10 + ["/dropped"] * 2 + ["/observation", "/result"]
+
+
+def test_hole_at_the_very_end_is_marked_too(tmp_path):
+    recorder = Recorder(tmp_path / "run.mcap", capacity_bytes=0)
+    recorder.start({})
+    _put(recorder, 1)
+    recorder.close({"steps": 0})
+    log = read_log(tmp_path)
+    assert [value["count"] for value in log.values("/dropped")] == [1]
+    assert log.result == {"steps": 0}
+
+
+def test_queue_is_bounded_in_bytes_whatever_the_records_are(tmp_path):
+    recorder = Recorder(tmp_path / "run.mcap", capacity_bytes=1_000_000)
+    tracemalloc.start()
+    for _ in range(200):
+        recorder.put(log_topics.RAW_RECEIVED, time.monotonic_ns(), os.urandom(65536))
+    for tick in range(100_000):
+        _put(recorder, tick, tick * 0.1)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 500_000 < held < 1_100_000
+    assert recorder.dropped > 99_000
+
+
+def test_after_a_hole_half_of_the_queue_must_be_free(tmp_path):
+    size = log_topics.MESSAGE_TOPICS[protocol.Observation].queued_bytes
+    recorder = Recorder(tmp_path / "run.mcap", capacity_bytes=10 * size)
+    for tick in range(11):
+        _put(recorder, tick)
+    recorder._bytes_out += 4 * size  # as if the writer had taken four
+    _put(recorder, 11)
+    assert recorder.dropped == 2
+    recorder._bytes_out += 2 * size
+    _put(recorder, 12)
+    assert recorder.dropped == 2
 
 
 def test_previous_log_is_kept(tmp_path):
@@ -165,7 +215,7 @@ def test_disk_that_fills_up_is_reported_by_check_and_close(tmp_path):
     recorder.start({})
     # From here on every write meets a full disk.
     full = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(full, recorder._stream.fileno())
+    os.dup2(full, recorder._file._stream.fileno())
     os.close(full)
     _put(recorder, 1)
     deadline = time.monotonic() + 10

@@ -1,0 +1,63 @@
+"""The files of one log: run.mcap, and where it was rotated run.0001.mcap, run.0002.mcap, ..."""
+
+import itertools
+import re
+from pathlib import Path
+
+from firmware_bridge.errors import LogError
+
+LOG_NAME = "run.mcap"
+_PREVIOUS = ".previous"
+
+
+def part_path(path: Path, part: int) -> Path:
+    """Path of part `part` of the log whose first file is `path`; part 0 is `path` itself."""
+    return path if part == 0 else path.with_suffix(f".{part:04d}{path.suffix}")
+
+
+def parts_on_disk(path: Path) -> list[Path]:
+    """The files of the log whose first file is `path`, in order. The first ones may be gone: somebody made space."""
+    pattern = re.compile(re.escape(path.stem) + r"\.(\d{4,6})" + re.escape(path.suffix))
+    later = [
+        (int(match[1]), file)
+        for file in (path.parent.iterdir() if path.parent.is_dir() else ())
+        if (match := pattern.fullmatch(file.name)) and file.is_file()
+    ]
+    return ([path] if path.is_file() else []) + [file for _, file in sorted(later)]
+
+
+def keep_previous(path: Path) -> None:
+    """Rename the log at `path`, if there is one, to `<stem>.previous.mcap`, its parts too; an older one goes.
+
+    Raises OSError.
+    """
+    files = parts_on_disk(path)
+    if not files:
+        return
+    kept = path.with_suffix(_PREVIOUS + path.suffix)
+    for old in parts_on_disk(kept):
+        old.unlink()
+    for file in files:
+        file.replace(kept.with_name(kept.stem + file.name.removeprefix(path.stem)))
+
+
+def find_parts(path: Path) -> list[Path]:
+    """The files of the log that `path` names: a folder or a first file means all of them, a later part only itself.
+
+    Raises LogError when there is none.
+    """
+    first = path / LOG_NAME if path.is_dir() else path
+    parts = parts_on_disk(first)
+    if not parts:
+        raise LogError(
+            f"log {first}: no such file; expected the {LOG_NAME} that `python -m firmware_bridge run --log DIR` writes"
+        )
+    numbers = [_number(file) for file in parts]
+    # A hole: what comes after it is another stretch of time; it opens by itself.
+    whole = itertools.takewhile(lambda pair: pair[1] == numbers[0] + pair[0], enumerate(numbers))
+    return parts[: len(list(whole))]
+
+
+def _number(part: Path) -> int:
+    match = re.search(r"\.(\d{4,6})\.[^.]+$", part.name)
+    return int(match[1]) if match else 0

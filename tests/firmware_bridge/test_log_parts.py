@@ -1,0 +1,122 @@
+import time
+
+import pytest
+from mcap.reader import make_reader
+
+from firmware_bridge import log_topics
+from firmware_bridge.config import Run
+from firmware_bridge.errors import BridgeError, LogError
+from firmware_bridge.read_log import LogReader, read_log
+from firmware_bridge.recorder import Recorder, Rotation
+
+
+def _write(path, count=40, rotation=None, flush_interval_s=0.0, monkeypatch=None):
+    """A log of `count` host actions, looked at for rotation after every one."""
+    monkeypatch.setattr("firmware_bridge.recorder.FLUSH_INTERVAL_S", flush_interval_s)
+    monkeypatch.setattr("firmware_bridge.recorder._BATCH", 1)
+    recorder = Recorder(path, rotation=rotation)
+    recorder.start({"mode": "host"})
+    for tick in range(count):
+        recorder.put(log_topics.HOST_ACTION, time.monotonic_ns(), (tick, tick * 0.5))
+    recorder.close({"steps": count})
+    return recorder
+
+
+def _small_parts(path):
+    """Rotation after a few records: what a new file has already are the schemas."""
+    recorder = Recorder(path)
+    recorder.start({"mode": "host"})
+    size_bytes = path.stat().st_size
+    recorder.close()
+    return Rotation(size_bytes=size_bytes + 1000)
+
+
+def _ticks(log):
+    return [value["observation_tick"] for value in log.values("/host_action")]
+
+
+@pytest.fixture
+def rotated(tmp_path, monkeypatch):
+    rotation = _small_parts(tmp_path / "scratch" / "run.mcap")
+    _write(tmp_path / "run.mcap", rotation=rotation, monkeypatch=monkeypatch)
+    return tmp_path
+
+
+def test_rotated_log_reads_as_one_and_every_part_opens_alone(rotated):
+    parts = sorted(rotated.glob("*.mcap"))
+    assert parts[-1].name == "run.mcap"
+    assert parts[0].name == "run.0001.mcap"
+    assert len(parts) >= 3
+    log = read_log(rotated)
+    assert log.complete
+    assert _ticks(log) == list(range(40))
+    assert (log.result, log.session["part"], len(log.values("/session"))) == ({"steps": 40}, 0, 1)
+    alone = []
+    for number, part in enumerate([parts[-1], *parts[:-1]]):
+        with part.open("rb") as stream:
+            first = next(iter(make_reader(stream).iter_messages(log_time_order=False)))
+        assert first[1].topic == "/session"
+        if number:
+            log = read_log(part)
+            assert (log.session["part"], log.session["mode"], log.complete) == (number, "host", True)
+            alone += _ticks(log)
+    assert alone == list(range(40))[-len(alone) :]
+
+
+def test_rotation_by_time(tmp_path, monkeypatch):
+    _write(tmp_path / "run.mcap", 5, Rotation(interval_s=1e-9), monkeypatch=monkeypatch)
+    assert len(list(tmp_path.glob("run.*.mcap"))) >= 5
+    assert _ticks(read_log(tmp_path)) == list(range(5))
+
+
+def test_first_parts_may_be_deleted_and_a_hole_ends_the_log(rotated):
+    (rotated / "run.mcap").unlink()
+    log = read_log(rotated)
+    first = _ticks(log)[0]
+    assert _ticks(log) == list(range(first, 40))
+    (rotated / "run.0002.mcap").unlink()
+    log = read_log(rotated)
+    assert _ticks(log)[-1] < 39
+    assert log.result is None
+
+
+def test_part_of_another_log_is_not_read_on_with(rotated, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    _write(other / "run.mcap", rotation=Rotation(size_bytes=1), monkeypatch=monkeypatch)
+    (other / "run.0001.mcap").replace(rotated / "run.0001.mcap")
+    log = read_log(rotated)
+    assert (log.complete, log.cut) == (False, "run.0001.mcap belongs to another log")
+    (rotated / "run.0001.mcap").write_bytes(b"")
+    assert read_log(rotated).cut == "run.0001.mcap holds no complete chunk"
+
+
+def test_part_cut_in_the_middle_says_that_later_ones_were_not_read(rotated):
+    part = rotated / "run.0001.mcap"
+    part.write_bytes(part.read_bytes()[:-200])
+    reader = LogReader(rotated)
+    ticks = [record.value["observation_tick"] for record in reader if record.topic == "/host_action"]
+    assert ticks == list(range(len(ticks)))
+    assert not reader.complete
+    assert "run.0001.mcap" in reader.cut
+    assert "not read" in reader.cut
+
+
+def test_previous_log_is_kept_with_all_its_parts(rotated, monkeypatch):
+    before = _ticks(read_log(rotated))
+    _write(rotated / "run.mcap", 3, monkeypatch=monkeypatch)
+    assert _ticks(read_log(rotated)) == [0, 1, 2]
+    assert _ticks(read_log(rotated / "run.previous.mcap")) == before
+    _write(rotated / "run.mcap", 4, monkeypatch=monkeypatch)
+    assert sorted(path.name for path in rotated.glob("*.mcap")) == ["run.mcap", "run.previous.mcap"]
+    assert _ticks(read_log(rotated / "run.previous.mcap")) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("option", [{"log_rotate_mb": -1.0}, {"log_rotate_minutes": float("nan")}])
+def test_rotation_that_cannot_be_is_refused(option, tmp_path):
+    with pytest.raises(BridgeError, match="--log-rotate"):
+        Run(port="sim:", policy=tmp_path, log=tmp_path, **option)
+
+
+def test_no_log_at_all_is_one_line(tmp_path):
+    with pytest.raises(LogError, match=r"run\.mcap: no such file"):
+        LogReader(tmp_path)
