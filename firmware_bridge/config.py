@@ -119,6 +119,9 @@ class Report:
     """run.mcap, or the folder that holds it; a log that was cut off is read up to its last complete chunk."""
     html: Path | None = None
     """Also write a self-contained HTML page here."""
+    histograms: Path | None = None
+    """Also write the histogram of each stage into this folder, as measured and corrected for coordinated omission:
+    NAME.hgrm (percentiles, for HdrHistogram's plotters) and NAME.hlog (which `merge` takes)."""
     json: bool = False
     """Print exactly one JSON object on stdout, everything else on stderr."""
 

@@ -1,6 +1,7 @@
 """Figures as inline SVG: no files beside the page, no scripts, the same bytes for the same data."""
 
 import io
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from hardware.plants.cart_rail import UPRIGHT_RAD
 
 Array = NDArray[np.float64]
+
+_STRETCHES = 700  # more cannot be seen on a page
 
 
 def svg_of(figure: Any, salt: str) -> str:
@@ -24,7 +27,8 @@ def svg_of(figure: Any, salt: str) -> str:
     return text[text.index("<svg") :]
 
 
-def _figure(rows: int, height: float) -> tuple[Any, Any]:
+def new_figure(rows: int, height: float) -> tuple[Any, Any]:
+    """A figure of `rows` plots above one another, with one horizontal axis, and the plots; `height` in inches."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -33,9 +37,30 @@ def _figure(rows: int, height: float) -> tuple[Any, Any]:
     return figure, figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
 
 
+def draw_range(axis: Any, time_s: Array, values: Array) -> None:
+    """Draw `values` (n,) over `time_s` (n,): every point, or median and range of each stretch when there are many."""
+    if len(values) <= 2 * _STRETCHES:
+        axis.plot(time_s, values, linewidth=0.9, color="tab:blue")
+        return
+    edges = np.linspace(0, len(values), _STRETCHES + 1).astype(int)
+    stretches = [values[first:last] for first, last in itertools.pairwise(edges)]
+    middle = time_s[(edges[:-1] + edges[1:] - 1) // 2]
+    with np.errstate(all="ignore"):
+        low, median, high = (np.array([_finite(of, part) for part in stretches]) for of in (np.min, np.median, np.max))
+    axis.fill_between(middle, low, high, color="tab:blue", alpha=0.3, linewidth=0, label="range")
+    axis.plot(middle, median, linewidth=0.9, color="tab:blue", label="median")
+    axis.plot(middle, high, linewidth=0.5, color="tab:orange", label="largest")
+    axis.legend(fontsize="small", loc="upper right")
+
+
+def _finite(of: Any, part: Array) -> float:
+    part = part[np.isfinite(part)]
+    return float(of(part)) if len(part) else np.nan
+
+
 def trajectory_svg(time_s: Array, angle_rad: Array, position_m: Array, action: Array, salt: str = "trajectory") -> str:
     """Rod angle, cart position and applied action over time; all arrays (n,), NaN where nothing is known."""
-    figure, axes = _figure(3, 6.0)
+    figure, axes = new_figure(3, 6.0)
     # A rod that passes the bottom jumps from pi to -pi: a hole in the line, not a stroke across the figure.
     jumps = np.abs(np.diff(angle_rad, prepend=angle_rad[:1])) > np.pi
     angle_rad = np.where(jumps, np.nan, angle_rad)
@@ -45,7 +70,7 @@ def trajectory_svg(time_s: Array, angle_rad: Array, position_m: Array, action: A
         ("rod angle [rad]\n0 = upright", "cart [m]", "action [m/s²]"),
         strict=True,
     ):
-        axis.plot(time_s, values, linewidth=1.0)
+        draw_range(axis, time_s, values)
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
     axes[0].axhspan(-UPRIGHT_RAD, UPRIGHT_RAD, color="tab:green", alpha=0.15)
@@ -55,7 +80,7 @@ def trajectory_svg(time_s: Array, angle_rad: Array, position_m: Array, action: A
 
 def latency_svg(total_us: Array, salt: str = "latency") -> str:
     """Histogram of the answer's latency [us], logarithmic in both directions so that the tail is seen."""
-    figure, axes = _figure(1, 2.8)
+    figure, axes = new_figure(1, 2.8)
     positive = total_us[total_us > 0]
     if positive.size:
         low, high = float(positive.min()), float(positive.max())
@@ -71,7 +96,7 @@ def latency_svg(total_us: Array, salt: str = "latency") -> str:
 
 def return_svg(kept: Sequence[float], returns: Sequence[float], teacher: float, salt: str = "return") -> str:
     """Mean return against kept weights along the distillation, with the teacher's return as a line."""
-    figure, axes = _figure(1, 3.2)
+    figure, axes = new_figure(1, 3.2)
     axes[0].plot(kept, returns, "o-", markersize=3, linewidth=1.0, label="student while pruning")
     axes[0].axhline(teacher, color="black", linestyle="--", linewidth=1.0, label="teacher")
     if min(kept, default=0) > 0:
@@ -85,7 +110,7 @@ def return_svg(kept: Sequence[float], returns: Sequence[float], teacher: float, 
 
 def sizes_svg(names: Sequence[str], values: Sequence[float], unit: str, salt: str = "sizes") -> str:
     """Horizontal bars on a logarithmic axis, each with its number."""
-    figure, axes = _figure(1, 0.5 + 0.4 * len(names))
+    figure, axes = new_figure(1, 0.5 + 0.4 * len(names))
     bars = axes[0].barh(list(names), list(values))
     axes[0].bar_label(bars, labels=[f" {value:,.0f}" for value in values])
     axes[0].set_xscale("log")

@@ -12,7 +12,7 @@ Kind = Literal["integer", "number", "string"]
 
 _COLUMNS_LIMIT = 512
 _ARRAY_LIMIT = 64
-_INTEGER_LIMIT = 2**63
+_INTEGER_LIMIT = 2**62  # nanoseconds since 1970 have 61 bits; float64 and int64 both hold the rest
 _UNIT = re.compile(r"\[([^\]]{1,40})\]")
 
 

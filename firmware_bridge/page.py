@@ -12,23 +12,28 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; } td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top; }
-tr { border-bottom: 1px solid #ddd; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+tr { border-bottom: 1px solid #ddd; } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 svg, img { max-width: 100%; height: auto; } p.warning { background: #fff3cd; padding: .5rem .8rem; }
 """
 
 
-def table_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; cells of the second column on that look like numbers are aligned right."""
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    lines = [f"<tr>{head}</tr>"] if any(header) else []
-    for row in rows:
-        cells = []
-        for index, cell in enumerate(row):
-            number = index > 0 and cell[:1].isdigit() and len(cell) < 14
-            kind = ' class="number"' if number else ""
-            cells.append(f"<td{kind}>{html.escape(cell)}</td>")
-        lines.append(f"<tr>{''.join(cells)}</tr>")
+def table_html(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    """A table; with `numbers`, cells of the second column on that look like numbers are aligned right."""
+    lines = [_row("th", header, header, False)] if any(header) else []
+    if rows and lines:
+        lines = [_row("th", header, rows[0], numbers)]  # a column's head stands over its numbers
+    lines += [_row("td", row, row, numbers) for row in rows]
     return f"<table>{''.join(lines)}</table>"
+
+
+def _row(tag: str, cells: Sequence[str], like: Sequence[str], numbers: bool) -> str:
+    parts = []
+    for index, cell in enumerate(cells):
+        text = like[index] if index < len(like) else ""
+        number = numbers and index > 0 and text[:1].isdigit() and len(text) < 14
+        kind = ' class="number"' if number else ""
+        parts.append(f"<{tag}{kind}>{html.escape(cell)}</{tag}>")
+    return f"<tr>{''.join(parts)}</tr>"
 
 
 def warning_html(text: str) -> str:

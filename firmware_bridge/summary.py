@@ -11,8 +11,8 @@ from rich.table import Table
 from firmware_bridge import figures, page
 from firmware_bridge.config import Summary
 from firmware_bridge.errors import SummaryError
-from firmware_bridge.read_log import read_log
-from firmware_bridge.report import total_latency_us, trajectory_of
+from firmware_bridge.log_series import LATENCY, read_series
+from firmware_bridge.report import trajectory_of
 from firmware_bridge.stages import Stage, read_stages
 from firmware_bridge.tables import console, latency_text
 
@@ -149,12 +149,12 @@ def _page(build: Path, stages: dict[str, Stage], summary: dict[str, Any]) -> str
         sections.append(("The plant", image))
     for name in ("run_host", "run_device"):
         stage = stages[f"{name}.json"]
-        log = read_log(_log_path(build, stage))
+        log = read_series(_log_path(build, stage))
         run = trajectory_of(log)
         svg = figures.trajectory_svg(run.time_s, run.angle_rad, run.position_m, run.action, f"trajectory {name}")
         sections.append((f"Closed loop, mode {stage.text('mode')}: rod, cart, action", svg))
         latency = {key: stage.number("latency_us", key) for key in _LATENCY_KEYS}
-        svg = figures.latency_svg(total_latency_us(log), f"latency {name}")
+        svg = figures.latency_svg(log[LATENCY]["total_ns"] / 1e3, f"latency {name}")
         sections.append((f"Latency, mode {stage.text('mode')}", f"{svg}<p>{latency_text(latency)}</p>"))
     curve = [row for row in stages["distill.json"].get("curve") if row.get("return_mean") is not None]
     if curve:
