@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable
 from dataclasses import fields
 from enum import IntEnum
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, get_type_hints
 
 from hardware.errors import ProtocolError
@@ -28,9 +29,17 @@ class _Codec:
         self.message = message
         wires = wire_fields(message)
         self.values = [(attrgetter(name), wire) for name, wire in wires.items()]
+        self.names = tuple(wires)
+        plain = all(not wire.count for wire in wires.values())
+        # Of one name an itemgetter or attrgetter gives no tuple.
+        self.pick = None if plain else _places(list(wires.values()))
+        self.texts = tuple(name for name, wire in wires.items() if wire.ctype == "char")
+        self.all = attrgetter(*wires) if plain and len(wires) > 1 else None
         self.struct = struct.Struct("<BH" + "".join(_struct_format(wire) for wire in wires.values()))
 
     def pack(self, message: Message, sequence: int) -> bytes:
+        if self.all is not None:
+            return self.struct.pack(message.TYPE, sequence, *self.all(message))
         flat: list[Any] = [message.TYPE, sequence]
         for get, wire in self.values:
             value = get(message)
@@ -50,18 +59,23 @@ class _Codec:
 
     def unpack(self, body: bytes) -> tuple[int, Message]:
         flat = self.struct.unpack(body)
-        position, values = 2, []
-        for _, wire in self.values:
-            if wire.ctype == "f32" and wire.count:
-                values.append(flat[position : position + wire.count])
-                position += wire.count
-                continue
-            value = flat[position]
-            if wire.ctype == "char":
-                value = value.split(b"\0", 1)[0].decode("ascii", "replace")
-            values.append(value)
-            position += 1
-        return flat[1], self.message(*values)
+        values = flat[2:] if self.pick is None else self.pick(flat)
+        # Past the constructor: for a frozen dataclass it takes as long as all the rest of a decoded frame.
+        message = self.message.__new__(self.message)
+        message.__dict__.update(zip(self.names, values, strict=True))
+        for name in self.texts:
+            message.__dict__[name] = message.__dict__[name].split(b"\0", 1)[0].decode("ascii", "replace")
+        return flat[1], message
+
+
+def _places(wires: list[Wire]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """What takes the fields out of the flat tuple of struct, which starts with type and sequence."""
+    position, places = 2, list[int | slice]()
+    for wire in wires:
+        width = wire.count if wire.ctype == "f32" else 0
+        places.append(slice(position, position + width) if width else position)
+        position += width or 1
+    return itemgetter(*places)
 
 
 def _struct_format(wire: Wire) -> str:

@@ -23,6 +23,15 @@ def crc16(data: bytes, initial: int = CRC_INITIAL) -> int:
 
 def cobs_encode(data: bytes) -> bytes:
     """`data` without zeros, at most `len(data) + 1 + len(data) // 254` bytes; no delimiter."""
+    if len(data) < 254:
+        # No run is long enough for the code 255, so each code takes the place of the zero in front of its block.
+        encoded = bytearray(b"\0" + data + b"\0")
+        at, end = 0, len(data) + 1
+        while at < end:
+            zero = encoded.index(0, at + 1)
+            encoded[at] = zero - at
+            at = zero
+        return bytes(encoded[:-1])
     encoded = bytearray()
     parts = data.split(b"\0")
     for index, part in enumerate(parts):
@@ -42,8 +51,20 @@ def cobs_encode(data: bytes) -> bytes:
 
 def cobs_decode(encoded: bytes) -> bytes | None:
     """Inverse of `cobs_encode`; None when `encoded` is not the code of anything."""
+    size = len(encoded)
+    if size < 255:
+        # The code 255 cannot be right here, so every code becomes the zero in front of its block, in place.
+        if 0 in encoded:
+            return None
+        decoded = bytearray(encoded)
+        position = 0
+        while position < size:
+            code = decoded[position]
+            decoded[position] = 0
+            position += code
+        return bytes(decoded[1:]) if position == size else None
     decoded = bytearray()
-    position, size = 0, len(encoded)
+    position = 0
     while position < size:
         code = encoded[position]
         end = position + code
@@ -94,14 +115,17 @@ class FrameDecoder:
         bodies: list[bytes] = []
         *complete, rest = data.split(b"\0")
         for piece in complete:
-            self._append(piece)
-            if not self._skipping and self._pending:
-                body = self._check(bytes(self._pending))
+            if self._pending or self._skipping or len(piece) > MAXIMUM_ENCODED_SIZE:
+                self._append(piece)
+                piece = b"" if self._skipping else bytes(self._pending)
+                self._pending.clear()
+                self._skipping = False
+            if piece:
+                body = self._check(piece)
                 if body is not None:
                     bodies.append(body)
-            self._pending.clear()
-            self._skipping = False
-        self._append(rest)
+        if rest:
+            self._append(rest)
         return bodies
 
     def _append(self, piece: bytes) -> None:
@@ -119,8 +143,8 @@ class FrameDecoder:
         if decoded is None or len(decoded) < 5:  # type, sequence, crc
             self.garbage += 1
             return None
-        body, received = decoded[:-2], int.from_bytes(decoded[-2:], "little")
-        if crc16(body) != received:
+        body = decoded[:-2]
+        if binascii.crc_hqx(body, CRC_INITIAL) != decoded[-2] | decoded[-1] << 8:
             self.crc_errors += 1
             return None
         self.frames += 1
