@@ -1,5 +1,8 @@
 """The last step before the drive may be switched on: homed, and somebody has asked for it."""
 
+import os
+
+from firmware_bridge import notices
 from firmware_bridge.conversation import Conversation
 from firmware_bridge.handshake import Limits, next_observation
 from firmware_bridge.supervisor import Supervisor
@@ -13,6 +16,10 @@ def wait_for_arm(conversation: Conversation, supervisor: Supervisor, limits: Lim
     StopRequested.
     """
     supervisor.controls.await_arm(True)
+    notices.say(
+        f"homed and disarmed; arm it with Enter on the terminal, from the live page, or with `kill -USR1 {os.getpid()}`; "
+        "any other key stops"
+    )
     try:
         while not supervisor.controls.arm_requested:
             conversation.recorder.wake()

@@ -1,7 +1,6 @@
 """The verb `run`: policy, port, log and loop put together, and taken apart in the right order whatever happens."""
 
 import dataclasses
-import os
 import platform
 import time
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from firmware_bridge import notices
 from firmware_bridge.arming import wait_for_arm
 from firmware_bridge.back_off import RECONNECTED, BackOff
 from firmware_bridge.config import SIMULATOR_PORT, Run
@@ -263,10 +261,6 @@ def _home(session: _Session, conversation: Conversation, supervisor: Supervisor,
         session.homed = True
         if config.arm == "auto" and not session.retried:
             return
-        notices.say(
-            f"homed and disarmed; arm it with Enter on the terminal or with `kill -USR1 {os.getpid()}`; "
-            "any other key stops"
-        )
         if wait_for_arm(conversation, supervisor, limits):
             return
 
