@@ -17,8 +17,8 @@ def wait_for_arm(conversation: Conversation, supervisor: Supervisor, limits: Lim
     """
     supervisor.controls.await_arm(True)
     notices.say(
-        f"homed and disarmed; arm it with Enter on the terminal, from the live page, or with `kill -USR1 {os.getpid()}`; "
-        "any other key stops"
+        "homed and disarmed; arm it with Enter on the terminal, from the live page, or with "
+        f"`kill -USR1 {os.getpid()}`; any other key stops"
     )
     try:
         while not supervisor.controls.arm_requested:

@@ -65,10 +65,10 @@ def _dispatch(config: Any) -> int:
         result = make_summary(config)
         show = print_summary
     else:
-        from firmware_bridge.tables import list_ports_result, print_ports
+        from firmware_bridge.list_ports import make_list, print_list
 
-        result = list_ports_result()
-        show = print_ports
+        result = make_list(config)
+        show = print_list
     result.setdefault("seconds", time.monotonic() - started)
     if config.json:
         print(to_json(result).decode(), flush=True)

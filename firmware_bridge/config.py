@@ -7,9 +7,10 @@ from typing import Literal
 import tyro
 
 from firmware_bridge.errors import BridgeError
+from firmware_bridge.port_name import simulated_board
 from hardware.protocol import MAXIMUM_WATCHDOG_PERIODS
 
-SIMULATOR_PORT = "sim:"
+SIMULATOR_PORT = "sim:"  # other forms: port_name.py
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Run:
     """Run a policy in closed loop with a device and log everything."""
 
     port: str
-    """Where the device is: a serial port by path, socket://HOST:PORT, or sim: for the simulated one."""
+    """Where the device is: a serial port by path, usb:VID:PID[:SERIAL], socket://HOST:PORT, sim: for the simulated one,
+    or sim:qemu[:BOARD] for an emulated microcontroller."""
     policy: Path
     """Folder written by `python -m export compile` (policy.safetensors and policy.h)."""
     log: Path
@@ -29,7 +31,7 @@ class Run:
     clock: Literal["real", "lockstep"] = "real"
     """Clock of the simulator: real time, or lock-step (the same bits every run, as fast as it goes)."""
     image: Path | None = None
-    """Firmware image for sim:; built from the policy folder when not given."""
+    """Firmware image for sim: and sim:qemu; built from the policy folder when not given."""
     seed: int = 0
     """Seed of the simulated plant; matters with --randomise."""
     randomise: bool = False
@@ -68,14 +70,16 @@ class Run:
             raise BridgeError(f"--seed {self.seed}: expected a number from 0 on; pass another")
         if self.dry_run and (self.arm != "auto" or self.reconnect):
             raise BridgeError("--dry-run arms nothing: leave --arm and --reconnect out")
-        if self.port == SIMULATOR_PORT and self.reconnect:
+        simulated = simulated_board(self.port) is not None
+        if simulated and self.reconnect:
             raise BridgeError(f"--reconnect with --port {self.port}: its device ends with it; leave --reconnect out")
-        if self.port != SIMULATOR_PORT and self.clock != "real":
-            raise BridgeError(f"--clock {self.clock} with --port {self.port}: only sim: has a clock; leave --clock out")
-        if self.port != SIMULATOR_PORT and self.image is not None:
-            raise BridgeError(f"--image with --port {self.port}: only sim: runs an image; leave --image out")
-        if self.port != SIMULATOR_PORT and self.randomise:
-            raise BridgeError(f"--randomise with --port {self.port}: only sim: has parameters; leave --randomise out")
+        for option, given in (
+            ("--clock lockstep", self.clock != "real"),
+            ("--image", self.image is not None),
+            ("--randomise", self.randomise),
+        ):
+            if given and not simulated:
+                raise BridgeError(f"{option} with --port {self.port}: only sim: knows it; leave {option} out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Identify:
     """Ask a device who it is: board, reset cause, and the digest of its policy."""
 
     port: str
-    """Where the device is: a serial port by path, or socket://HOST:PORT."""
+    """Where the device is: a serial port by path, usb:VID:PID[:SERIAL], or socket://HOST:PORT."""
     policy: Path | None = None
     """Folder written by `python -m export compile`; a device with another policy is an error."""
     baudrate: int = 921_600
@@ -128,8 +132,12 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class ListPorts:
-    """List the serial ports of this computer."""
+    """List the serial ports of this computer, which of them look like controllers, and which are in use."""
 
+    probe: bool = False
+    """Also say HELLO on every port that is free and looks like a controller's. Opening a port may reset its board."""
+    baudrate: int = 921_600
+    """Speed to probe with [baud]."""
     json: bool = False
     """Print exactly one JSON object on stdout, everything else on stderr."""
 

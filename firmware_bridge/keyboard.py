@@ -18,6 +18,7 @@ import tty
 from types import TracebackType
 from typing import Any, Self
 
+from firmware_bridge import notices
 from firmware_bridge.controls import Controls
 from firmware_bridge.host_state import HostState, HostStateMachine
 
@@ -58,6 +59,7 @@ class Keyboard:
             self._restore()
             raise
         self.active = True
+        notices.say("any key stops the run")
         return self
 
     def __exit__(

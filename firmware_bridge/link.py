@@ -1,11 +1,13 @@
-"""The byte stream to a device: a serial port by path, or `socket://HOST:PORT`.
+"""The byte stream to a device: a serial port by path or USB device, or `socket://HOST:PORT`.
 
 Nothing here waits for a fixed number of bytes: `wait` selects on the file descriptor, `read` takes what is there. A
-port is locked against a second bridge, and closing it does not drop DTR: that would reset many boards on the next open.
+port is locked against every other program, and closing it does not drop DTR: that would reset many boards on the next
+open.
 """
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import socket
@@ -14,10 +16,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from firmware_bridge.errors import LinkError, LinkLostError, PortBusyError, PortNotFoundError
-from firmware_bridge.ports import existing_ports_text
+from firmware_bridge.port_name import SerialPath, TcpAddress, UsbDevice, parse_port
+from firmware_bridge.port_users import port_user
+from firmware_bridge.ports import existing_ports_text, find_usb_port
 
 DEFAULT_BAUDRATE = 921_600
-SOCKET_PREFIX = "socket://"
+_PSEUDO_FOLDER = "/dev/pts/"
 _READ_SIZE_BYTES = 4096
 _WRITE_TIMEOUT_S = 0.5
 _CONNECT_TIMEOUT_S = 5.0
@@ -90,23 +94,25 @@ class Link:
 
 
 def open_link(port: str, baudrate: int = DEFAULT_BAUDRATE) -> Link:
-    """Open `port`, a device path or `socket://HOST:PORT`. Raises LinkError, or one of its kinds."""
-    if port.startswith(SOCKET_PREFIX):
-        return _open_socket(port)
-    if "://" in port or port.endswith(":"):
-        raise LinkError(f"port {port!r}: unknown kind, expected a device path, socket://HOST:PORT or sim:")
-    return _open_serial(port, baudrate)
+    """Open `port`: any form of `port_name` but sim:, which has to be started first. Raises LinkError, or one of its
+    kinds."""
+    name = parse_port(port)
+    if isinstance(name, TcpAddress):
+        return _open_socket(port, name)
+    if isinstance(name, UsbDevice):
+        return _open_serial(find_usb_port(name), baudrate)
+    if isinstance(name, SerialPath):
+        return _open_serial(name.path, baudrate)
+    raise LinkError(f"port {port!r}: a simulated device is started by `run` only, expected a port; pass one")
 
 
-def _open_socket(port: str) -> Link:
-    host, separator, number = port.removeprefix(SOCKET_PREFIX).rpartition(":")
-    if not separator or not host or not number.isdigit() or int(number) > 65535:
-        raise LinkError(f"port {port!r}: expected socket://HOST:PORT, for example socket://127.0.0.1:5000")
+def _open_socket(port: str, address: TcpAddress) -> Link:
     try:
-        connection = socket.create_connection((host.strip("[]"), int(number)), _CONNECT_TIMEOUT_S)
-    except OSError as error:
+        connection = socket.create_connection((address.host, address.port), _CONNECT_TIMEOUT_S)
+    except (OSError, UnicodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise PortNotFoundError(
-            f"port {port}: cannot connect ({error.strerror or error}); expected a device listening; start it first"
+            f"port {port}: cannot connect ({reason}); expected a device listening; start it first"
         ) from error
     # A command of 20 bytes must leave now, not when more bytes have gathered.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -119,20 +125,47 @@ def _open_serial(port: str, baudrate: int) -> Link:
 
     if not Path(port).exists():
         raise PortNotFoundError(f"port {port}: does not exist; {existing_ports_text()}; pass one of them, or sim:")
+    # A simulator holds both ends of its pseudo terminal: there, only the lock tells.
+    user = "" if _is_pseudo(port) else port_user(port)
+    if user:
+        raise _busy_error(port, user)
     try:
         handle = serial.Serial(port, baudrate, timeout=0, exclusive=True)
     except (serial.SerialException, OSError, ValueError, termios.error) as error:
         raise _open_error(port, error) from error
-    descriptor = handle.fileno()
-    pseudo = os.ttyname(descriptor).startswith("/dev/pts/")
-    _configure_terminal(descriptor)
+    try:
+        descriptor = handle.fileno()
+        pseudo = os.ttyname(descriptor).startswith(_PSEUDO_FOLDER)
+        _configure_terminal(descriptor)
+        if not pseudo:
+            keep_others_out(descriptor)
+    except (OSError, termios.error) as error:
+        handle.close()
+        raise _open_error(port, error) from error
     return Link(handle, descriptor, port, None if pseudo else baudrate)
+
+
+def keep_others_out(descriptor: int) -> None:
+    """TIOCEXCL: from now on every open() of this terminal fails with EBUSY, whatever program does it, but for root's.
+
+    The kernel forgets it with the last close(), also that of a process that was killed. Not for a pseudo terminal: the
+    other end would keep it alive, and lock out the next run. flock(), which pyserial takes, keeps out who asks for it.
+    """
+    fcntl.ioctl(descriptor, termios.TIOCEXCL)
+
+
+def _is_pseudo(port: str) -> bool:
+    return os.path.realpath(port).startswith(_PSEUDO_FOLDER)
+
+
+def _busy_error(port: str, user: str) -> PortBusyError:
+    return PortBusyError(f"port {port}: {user} holds it; expected it free; close the other program")
 
 
 def _open_error(port: str, error: Exception) -> LinkError:
     code = getattr(error, "errno", None)
     if code in (errno.EAGAIN, errno.EBUSY) or "exclusively lock" in str(error):
-        return PortBusyError(f"port {port}: another program holds it; expected it free; close the other program")
+        return _busy_error(port, port_user(port) or "another program")
     if code in (errno.EACCES, errno.EPERM):
         return PortBusyError(
             f"port {port}: permission denied; add yourself to its group (often dialout) and log in again"
@@ -143,6 +176,8 @@ def _open_error(port: str, error: Exception) -> LinkError:
 def _configure_terminal(descriptor: int) -> None:
     attributes: list[Any] = termios.tcgetattr(descriptor)
     # HUPCL makes the kernel drop DTR on close and raise it on open; boards that couple DTR to reset would restart.
+    # open() itself raises DTR, nobody can prevent that: from then on it stays up, and the next open changes nothing.
+    # The udev rule of `make install-daemon` does it when the board is plugged in, before it matters.
     attributes[2] &= ~termios.HUPCL
     # pyserial leaves VMIN at 0, where an empty read means both "nothing yet" and "gone". At 1 it only means gone.
     attributes[6][termios.VMIN] = 1

@@ -12,7 +12,7 @@ from typing import Any
 
 from firmware_bridge.arming import wait_for_arm
 from firmware_bridge.back_off import RECONNECTED, BackOff
-from firmware_bridge.config import SIMULATOR_PORT, Run
+from firmware_bridge.config import Run
 from firmware_bridge.controls import Controls
 from firmware_bridge.conversation import Conversation, LinkCounters
 from firmware_bridge.dry_run import dry_run
@@ -27,6 +27,7 @@ from firmware_bridge.link import open_link
 from firmware_bridge.log_parts import LOG_NAME
 from firmware_bridge.loop import LoopSettings, control_loop, quiet_interpreter
 from firmware_bridge.policy_folder import PolicyFolder, open_policy_folder
+from firmware_bridge.port_name import simulated_board
 from firmware_bridge.recorder import Recorder, Rotation
 from firmware_bridge.sensor_watch import SensorWatch, plant_constants
 from firmware_bridge.service_manager import ServiceManager
@@ -282,15 +283,16 @@ def _close_log(session: _Session, result: dict[str, Any]) -> None:
 
 @contextmanager
 def _port(config: Run, folder: PolicyFolder) -> Iterator[tuple[str, SimulatedPort | None]]:
-    if config.port != SIMULATOR_PORT:
+    board = simulated_board(config.port)
+    if board is None:
         yield config.port, None
         return
     image = config.image
     if image is None:
-        image = build_image(config.policy, folder.directory / "host_firmware", "host").path
+        image = build_image(config.policy, folder.directory / f"{board}_firmware", board).path
     elif not image.is_file():
         raise BridgeError(
-            f"--image {image}: no such file; build it with `python -m hardware build --board host "
+            f"--image {image}: no such file; build it with `python -m hardware build --board {board} "
             f"--policy {config.policy} --out DIR`, or leave --image out"
         )
     seconds = config.duration_s + config.homing_timeout_s + _SIMULATOR_MARGIN_S

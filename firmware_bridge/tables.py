@@ -1,12 +1,9 @@
 """Tables for people, on the terminal."""
 
-import dataclasses
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-
-from firmware_bridge.ports import list_serial_ports
 
 
 def console() -> Console:
@@ -68,20 +65,3 @@ def print_run(result: dict[str, Any]) -> None:
     if result.get("trajectory_sha256"):
         rows.append(("trajectory", result["trajectory_sha256"][:12]))
     console().print(two_columns(f"closed loop, mode {result['mode']}, clock {result['clock']}", rows))
-
-
-def list_ports_result() -> dict[str, Any]:
-    """JSON of the verb `list`."""
-    return {"ports": [dataclasses.asdict(port) for port in list_serial_ports()]}
-
-
-def print_ports(result: dict[str, Any]) -> None:
-    """The serial ports, or that there are none."""
-    out = console()
-    if not result["ports"]:
-        out.print("no serial ports; a simulated device needs none: --port sim:")
-        return
-    table = Table("path", "stable path", "description")
-    for port in result["ports"]:
-        table.add_row(port["path"], port["stable_path"], port["description"])
-    out.print(table)
