@@ -95,6 +95,11 @@ class ClockSync:
         if round_trip_ns <= _NEAR * self._round_trip_ns:
             self._regress(sent_ns - self._begin_ns, offset_ns - self._begin_offset_ns)
 
+    @property
+    def round_trip_ns(self) -> int:
+        """The smallest round trip without the time between receiving and sending [ns], slowly ageing; 0 before any."""
+        return round(self._round_trip_ns) if self.samples else 0
+
     def estimate(self, now_ns: int) -> ClockEstimate | None:
         """What is known at host time `now_ns`; None before the first sample."""
         if not self.samples:
@@ -104,7 +109,7 @@ class ClockSync:
             offset_ns=round(offset_ns),
             drift_ppm=self._slope() * 1e6,
             uncertainty_ns=math.ceil(uncertainty_ns),
-            round_trip_ns=round(self._round_trip_ns),
+            round_trip_ns=self.round_trip_ns,
             samples=self.samples,
             restarts=self.restarts,
             rejected=self.rejected,

@@ -40,6 +40,8 @@ class Run:
     """The policy on this computer: its C code compiled here, scipy's CSR product, or C if there is a compiler."""
     baudrate: int = 921_600
     """Speed of a serial port [baud]; USB CDC, sockets and pseudo terminals ignore it."""
+    slew_limit: float | None = None
+    """Largest change of the commanded acceleration [m/s^3], mode host only; not limited when not given."""
     watchdog_periods: int = 2
     """Control periods without a valid answer after which the device brakes."""
     homing_timeout_s: float = 60.0
@@ -66,6 +68,8 @@ class Run:
         _in_range("--baudrate", self.baudrate, 1_200, 12_000_000, "baud")
         _in_range("--log-rotate-mb", self.log_rotate_mb, 0.0, 1e6, "megabytes")
         _in_range("--log-rotate-minutes", self.log_rotate_minutes, 0.0, 1e5, "minutes")
+        if self.slew_limit is not None:
+            _in_range("--slew-limit", self.slew_limit, 0.001, 1e9, "m/s^3")
         if self.seed < 0:
             raise BridgeError(f"--seed {self.seed}: expected a number from 0 on; pass another")
         if self.dry_run and (self.arm != "auto" or self.reconnect):

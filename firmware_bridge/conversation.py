@@ -12,10 +12,13 @@ from typing import Protocol
 from firmware_bridge import log_topics
 from firmware_bridge.link import Link
 from firmware_bridge.recorder import Recorder
-from hardware.codec import decode_body
+from hardware.codec import decode_body, packer
 from hardware.errors import ProtocolError
-from hardware.framing import FrameDecoder, SequenceCounter, encode_frame
-from hardware.protocol import FaultReport, Heartbeat, HelloReply, LinkStatistics, Message, Observation
+from hardware.framing import FrameDecoder, SequenceCounter, encode_frame, frame_body
+from hardware.protocol import Command, FaultReport, Heartbeat, HelloReply, LinkStatistics, Message, Observation
+
+_PACK_COMMAND = packer(Command)
+_PACK_HEARTBEAT = packer(Heartbeat)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +85,10 @@ class Conversation:
         """
         if self._stop is not None:
             self._stop.poll()
-        if not self.link.wait(timeout_s):
-            return []
+        if not self.link.wait(0.0):
+            self.recorder.wake()  # only now: its thread would hold the interpreter when the rest of a period comes
+            if not self.link.wait(timeout_s):
+                return []
         ready_ns = time.monotonic_ns()
         data = self.link.read()
         if not data:
@@ -120,6 +125,26 @@ class Conversation:
         self.recorder.put(log_topics.MESSAGE_TOPICS[type(message)], written_ns, (self._sent_sequence, message))
         self.recorder.put(log_topics.RAW_SENT, written_ns, frame)
         return written_ns
+
+    def answer_tick(self, tick: int, action: float | None) -> tuple[int, int]:
+        """Send COMMAND (or HEARTBEAT where `action` is None) for observation `tick`; the stamps [ns] encoded, written.
+
+        The shortest way from an action to the wire: the message itself is made afterwards, for the log.
+        """
+        sequence = self._sequence
+        self._sequence = (sequence + 1) & 0xFFFF
+        if action is not None:
+            frame = frame_body(_PACK_COMMAND(Command.TYPE, sequence, self.session, tick, action))
+        else:
+            frame = frame_body(_PACK_HEARTBEAT(Heartbeat.TYPE, sequence, self.session, tick))
+        encoded_ns = time.monotonic_ns()
+        self.link.write(frame)
+        written_ns = time.monotonic_ns()
+        self.unanswered = False
+        message = Command(self.session, tick, action) if action is not None else Heartbeat(self.session, tick)
+        self.recorder.put(log_topics.MESSAGE_TOPICS[type(message)], written_ns, (sequence, message))
+        self.recorder.put(log_topics.RAW_SENT, written_ns, frame)
+        return encoded_ns, written_ns
 
     def send(self, message: Message) -> int:
         """Encode and write at once; the sequence number it travelled under."""

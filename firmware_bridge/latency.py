@@ -8,8 +8,10 @@ The stamps of one answer, in order; all are CLOCK_MONOTONIC on the PC:
     inferred policy evaluated (device mode: nothing to do, equals `decoded`)
     encoded  COMMAND or HEARTBEAT packed and stuffed
     written  write() to the port returned
+    applied  the device handed the action to the drive: its own stamp, brought here by `clock_sync` (COMMANDs only)
 
-Stage durations are differences of neighbours; `total` is `last` to `written`, the number reported as `latency_us`.
+Stage durations are differences of neighbours; `total` is `last` to `written`, the number reported as `latency_us`;
+`apply` is `written` to `applied`, as uncertain as the clock (topic /clock), which each record of it says.
 What only the device can measure comes in TIMING; all from the sampling of an observation on its own clock:
 
     action_age  to the moment when the action that answers it was handed to the drive; grows while it is held
@@ -28,7 +30,10 @@ from hdrh.histogram import HdrHistogram
 from hardware.protocol import NO_TIME_US, Timing
 
 STAGES = ("receive", "decode", "infer", "encode", "write", "total")
-"""Names of the recorded durations: first to last, last to decoded, ... , last to written."""
+"""Names of the durations of every answer: first to last, last to decoded, ... , last to written."""
+
+APPLY = "apply"
+"""Name of what comes after them, for those answers of which the device tells."""
 
 DEVICE_TIMES = ("action_age", "response", "inference")
 """Names of the durations that TIMING brings."""
@@ -36,6 +41,7 @@ DEVICE_TIMES = ("action_age", "response", "inference")
 _LOWEST_NS = 1
 _HIGHEST_NS = 60_000_000_000  # one minute: anything above is a stopped clock, not a latency
 _SIGNIFICANT_FIGURES = 3
+_BUCKET_BITS = 11  # of a value that three digits keep: HdrHistogram's buckets are that fine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,35 +57,56 @@ class Percentiles:
 
 
 class DurationHistogram:
-    """Durations of one kind."""
+    """Durations of one kind.
+
+    Counted by the lower edges of the HdrHistogram's own buckets and made one when somebody asks: `hdrh` is pure Python
+    and takes ten times as long for a value. Memory is bounded by the number of buckets (some 27,000).
+    """
 
     def __init__(self) -> None:
-        self._histogram: Any = HdrHistogram(_LOWEST_NS, _HIGHEST_NS, _SIGNIFICANT_FIGURES)
+        self._counts: dict[int, int] = {}
         self._maximum_ns = 0
         self.overflows = 0
         """Durations above one minute: not in the histogram, but never silently gone."""
 
     def record(self, duration_ns: int) -> None:
-        """Record one duration; 0 counts as 1 ns."""
-        if not self._histogram.record_value(max(duration_ns, _LOWEST_NS)):
-            self.overflows += 1
-        elif duration_ns > self._maximum_ns:
+        """Record one duration; 0 and less count as 1 ns."""
+        if duration_ns > self._maximum_ns:
+            if duration_ns > _HIGHEST_NS:
+                self.overflows += 1
+                return
             # The histogram rounds its maximum to 3 digits; the true one costs nothing to keep.
             self._maximum_ns = duration_ns
+        edge = duration_ns if duration_ns > 0 else _LOWEST_NS
+        shift = edge.bit_length() - _BUCKET_BITS
+        if shift > 0:
+            edge = edge >> shift << shift
+        self._counts[edge] = self._counts.get(edge, 0) + 1
+
+    def histogram(self, expected_interval_ns: int = 0) -> Any:
+        """The HdrHistogram; with an interval, corrected for the answers that a long one held up (coordinated omission).
+
+        Those that would have been due meanwhile are added as recorded with what they would have waited.
+        """
+        histogram = HdrHistogram(_LOWEST_NS, _HIGHEST_NS, _SIGNIFICANT_FIGURES)
+        for edge, count in self._counts.items():
+            histogram.record_corrected_value(edge, expected_interval_ns, count)
+        return histogram
 
     def percentiles(self, duration_s: float) -> Percentiles:
         """Percentiles [us]; `duration_s` is the time they were taken over."""
-        n = int(self._histogram.get_total_count())
+        histogram = self.histogram()
+        n = int(histogram.get_total_count())
         # A bucket's upper edge can lie above the largest value seen; no percentile may.
         p50, p99, p999 = (
-            min(int(self._histogram.get_value_at_percentile(p)), self._maximum_ns) / 1e3 if n else 0.0
+            min(int(histogram.get_value_at_percentile(p)), self._maximum_ns) / 1e3 if n else 0.0
             for p in (50.0, 99.0, 99.9)
         )
         return Percentiles(n=n, p50=p50, p99=p99, p999=p999, max=self._maximum_ns / 1e3, duration_s=duration_s)
 
     def encoded(self) -> str:
         """The portable HdrHistogram V2 encoding (base64)."""
-        return str(self._histogram.encode().decode("ascii"))
+        return str(self.histogram().encode().decode("ascii"))
 
 
 class DeviceTimes:
@@ -102,13 +129,13 @@ class DeviceTimes:
 
 
 class StageHistograms:
-    """One histogram per stage; `record` takes the six stamps of one answer.
+    """One histogram per stage; `record` takes the six stamps of one answer, `record_applied` what came of it.
 
-    `hdrh` is pure Python (2 us a value), so `record` is called after the answer is on its way, never before.
+    Both are called when the answer is on its way, never before.
     """
 
     def __init__(self) -> None:
-        self._histograms = tuple(DurationHistogram() for _ in STAGES)
+        self._histograms = tuple(DurationHistogram() for _ in (*STAGES, APPLY))
 
     @property
     def overflows(self) -> int:
@@ -121,13 +148,17 @@ class StageHistograms:
         for index, duration in enumerate((*durations, written - last)):
             self._histograms[index].record(duration)
 
+    def record_applied(self, duration_ns: int) -> None:
+        """Record one stretch from `written` to `applied`."""
+        self._histograms[-1].record(duration_ns)
+
     def percentiles(self, stage: str, duration_s: float) -> Percentiles:
         """Percentiles of `stage` [us]; `duration_s` is the time they were taken over. KeyError: unknown stage."""
         return self._histograms[_index_of(stage)].percentiles(duration_s)
 
     def encoded(self) -> dict[str, str]:
         """Each stage's histogram in the portable HdrHistogram V2 encoding (base64), for the log's last record."""
-        return {stage: histogram.encoded() for stage, histogram in zip(STAGES, self._histograms, strict=True)}
+        return {stage: histogram.encoded() for stage, histogram in zip((*STAGES, APPLY), self._histograms, strict=True)}
 
 
 def decode_histogram(text: str) -> Any:
@@ -140,6 +171,7 @@ def decode_histogram(text: str) -> Any:
 
 
 def _index_of(stage: str) -> int:
-    if stage not in STAGES:
-        raise KeyError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES)}")
-    return STAGES.index(stage)
+    names = (*STAGES, APPLY)
+    if stage not in names:
+        raise KeyError(f"unknown stage {stage!r}: choose one of {', '.join(names)}")
+    return names.index(stage)

@@ -55,7 +55,7 @@ def _probe(path: str, baudrate: int) -> dict[str, Any]:
     try:
         link = open_link(path, baudrate)
         try:
-            reply = greet(Conversation(link, Recorder(Path("unused"), capacity=0)), _PROBE_TIMEOUT_S)
+            reply = greet(Conversation(link, Recorder(Path("unused"), capacity_bytes=0)), _PROBE_TIMEOUT_S)
         finally:
             link.close()
     except BridgeError as error:

@@ -128,6 +128,21 @@ LATENCY = _tuple_topic(
         "encode_ns": ("integer", "[ns]"),
         "write_ns": ("integer", "[ns]"),
         "total_ns": ("integer", "[ns] last byte of the observation to the answer written"),
+        "apply_ns": ("integer", "[ns] written to its action applied on the device; null where it was not told"),
+        "apply_uncertainty_ns": ("integer", "[ns] of the clock that apply_ns was measured with; null like it"),
+    },
+)
+CLOCK = _tuple_topic(
+    "/clock",
+    "Clock",
+    {
+        "offset_ns": ("integer", "[ns] host minus device time, which counts on where its 32 bits wrap"),
+        "drift_ppm": ("number", "[ppm] by which the device's clock is slow"),
+        "uncertainty_ns": ("integer", "[ns] the true offset lies within"),
+        "round_trip_ns": ("integer", "[ns] smallest, without the time between receiving and sending"),
+        "samples": ("integer", "answered observations since the estimate's last start"),
+        "restarts": ("integer", "starts of the estimate behind the first"),
+        "rejected": ("integer", "samples that no clock could give"),
     },
 )
 LINK_ERRORS = _tuple_topic(
@@ -163,6 +178,7 @@ TOPICS: tuple[Topic, ...] = (
     *MESSAGE_TOPICS.values(),
     HOST_ACTION,
     LATENCY,
+    CLOCK,
     LINK_ERRORS,
     DROPPED,
     EVENT,

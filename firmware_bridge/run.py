@@ -10,8 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from firmware_bridge.action_limits import ActionLimits
 from firmware_bridge.arming import wait_for_arm
 from firmware_bridge.back_off import RECONNECTED, BackOff
+from firmware_bridge.clock_sync import ClockSync
 from firmware_bridge.config import Run
 from firmware_bridge.controls import Controls
 from firmware_bridge.conversation import Conversation, LinkCounters
@@ -23,6 +25,7 @@ from firmware_bridge.host_machine import describe_machine
 from firmware_bridge.host_policy import Backend, open_backend
 from firmware_bridge.host_state import HostState
 from firmware_bridge.keyboard import Keyboard
+from firmware_bridge.latency import APPLY, STAGES
 from firmware_bridge.link import open_link
 from firmware_bridge.log_parts import LOG_NAME
 from firmware_bridge.loop import LoopSettings, control_loop, quiet_interpreter
@@ -71,7 +74,10 @@ class _Session:
         name = LOG_NAME if number == 1 else f"run-{number}.mcap"
         rotation = Rotation(round(config.log_rotate_mb * 1e6), config.log_rotate_minutes * 60.0)
         self.recorder = Recorder(config.log / name, rotation=rotation)
-        self.tally = Tally(folder.period_us)
+        # In lock-step the device's time stands still but for its ticks: no clock.
+        self.tally = Tally(folder.period_us, ClockSync() if config.clock == "real" else None)
+        low, high = float(folder.policy.action_low[0]), float(folder.policy.action_high[0])
+        self.limits = ActionLimits(low, high, config.slew_limit, folder.policy.control_period_s)
         self.armed = False
         self.reply: HelloReply | None = None
         self.baseline: LinkCounters | None = None
@@ -212,7 +218,7 @@ def _converse(session: _Session, port: str, supervisor: Supervisor) -> None:
                 return
             _home(session, conversation, supervisor, limits)
             conversation.faults.clear()
-            settings = LoopSettings(mode, session.periods, silence_s)
+            settings = LoopSettings(mode, session.periods, silence_s, session.limits)
             with quiet_interpreter():
                 session.armed = True  # from ARM on: it may take effect although its acknowledgement is never read
                 session.baseline = conversation.counters()
@@ -345,9 +351,15 @@ def _result(
         "crc_errors": counters.crc_errors,
         "lost": counters.lost,
         "deadline_misses": tally.unanswered + counters.stale_commands,
+        "own_deadline_misses": tally.own_misses,
         "refused": counters.refused,
         "upright_fraction_last_3s": tally.upright_fraction,
         "latency_us": dataclasses.asdict(tally.histograms.percentiles("total", tally.duration_s)),
+        "stages_us": {
+            stage: dataclasses.asdict(tally.histograms.percentiles(stage, tally.duration_s))
+            for stage in (*STAGES, APPLY)
+        },
+        "clock_sync": _clock_sync(tally.clock),
         "latency_overflows": tally.histograms.overflows,
         "device_us": {
             name: dataclasses.asdict(value) for name, value in tally.device_times.percentiles(tally.duration_s).items()
@@ -357,6 +369,7 @@ def _result(
         "stop": dataclasses.asdict(session.stop) if session.stop else None,
         "policy_digest": session.folder.digest,
         "backend": session.backend,
+        "limits": {"clamped": session.limits.clamped, "slewed": session.limits.slewed},
         "log": str(session.recorder.path),
         "log_dropped": session.recorder.dropped,
         "ended_by": _ended_by(error),
@@ -371,6 +384,11 @@ def _result(
         result["simulator"] = simulator.result
     result["seconds"] = seconds
     return result
+
+
+def _clock_sync(clock: ClockSync | None) -> dict[str, Any] | None:
+    estimate = clock.estimate(time.monotonic_ns()) if clock is not None else None
+    return dataclasses.asdict(estimate) if estimate is not None else None
 
 
 def _ended_by(error: BaseException | None) -> str:

@@ -2,6 +2,7 @@
 
 import math
 
+from firmware_bridge.clock_sync import ClockSync
 from firmware_bridge.latency import DeviceTimes, StageHistograms
 from hardware.plants.cart_rail import UPRIGHT_RAD, UPRIGHT_WINDOW_S
 from hardware.protocol import Action, Mode, Observation, Timing
@@ -17,10 +18,17 @@ class Tally:
     only the newer one was answered), or it was written and the device reported it stale (LINK_STATISTICS). A tick whose
     OBSERVATION never arrived is `lost`, not a miss.
 
+    `own_misses` are those of them that the bridge did itself, see `answers`.
+
+    `clock` is None where the device's time is not a clock's (lock-step).
+
     `shadow_difference` is the largest |host - device| action [m/s^2] over `shadow_compared` ticks.
     """
 
-    def __init__(self, period_us: int) -> None:
+    def __init__(self, period_us: int, clock: ClockSync | None = None) -> None:
+        self.period_us = period_us
+        self.clock = clock
+        self.own_misses = 0
         self.histograms = StageHistograms()
         self.steps = 0
         self.unanswered = 0

@@ -122,6 +122,17 @@ def encode_body(message: Message, sequence: int) -> bytes:
         ) from error
 
 
+def packer(message: type[Message]) -> Callable[..., bytes]:
+    """`pack(type, sequence, *fields)` of a message without arrays: `encode_body` without the message.
+
+    Raises ValueError for a message with arrays; what it returns raises struct.error where a value does not fit.
+    """
+    codec = _CODECS[message.TYPE]
+    if codec.pick is not None:
+        raise ValueError(f"{message.__name__} has arrays, expected plain numbers; use encode_body")
+    return codec.struct.pack
+
+
 def decode_body(body: bytes) -> tuple[int, Message]:
     """Sequence number and message of one body whose CRC was right.
 

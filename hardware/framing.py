@@ -24,14 +24,7 @@ def crc16(data: bytes, initial: int = CRC_INITIAL) -> int:
 def cobs_encode(data: bytes) -> bytes:
     """`data` without zeros, at most `len(data) + 1 + len(data) // 254` bytes; no delimiter."""
     if len(data) < 254:
-        # No run is long enough for the code 255, so each code takes the place of the zero in front of its block.
-        encoded = bytearray(b"\0" + data + b"\0")
-        at, end = 0, len(data) + 1
-        while at < end:
-            zero = encoded.index(0, at + 1)
-            encoded[at] = zero - at
-            at = zero
-        return bytes(encoded[:-1])
+        return bytes(_stuffed(b"\0" + data + b"\0")[:-1])
     encoded = bytearray()
     parts = data.split(b"\0")
     for index, part in enumerate(parts):
@@ -47,6 +40,17 @@ def cobs_encode(data: bytes) -> bytes:
             encoded.append(len(part) + 1)
             encoded += part
     return bytes(encoded)
+
+
+def _stuffed(data: bytes) -> bytearray:
+    """Fewer than 254 bytes between two zeros: each zero but the last becomes the code of the block behind it."""
+    encoded = bytearray(data)
+    at, end = 0, len(data) - 1
+    while at < end:
+        zero = encoded.index(0, at + 1)
+        encoded[at] = zero - at
+        at = zero
+    return encoded
 
 
 def cobs_decode(encoded: bytes) -> bytes | None:
@@ -87,7 +91,10 @@ def encode_frame(message: Message, sequence: int) -> bytes:
 
 def frame_body(body: bytes) -> bytes:
     """Frame of a body that is already encoded."""
-    return cobs_encode(body + crc16(body).to_bytes(2, "little")) + b"\0"
+    check = binascii.crc_hqx(body, CRC_INITIAL).to_bytes(2, "little")
+    if len(body) < 252:
+        return bytes(_stuffed(b"\0" + body + check + b"\0"))
+    return cobs_encode(body + check) + b"\0"
 
 
 class FrameDecoder:

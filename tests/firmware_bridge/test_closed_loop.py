@@ -51,6 +51,7 @@ def test_host_and_device_give_the_same_trajectory_in_lockstep(policy_folder, ima
     host = _lockstep(policy_folder, image, tmp_path / "host", "host")
     device = _lockstep(policy_folder, image, tmp_path / "device", "device")
     for result in (host, device):
+        assert result["clock_sync"] is None  # no clock runs in lock-step
         assert result["steps"] == 200
         assert (result["crc_errors"], result["lost"], result["deadline_misses"]) == (0, 0, 0)
         assert result["simulator"]["missed_exchanges"] == 0
@@ -80,6 +81,18 @@ def test_real_time_run_is_clean(policy_folder, image, tmp_path):
     assert result["steps"] > 0
     assert result["stop"]["confirmed"]
     assert {"late_periods", "late_actuations"} <= set(result["simulator"])
+    # The firmware's clock is this machine's own in 32 bits of microseconds: the true offset is a multiple of a wrap.
+    clock = result["clock_sync"]
+    assert clock["samples"] > 0
+    wrap_ns = 2**32 * 1000
+    error_ns = (clock["offset_ns"] + wrap_ns // 2) % wrap_ns - wrap_ns // 2
+    assert abs(error_ns) <= clock["uncertainty_ns"]
+    log = read_log(tmp_path)
+    applied = [value for value in log.values("/latency") if value["apply_ns"] is not None]
+    assert len(applied) == result["stages_us"]["apply"]["n"] > 0
+    for value in applied:  # nothing is applied before it was written
+        assert value["apply_ns"] >= -value["apply_uncertainty_ns"]
+    assert log.values("/clock")
     assert read_log(tmp_path).complete
 
 

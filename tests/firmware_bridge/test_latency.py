@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.latency import STAGES, StageHistograms, decode_histogram
+from firmware_bridge.latency import STAGES, DurationHistogram, StageHistograms, decode_histogram
 
 
 def _record(histograms, total_ns):
@@ -30,6 +31,28 @@ def test_stages_are_differences_of_neighbouring_stamps():
     histograms.record(first=1000, last=3000, decoded=6000, inferred=10000, encoded=15000, written=21000)
     medians = [round(histograms.percentiles(stage, 1.0).p50) for stage in STAGES]
     assert medians == [2, 3, 4, 5, 6, 18]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 59 * 10**9), min_size=1, max_size=100))
+def test_counting_by_edges_loses_nothing_that_the_histogram_would_keep(durations_ns):
+    ours, theirs = DurationHistogram(), HdrHistogram(1, 60 * 10**9, 3)
+    for duration in durations_ns:
+        ours.record(duration)
+        theirs.record_value(duration)
+    for percentile in (0.0, 50.0, 90.0, 99.9, 100.0):
+        assert ours.histogram().get_value_at_percentile(percentile) == theirs.get_value_at_percentile(percentile)
+
+
+def test_correction_adds_the_answers_that_a_long_one_held_up():
+    histogram = DurationHistogram()
+    for duration in [10_000] * 90 + [10_000_000]:
+        histogram.record(duration)
+    assert histogram.histogram().get_total_count() == 91
+    corrected = histogram.histogram(expected_interval_ns=1_000_000)
+    assert corrected.get_total_count() == 100  # 9 more were due in those 10 ms, each after 1 ms less
+    assert corrected.get_count_at_value(10_000) == 90
+    assert corrected.get_value_at_percentile(91.0) == pytest.approx(1_000_000, rel=1e-2)
 
 
 def test_empty_histogram_says_n_zero():

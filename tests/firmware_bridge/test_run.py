@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import os
@@ -71,6 +72,19 @@ def test_host_mode_answers_every_tick_with_the_policys_action(transport, digest,
         assert command.action == pytest.approx(backend.step(frame_at(command.observation_tick)), abs=1e-4)
     assert result["stop"]["confirmed"]
     assert device.state == State.IDLE
+
+
+def test_slew_limit_holds_for_what_is_sent_and_the_log_keeps_what_was_asked(digest, policy_folder, tmp_path):
+    with FakeDevice(digest) as device:
+        result = run(_config(device, policy_folder, tmp_path, slew_limit=5.0)).result
+    sent = [0.0, *(command.action for command in device.of_type(Command))]
+    steps = [abs(after - before) for before, after in itertools.pairwise(sent)]
+    assert max(steps) == pytest.approx(0.1, rel=1e-5)  # 5 m/s^3 over 20 ms, in float32
+    backend = CsrBackend(open_policy_folder(policy_folder))
+    asked = [value["action"] for value in read_log(tmp_path).values("/host_action")]
+    assert asked == pytest.approx([backend.step(frame_at(device.armed_tick + since)) for since in range(100)], abs=1e-4)
+    assert result["limits"]["slewed"] > 0
+    assert result["limits"]["clamped"] == 0
 
 
 def test_log_tells_the_whole_story(digest, policy_folder, tmp_path):
