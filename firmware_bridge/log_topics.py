@@ -128,8 +128,8 @@ LATENCY = _tuple_topic(
         "encode_ns": ("integer", "[ns]"),
         "write_ns": ("integer", "[ns]"),
         "total_ns": ("integer", "[ns] last byte of the observation to the answer written"),
-        "apply_ns": ("integer", "[ns] written to its action applied on the device; null where it was not told"),
-        "apply_uncertainty_ns": ("integer", "[ns] of the clock that apply_ns was measured with; null like it"),
+        "apply_ns": ("number", "[ns] written to its action applied on the device; null where it was not told"),
+        "apply_uncertainty_ns": ("number", "[ns] of the clock that apply_ns was measured with; null like it"),
     },
 )
 CLOCK = _tuple_topic(
