@@ -36,8 +36,14 @@ class Run:
     """Seed of the simulated plant; matters with --randomise."""
     randomise: bool = False
     """Draw rod, friction and drive parameters of the simulated plant around the nominal ones."""
-    backend: Literal["auto", "c", "csr"] = "auto"
-    """The policy on this computer: its C code compiled here, scipy's CSR product, or C if there is a compiler."""
+    backend: Literal["auto", "c", "onnx", "csr"] = "auto"
+    """The policy on this computer: its C code compiled here, onnxruntime, scipy's CSR product, or the first of them
+    that can be had."""
+    realtime: bool = False
+    """Try the real-time knobs (SCHED_FIFO, pinning, locked memory, no deep sleep, low-latency serial, no timer slack);
+    those that were refused are named in the result and the log."""
+    cpu: int | None = None
+    """Processor to pin the loop to with --realtime; an isolated one, or the last, when not given."""
     baudrate: int = 921_600
     """Speed of a serial port [baud]; USB CDC, sockets and pseudo terminals ignore it."""
     slew_limit: float | None = None
@@ -68,6 +74,8 @@ class Run:
         _in_range("--baudrate", self.baudrate, 1_200, 12_000_000, "baud")
         _in_range("--log-rotate-mb", self.log_rotate_mb, 0.0, 1e6, "megabytes")
         _in_range("--log-rotate-minutes", self.log_rotate_minutes, 0.0, 1e5, "minutes")
+        if self.cpu is not None and (self.cpu < 0 or not self.realtime):
+            raise BridgeError(f"--cpu {self.cpu}: expected a processor's number, from 0 on, with --realtime; pass both")
         if self.slew_limit is not None:
             _in_range("--slew-limit", self.slew_limit, 0.001, 1e9, "m/s^3")
         if self.seed < 0:

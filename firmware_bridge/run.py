@@ -31,6 +31,7 @@ from firmware_bridge.log_parts import LOG_NAME
 from firmware_bridge.loop import LoopSettings, control_loop, quiet_interpreter
 from firmware_bridge.policy_folder import PolicyFolder, open_policy_folder
 from firmware_bridge.port_name import simulated_board
+from firmware_bridge.realtime import RealTime
 from firmware_bridge.recorder import Recorder, Rotation
 from firmware_bridge.sensor_watch import SensorWatch, plant_constants
 from firmware_bridge.service_manager import ServiceManager
@@ -78,6 +79,7 @@ class _Session:
         self.tally = Tally(folder.period_us, ClockSync() if config.clock == "real" else None)
         low, high = float(folder.policy.action_low[0]), float(folder.policy.action_high[0])
         self.limits = ActionLimits(low, high, config.slew_limit, folder.policy.control_period_s)
+        self.realtime = RealTime()
         self.armed = False
         self.reply: HelloReply | None = None
         self.baseline: LinkCounters | None = None
@@ -209,7 +211,10 @@ def _converse(session: _Session, port: str, supervisor: Supervisor) -> None:
             session.reply = reply
             if session.number == 1:
                 _retire_logs(config.log)
-            recorder.start(_session_record(session, reply))
+            if config.realtime:
+                session.realtime.take(link.descriptor, config.cpu)
+            with session.realtime.elsewhere():  # the log writer
+                recorder.start(_session_record(session, reply))
             mode = Mode[config.mode.upper()]
             if config.dry_run:
                 supervisor.event("dry run", "nothing that could move the cart is sent")
@@ -250,6 +255,7 @@ def _converse(session: _Session, port: str, supervisor: Supervisor) -> None:
                 for fault in conversation.faults
             ]
     finally:
+        session.realtime.undo()
         link.close()
 
 
@@ -325,6 +331,7 @@ def _session_record(session: _Session, reply: HelloReply) -> dict[str, Any]:
         "config": {key: str(value) if isinstance(value, Path) else value for key, value in config.items()},
         "backend": session.backend,
         "backend_reason": session.backend_reason,
+        "realtime": session.realtime.as_record(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in names}},
         "machine": describe_machine(),
         "parents": dict(session.folder.policy.parents),
@@ -369,6 +376,7 @@ def _result(
         "stop": dataclasses.asdict(session.stop) if session.stop else None,
         "policy_digest": session.folder.digest,
         "backend": session.backend,
+        "realtime": session.realtime.as_record(),
         "limits": {"clamped": session.limits.clamped, "slewed": session.limits.slewed},
         "log": str(session.recorder.path),
         "log_dropped": session.recorder.dropped,

@@ -53,7 +53,9 @@ def print_run(result: dict[str, Any]) -> None:
         *device_rows(result["device_us"]),
         ("checksum errors, both directions", str(result["crc_errors"])),
         ("frames lost, both directions", str(result["lost"])),
-        ("deadlines missed", str(result["deadline_misses"])),
+        ("deadlines missed", f"{result['deadline_misses']}, {result['own_deadline_misses']} by the bridge's own doing"),
+        *_clock_row(result["clock_sync"]),
+        *([("real-time knobs", _knobs_text(result["realtime"]))] if result["realtime"] else []),
         ("faults", ", ".join(f"{fault['reason']} at tick {fault['tick']}" for fault in result["faults"]) or "none"),
         ("log", f"{result['log']} ({result['log_dropped']} records dropped)"),
         ("policy", result["policy_digest"][:12]),
@@ -65,3 +67,18 @@ def print_run(result: dict[str, Any]) -> None:
     if result.get("trajectory_sha256"):
         rows.append(("trajectory", result["trajectory_sha256"][:12]))
     console().print(two_columns(f"closed loop, mode {result['mode']}, clock {result['clock']}", rows))
+
+
+def _clock_row(clock: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if clock is None:
+        return []
+    text = f"known to {clock['uncertainty_ns'] / 1e3:.0f} us, drift {clock['drift_ppm']:.1f} ppm"
+    return [
+        ("device's clock", f"{text} ({clock['samples']} round trips, smallest {clock['round_trip_ns'] / 1e3:.0f} us)")
+    ]
+
+
+def _knobs_text(knobs: dict[str, dict[str, Any]]) -> str:
+    taken = [name for name, knob in knobs.items() if knob["taken"]]
+    refused = [f"{name} ({knob['detail']})" for name, knob in knobs.items() if not knob["taken"]]
+    return f"taken: {', '.join(taken) or 'none'}; refused: {', '.join(refused) or 'none'}"
