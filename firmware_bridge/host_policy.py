@@ -1,4 +1,4 @@
-"""The policy on the PC: the same C that runs on the device (by ctypes), or scipy's CSR product.
+"""The policy on the PC: the same C that runs on the device (by ctypes), onnxruntime, or scipy's CSR product.
 
 A backend owns the ring of the last frames and has three verbs: `reset` forgets it, `observe` pushes a frame, `step`
 pushes a frame and computes the action. The frame after a reset fills the whole ring. `history` decides when to call
@@ -18,7 +18,7 @@ from export.toolchain import build_host_library, host_library_identity
 from firmware_bridge.errors import HostPolicyError
 from firmware_bridge.policy_folder import PolicyFolder
 
-BACKENDS = ("auto", "c", "csr")
+BACKENDS = ("auto", "c", "onnx", "csr")
 
 
 class Backend(Protocol):
@@ -83,14 +83,11 @@ class CBackend:
         return float(self._action[0])
 
 
-class CsrBackend:
-    """scipy's sparse product in float32: no compiler needed, equal to the C kernel within its stated error."""
-
-    name = "csr"
+class _Stack:
+    """The ring of a backend that takes the stacked vector: `frames` (history, base), oldest first, in one piece."""
 
     def __init__(self, folder: PolicyFolder) -> None:
-        self._policy = folder.policy
-        self._frames = np.zeros((folder.history, folder.base_size), np.float32)
+        self.frames = np.zeros((folder.history, folder.base_size), np.float32)
         self._filled = False
 
     def reset(self) -> None:
@@ -100,39 +97,108 @@ class CsrBackend:
     def observe(self, frame: tuple[float, ...]) -> None:
         """Push one frame."""
         if self._filled:
-            self._frames[:-1] = self._frames[1:]
-            self._frames[-1] = frame
+            self.frames[:-1] = self.frames[1:]
+            self.frames[-1] = frame
         else:
-            self._frames[:] = frame
+            self.frames[:] = frame
             self._filled = True
+
+
+class CsrBackend(_Stack):
+    """scipy's sparse product in float32: no compiler needed, equal to the C kernel within its stated error."""
+
+    name = "csr"
+
+    def __init__(self, folder: PolicyFolder) -> None:
+        super().__init__(folder)
+        self._policy = folder.policy
 
     def step(self, frame: tuple[float, ...]) -> float:
         """Push one frame and compute the action [m/s^2]."""
         self.observe(frame)
-        return float(self._policy.evaluate_float32(self._frames.reshape(1, -1))[0, 0])
+        return float(self._policy.evaluate_float32(self.frames.reshape(1, -1))[0, 0])
+
+
+class OnnxBackend(_Stack):
+    """policy.onnx in onnxruntime, one thread, with buffers that are bound once: no compiler needed.
+
+    Of an integer policy it is the float network that the integers stand for.
+    """
+
+    name = "onnx"
+
+    def __init__(self, folder: PolicyFolder) -> None:
+        """Load and compare digests. Raises HostPolicyError."""
+        super().__init__(folder)
+        path = folder.directory / "policy.onnx"
+        instead = "use --backend csr"
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise HostPolicyError(
+                f"cannot import {error.name}: pip install 'bayesian-policy-distillation[export]', or {instead}"
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            digest = session.get_modelmeta().custom_metadata_map.get("policy_digest", "none")
+            binding = session.io_binding()
+            self._action = np.zeros((1, 1), np.float32)
+            stacked = self.frames.reshape(1, -1)  # a view: what `observe` writes is what the session reads
+            for bind, name, values in (
+                (binding.bind_input, "observation", stacked),
+                (binding.bind_output, "action", self._action),
+            ):
+                bind(name, "cpu", 0, np.float32, values.shape, values.ctypes.data)
+        except Exception as error:  # onnxruntime's exceptions share no base class below Exception
+            reason = str(error).splitlines()[0]
+            raise HostPolicyError(
+                f"{path}: onnxruntime refuses it: {reason}; run `python -m export compile` again, or {instead}"
+            ) from error
+        if digest != folder.digest:
+            raise HostPolicyError(
+                f"{path}: was made from policy {digest[:12]}, expected {folder.digest[:12]}; "
+                f"run `python -m export compile` again, or {instead}"
+            )
+        self._run = session.run_with_iobinding
+        self._binding = binding
+
+    def step(self, frame: tuple[float, ...]) -> float:
+        """Push one frame and compute the action [m/s^2]."""
+        self.observe(frame)
+        self._run(self._binding)
+        return float(self._action[0, 0])
 
 
 def open_backend(folder: PolicyFolder, backend: str = "auto") -> tuple[Backend, str]:
-    """The backend, and why it is not the C kernel ("" when it is, or when `csr` was asked for).
+    """The backend, and why none of those before it ("" when it is the first that was asked for).
 
-    Raises HostPolicyError: unknown backend, or `c` was asked for and cannot be had.
+    `auto` tries them in the order of BACKENDS; the last needs nothing. Raises HostPolicyError: unknown backend, or the
+    one that was asked for cannot be had.
     """
     if backend not in BACKENDS:
         raise HostPolicyError(f"backend {backend!r}: unknown, expected one of {', '.join(BACKENDS)}")
-    if backend == "csr":
-        return CsrBackend(folder), ""
-    try:
-        return CBackend(folder), ""
-    except (HostPolicyError, OSError) as error:
-        if backend == "c":
-            raise (
-                error
-                if isinstance(error, HostPolicyError)
-                else HostPolicyError(
-                    f"policy {folder.directory}: cannot load the C kernel ({error}); use --backend csr"
+    reasons: list[str] = []
+    for kind in _KINDS:
+        if backend in ("auto", kind.name):
+            try:
+                return kind(folder), "; ".join(reasons)
+            except (HostPolicyError, OSError) as error:
+                told = (
+                    error
+                    if isinstance(error, HostPolicyError)
+                    else HostPolicyError(
+                        f"policy {folder.directory}: cannot load the C kernel ({error}); use --backend csr"
+                    )
                 )
-            ) from error
-        return CsrBackend(folder), str(error)
+                if backend == kind.name:
+                    raise told from error
+                reasons.append(str(told))
+    raise AssertionError("the CSR backend needs nothing")
+
+
+_KINDS: tuple[type[CBackend] | type[OnnxBackend] | type[CsrBackend], ...] = (CBackend, OnnxBackend, CsrBackend)
 
 
 def _compiled(folder: PolicyFolder) -> Path:

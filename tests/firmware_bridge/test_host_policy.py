@@ -1,11 +1,13 @@
 """The policy on the PC is built by export's own builder, kept by digest, and fails in one line."""
 
 import shutil
+import sys
 
+import numpy as np
 import pytest
 
 from firmware_bridge.errors import HostPolicyError
-from firmware_bridge.host_policy import CBackend, CsrBackend, open_backend
+from firmware_bridge.host_policy import CBackend, CsrBackend, OnnxBackend, open_backend
 from firmware_bridge.policy_folder import open_policy_folder
 
 
@@ -40,8 +42,13 @@ def test_library_is_built_once_and_again_for_another_header_or_compiler(folder, 
 def test_without_a_compiler_auto_falls_back_and_c_says_so_in_one_line(folder, monkeypatch, compiler):
     monkeypatch.setenv("CC", compiler)
     backend, why = open_backend(folder, "auto")
-    assert isinstance(backend, CsrBackend)
+    assert isinstance(backend, OnnxBackend)
     assert "--backend csr" in why
+    (folder.directory / "policy.onnx").unlink()
+    backend, why = open_backend(folder, "auto")
+    assert isinstance(backend, CsrBackend)
+    assert "policy.onnx" in why
+    assert "\n" not in why
     with pytest.raises(HostPolicyError, match=str(folder.directory)) as caught:
         open_backend(folder, "c")
     assert "\n" not in str(caught.value)
@@ -63,3 +70,33 @@ def test_wrong_known_answer_is_found(folder):
     folder.header.write_text(changed)
     with pytest.raises(HostPolicyError, match="known answer 0 fails"):
         open_backend(folder, "c")
+
+
+def test_every_backend_gives_the_same_actions(folder):
+    generator = np.random.default_rng(3)
+    frames = [tuple(map(float, generator.normal(0, [0.2, 1.0, 0.7, 0.7, 4.0]))) for _ in range(50)]
+    backends = [CBackend(folder), OnnxBackend(folder), CsrBackend(folder)]
+    for step, frame in enumerate(frames):
+        if step % 20 == 7:
+            for backend in backends:
+                backend.reset()
+                backend.observe(frames[0])
+        expected, *others = [backend.step(frame) for backend in backends]
+        assert others == pytest.approx([expected] * 2, abs=1e-4)
+
+
+def test_onnx_of_another_policy_or_none_is_refused_in_one_line(folder, make_policy):
+    other = make_policy(seed=9) / "policy.onnx"
+    shutil.copyfile(other, folder.directory / "policy.onnx")
+    with pytest.raises(HostPolicyError, match=rf"was made from policy .*expected {folder.digest[:12]}"):
+        open_backend(folder, "onnx")
+    (folder.directory / "policy.onnx").write_bytes(b"not a model")
+    with pytest.raises(HostPolicyError, match="onnxruntime refuses it") as caught:
+        open_backend(folder, "onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_without_onnxruntime_the_remedy_is_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(HostPolicyError, match=r"pip install .*--backend csr"):
+        open_backend(folder, "onnx")
