@@ -69,13 +69,13 @@ class ClockSync:
         """
         turn_ns = ((accepted_us - sampled_us) & 0xFFFF_FFFF) * 1000  # sampled to accepted
         round_trip_ns = turn_ns - (sent_ns - received_ns) + _RESOLUTION_NS
-        if round_trip_ns < 0:
+        parting_ns = self.drift_limit_ppm * 1.1e-6 * turn_ns  # of the clocks within the turn, at most
+        if round_trip_ns < -parting_ns:
             self.rejected += 1
             return
         elapsed_ns = max(0, sent_ns - self._at_ns) if self.samples else 0
         self._open(elapsed_ns)
-        # Both bounds of the sample hold at `sent_ns`: within the turn the clocks part no more than the second term.
-        half_ns = round_trip_ns / 2 + self.drift_limit_ppm * 1.1e-6 * turn_ns
+        half_ns = round_trip_ns / 2 + parting_ns  # both bounds of the sample hold at `sent_ns`
         middle_host_ns = (received_ns + sent_ns - turn_ns - _RESOLUTION_NS) / 2
         device_ns = self._unwrap(sampled_us, received_ns)
         apart_ns = abs(middle_host_ns - device_ns - (self._low_ns + self._high_ns) / 2) - half_ns
@@ -91,7 +91,7 @@ class ClockSync:
             self._begin_ns, self._begin_offset_ns = sent_ns, round(offset_ns)
         self.samples += 1
         self._device_ns, self._at_ns = device_ns, max(sent_ns, self._at_ns)
-        self._round_trip_ns = min(round_trip_ns, self._round_trip_ns + _AGEING * elapsed_ns)
+        self._round_trip_ns = min(max(0, round_trip_ns), self._round_trip_ns + _AGEING * elapsed_ns)
         if round_trip_ns <= _NEAR * self._round_trip_ns:
             self._regress(sent_ns - self._begin_ns, offset_ns - self._begin_offset_ns)
 
