@@ -2,15 +2,15 @@
  *
  *   echo_device --link-fd N --digest HEX --rate-hz F [--drift-ppm F] [--offset-us N] [--bare]
  *
- * It speaks the firmware's protocol with the firmware's own framing: answers HELLO, CONFIG, ARM and DISARM, sends
- * OBSERVATION and TIMING once a period, takes COMMAND and HEARTBEAT, and counts what comes too late. It never stops
- * by itself: a missing answer is HELD, and counted. With --bare it sends a frame of OBSERVATION's size and takes
- * any bytes as the answer: what the same pty and the same period cost without a protocol.
+ * It speaks the firmware's protocol with the firmware's own framing: answers HELLO, CONFIG, ARM and DISARM,
+ * sends OBSERVATION and TIMING once a period, takes COMMAND and HEARTBEAT, and counts what comes too late. It
+ * never stops by itself: a missing answer is HELD, and counted. With --bare it sends a frame of OBSERVATION's
+ * size and takes any bytes as the answer: what the same pty and the same period cost without a protocol.
  *
- * Its clock is CLOCK_MONOTONIC times (1 + drift), plus an offset, modulo 2^32 us: whoever estimates it can be checked.
- * What this process itself is late is not handed on: a period that begins late moves all that follow.
- * At SIGTERM it prints one JSON object: periods, late ones, answered, held, stale, and the responses in us (sampled to
- * answer read), as counts of a histogram with 1 us buckets.
+ * Its clock is CLOCK_MONOTONIC times (1 + drift), plus an offset, modulo 2^32 us: whoever estimates it can be
+ * checked. What this process itself is late is not handed on: a period that begins late moves all that
+ * follow. At SIGTERM it prints one JSON object: periods, late ones, answered, held, stale, and the responses
+ * in us (sampled to answer read), as counts of a histogram with 1 us buckets.
  */
 #define _GNU_SOURCE
 
@@ -216,8 +216,9 @@ static void send_observation(const float *current, const float *previous, bool h
         .tick = device.tick,
         .time_us = device.sampled_us,
         .state = device.state,
-        .flags = (uint8_t)(PROTOCOL_OBSERVATION_FLAG_HOMED | PROTOCOL_OBSERVATION_FLAG_CONFIGURED |
-                           PROTOCOL_OBSERVATION_FLAG_SELF_TEST_OK | (held ? PROTOCOL_OBSERVATION_FLAG_HELD : 0u)),
+        .flags =
+            (uint8_t)(PROTOCOL_OBSERVATION_FLAG_HOMED | PROTOCOL_OBSERVATION_FLAG_CONFIGURED |
+                      PROTOCOL_OBSERVATION_FLAG_SELF_TEST_OK | (held ? PROTOCOL_OBSERVATION_FLAG_HELD : 0u)),
     };
     memcpy(message.current, current, sizeof message.current);
     memcpy(message.previous, previous, sizeof message.previous);
@@ -242,7 +243,8 @@ static void run_period(void) {
     const uint32_t time_us = device_us(time_ns);
     const bool armed = device.state == PROTOCOL_STATE_ARMED;
     const bool held = armed && device.tick + 1u != device.armed_tick && !device.answered;
-    const uint32_t response_us = device.accepted ? device.accepted_us - device.sampled_us : PROTOCOL_NO_TIME_US;
+    const uint32_t response_us =
+        device.accepted ? device.accepted_us - device.sampled_us : PROTOCOL_NO_TIME_US;
     if (armed && device.answered) {
         device.acting = true;
         device.answered_us = device.sampled_us;
@@ -282,8 +284,8 @@ static void report(void) {
     const char *separator = "";
     printf("{\"periods\": %u, \"late\": %u, \"answers\": %u, \"held\": %u, \"stale\": %u, \"lost\": %u, "
            "\"refused\": %u, \"damaged\": %u, \"responses_us\": {",
-           device.periods, device.late, device.answers, device.held, device.stale, device.lost, device.refused,
-           device.decoder.crc_errors + device.decoder.garbage + device.decoder.oversize);
+           device.periods, device.late, device.answers, device.held, device.stale, device.lost,
+           device.refused, device.decoder.crc_errors + device.decoder.garbage + device.decoder.oversize);
     for (unsigned i = 0; i < BUCKETS; i++) {
         if (device.buckets[i] > 0u) {
             printf("%s\"%u\": %u", separator, i, device.buckets[i]);
