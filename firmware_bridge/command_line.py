@@ -79,7 +79,6 @@ def _dispatch(config: Any) -> int:
 
 def _run(config: Run) -> int:
     from firmware_bridge.run import run
-    from firmware_bridge.tables import print_run
 
     outcome = run(config, keyboard=True)
     if outcome.result is not None:
@@ -89,6 +88,8 @@ def _run(config: Run) -> int:
             if config.json:
                 print(to_json(outcome.result).decode(), flush=True)
             else:
+                from firmware_bridge.tables import print_run  # tables take a quarter of a second: not before the run
+
                 print_run(outcome.result)
     if isinstance(outcome.error, StopRequested):
         return _complain(f"stopped by {outcome.error}; {_stop_text(outcome.result)}", outcome.error.exit_code)

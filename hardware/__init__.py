@@ -20,7 +20,9 @@ def _register() -> None:
 
 
 # Where this package itself is the program (`python -m hardware`: argv[0] is "-m" until __main__ is found) it needs no
-# environment, and a Ctrl-C during the import of Gymnasium would come before anything could catch it.
-if PurePath(sys.argv[0] if sys.argv else "").name not in ("-m", "bpd-hardware"):
+# environment, and a Ctrl-C during the import of Gymnasium would come before anything could catch it. The bridge never
+# needs one, and would take half a second longer to its first command.
+_PROGRAM = PurePath(sys.argv[0] if sys.argv else "")
+if _PROGRAM.name not in ("-m", "bpd-hardware", "bpd-bridge") and _PROGRAM.parent.name != "firmware_bridge":
     with contextlib.suppress(ModuleNotFoundError):  # base install: only the wire is needed
         _register()
