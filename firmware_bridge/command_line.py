@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from firmware_bridge import notices
-from firmware_bridge.config import Emulate, Identify, ListPorts, Report, Run, Summary
+from firmware_bridge.config import Emulate, Export, Identify, ListPorts, Merge, Replay, Report, Run, Summary
 from firmware_bridge.errors import BridgeError, StopRequested
 from firmware_bridge.log_topics import to_json
 
@@ -17,6 +17,9 @@ Verb = (
     | Annotated[Emulate, tyro.conf.subcommand("emulate")]
     | Annotated[Identify, tyro.conf.subcommand("identify")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Replay, tyro.conf.subcommand("replay")]
+    | Annotated[Merge, tyro.conf.subcommand("merge")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[ListPorts, tyro.conf.subcommand("list")]
     | Annotated[Summary, tyro.conf.subcommand("summary")]
 )
@@ -59,6 +62,21 @@ def _dispatch(config: Any) -> int:
 
         result = make_report(config)
         show = print_report
+    elif isinstance(config, Replay):
+        from firmware_bridge.replay import print_replay, replay
+
+        result = replay(config)
+        show = print_replay
+    elif isinstance(config, Merge):
+        from firmware_bridge.merge import merge, print_merge
+
+        result = merge(config)
+        show = print_merge
+    elif isinstance(config, Export):
+        from firmware_bridge.export_log import export_log, print_export
+
+        result = export_log(config)
+        show = print_export
     elif isinstance(config, Summary):
         from firmware_bridge.summary import make_summary, print_summary
 
@@ -74,7 +92,7 @@ def _dispatch(config: Any) -> int:
         print(to_json(result).decode(), flush=True)
     else:
         show(result)
-    return 0
+    return 1 if result.get("difference") is not None else 0  # only `replay` has one
 
 
 def _run(config: Run) -> int:

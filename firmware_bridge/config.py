@@ -147,6 +147,59 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True)
+class Replay:
+    """Feed a log through the parser and the policy again; exit code 1 when anything comes out otherwise."""
+
+    log: tyro.conf.Positional[Path]
+    """run.mcap, or the folder that holds it; a log that was cut off is replayed up to there."""
+    policy: Path | None = None
+    """Folder of the policy that ran: its actions are computed again, too. Without it only the frames are compared."""
+    backend: Literal["auto", "c", "csr"] = "auto"
+    """What computes them: policy.h compiled here, scipy's CSR product, or C if there is a compiler."""
+    tolerance: float | None = None
+    """Largest difference of an action [m/s^2]. By default 0 for the host's actions with the backend that the run had,
+    1e-5 of the action range for another one and for the device's."""
+    json: bool = False
+    """Print exactly one JSON object on stdout, everything else on stderr."""
+
+    def __post_init__(self) -> None:
+        """Refuse a tolerance that is none. Raises BridgeError."""
+        if self.tolerance is not None:
+            _in_range("--tolerance", self.tolerance, 0.0, 1e6, "m/s^2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Merge:
+    """Percentiles over several logs, stage by stage."""
+
+    inputs: tyro.conf.Positional[tuple[Path, ...]]
+    """Logs (run.mcap, or folders that hold one), and folders of histograms that `report --histograms` wrote."""
+    histograms: Path | None = None
+    """Also write the merged histograms into this folder."""
+    json: bool = False
+    """Print exactly one JSON object on stdout, everything else on stderr."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write a log as tables, one file a topic; pass --csv, --parquet or both."""
+
+    log: tyro.conf.Positional[Path]
+    """run.mcap, or the folder that holds it; a log that was cut off is exported up to there."""
+    csv: Path | None = None
+    """Folder for TOPIC.csv."""
+    parquet: Path | None = None
+    """Folder for TOPIC.parquet; needs pyarrow (the extra `parquet`)."""
+    json: bool = False
+    """Print exactly one JSON object on stdout, everything else on stderr."""
+
+    def __post_init__(self) -> None:
+        """Refuse to write nothing. Raises BridgeError."""
+        if self.csv is None and self.parquet is None:
+            raise BridgeError("export: neither --csv nor --parquet was given; name a folder for one of them")
+
+
+@dataclasses.dataclass(frozen=True)
 class ListPorts:
     """List the serial ports of this computer, which of them look like controllers, and which are in use."""
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from firmware_bridge import log_topics
 from firmware_bridge.errors import LogError
 
 Kind = Literal["integer", "number", "string"]
@@ -48,6 +49,12 @@ def fields_of(schema: bytes) -> tuple[Field, ...] | None:
     if len(properties) > _COLUMNS_LIMIT:
         raise ValueError(f"{len(properties)} fields, expected at most {_COLUMNS_LIMIT}")
     return tuple(_field(key, text) for key, text in properties.items())
+
+
+def known_fields(topic: str) -> tuple[Field, ...]:
+    """The fields of a topic as this version writes it; none for a topic that it does not know."""
+    schema = next((known.schema for known in log_topics.TOPICS if known.name == topic), None)
+    return (fields_of(log_topics.to_json(schema)) or ()) if schema is not None else ()
 
 
 def columns_of(fields: Sequence[Field], element_names: Sequence[str] = ()) -> list[Column]:
@@ -134,12 +141,18 @@ def _with_unit(name: str, unit: str) -> str:
     return name if unit in ("", "1") or name.endswith(f"_{unit}") else f"{name} [{unit}]"
 
 
-def require(topic: str, fields: Sequence[Field] | None, wanted: dict[str, Kind], log: object) -> None:
-    """Raise LogError when a topic lacks one of the `wanted` keys, or it holds something else."""
-    found = {field.key: field.kind for field in fields or ()}
-    for key, kind in wanted.items():
-        if found.get(key) != kind:
+def require(topic: str, found: Sequence[Field] | None, wanted: Sequence[Field], log: object) -> None:
+    """Raise LogError when a topic's schema lacks one of the `wanted` fields, or has another kind or length of it."""
+    by_key = {field.key: field for field in found or ()}
+    for field in wanted:
+        other = by_key.get(field.key)
+        if other is None or (other.kind, other.count) != (field.kind, field.count):
+            got = "none" if other is None else _told(other)
             raise LogError(
-                f"log {log}: {topic} has no {kind} {key!r} (got {found.get(key, 'none')}); "
+                f"log {log}: field {field.key!r} of {topic} is {got}, expected {_told(field)}; "
                 "expected a log of firmware_bridge; read it with the version that wrote it"
             )
+
+
+def _told(field: Field) -> str:
+    return field.kind if field.count is None else f"{field.count} times {field.kind}"

@@ -59,9 +59,7 @@ def corrected_counts(log: LogSeries, stages: dict[str, DurationCounts]) -> dict[
 def device_series(log: LogSeries) -> dict[str, Series]:
     """What TIMING brought for the answered periods, by name; column `us`. Not corrected: the device samples every
     period, whether an answer came or not."""
-    timing, answered = log[TIMING], log[LATENCY]["observation_tick"]
-    first, last = (answered[0], answered[-1]) if len(answered) else (0.0, -1.0)
-    timing = timing.where((timing["tick"] > first) & (timing["tick"] <= last))
+    timing = _answered_timing(log)
     policy_ran = text_in(object_in(log.session, "config"), "mode", default="host") != "host"
     found = {}
     for name in DEVICE_TIMES:
@@ -76,7 +74,7 @@ def device_series(log: LogSeries) -> dict[str, Series]:
 
 def device_counts(log: LogSeries) -> dict[str, DurationCounts]:
     """The device's own times as histograms."""
-    seconds = duration_s(log[TIMING])
+    seconds = duration_s(_answered_timing(log))
     return {name: count_durations(series["us"] * 1e3, seconds) for name, series in device_series(log).items()}
 
 
@@ -103,6 +101,12 @@ def misses(log: LogSeries) -> Misses:
         longest_run_tick=start,
         ticks=missed,
     )
+
+
+def _answered_timing(log: LogSeries) -> Series:
+    timing, answered = log[TIMING], log[LATENCY]["observation_tick"]
+    first, last = (answered[0], answered[-1]) if len(answered) else (0.0, -1.0)
+    return timing.where((timing["tick"] > first) & (timing["tick"] <= last))
 
 
 def _longest_run(ticks: NDArray[np.int64]) -> tuple[int, int | None]:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from firmware_bridge import log_topics
 from firmware_bridge.errors import LogError
-from firmware_bridge.log_columns import Column, columns_of, require
+from firmware_bridge.log_columns import Column, Field, columns_of, known_fields, require
 from firmware_bridge.read_log import LogReader, Record
+from firmware_bridge.read_progress import with_progress
 from hardware.protocol import FaultReport, LinkStatistics, Observation, State, Timing
 
 Array = NDArray[np.float64]
@@ -113,7 +114,7 @@ def read_series(path: Path) -> LogSeries:
     tables = {topic: _Columns() for topic in _NUMBERS}
     events: list[tuple[int, str, dict[str, Any]]] = []
     result: dict[str, Any] | None = None
-    for record in reader:
+    for record in with_progress(reader, "reading"):
         if record.topic in tables:
             table = tables[record.topic]
             if not table.time_ns:
@@ -145,30 +146,19 @@ def read_series(path: Path) -> LogSeries:
 def _chosen(reader: LogReader, topic: str) -> list[tuple[Column, "array.array[float]"]]:
     fields = reader.fields[topic] or ()
     require(topic, fields, _expected(topic), reader.path)
-    keys = _KEYS.get(topic) or tuple(field.key for field in fields if field.kind != "string")
+    keys = _KEYS.get(topic) or tuple(field.key for field in fields)
     columns = [column for column in columns_of(fields) if column.key in keys and column.kind != "string"]
-    counts = {key: sum(column.key == key for column in columns) for key in keys}
-    if topic == OBSERVATION and counts["current"] < 4:
-        raise LogError(f"log {reader.path}: {topic} has {counts['current']} numbers in 'current', expected 4 or more")
     return [(column, array.array("d")) for column in columns]
 
 
-def _expected(topic: str) -> dict[str, Any]:
-    """What must be in a topic, and of which kind, as this version writes it; nothing for topics it does not know."""
-    for known in log_topics.TOPICS:
-        if known.name == topic and known.schema is not None and topic != LATENCY:
-            properties = known.schema["properties"]
-            keys = _KEYS.get(topic, tuple(properties))
-            kinds = {key: properties[key] for key in keys}
-            return {
-                key: kind["items"]["type"] if kind["type"] == "array" else kind["type"] for key, kind in kinds.items()
-            }
-    return {"observation_tick": "integer", "total_ns": "integer"} if topic == LATENCY else {}
+def _expected(topic: str) -> list[Field]:
+    """What must be in a topic, as this version writes it; nothing for topics that it does not know."""
+    keys = ("observation_tick", "total_ns") if topic == LATENCY else _KEYS.get(topic)
+    return [field for field in known_fields(topic) if keys is None or field.key in keys]
 
 
 def _names(topic: str) -> list[str]:
-    names = [name for name in _expected(topic) if name != "current"]
-    return names + [f"current.{index}" for index in range(5)] if topic == OBSERVATION else names
+    return [_plain_name(column) for column in columns_of(_expected(topic))]
 
 
 def _plain_name(column: Column) -> str:

@@ -58,7 +58,7 @@ class Ending:
 
 
 class McapFile:
-    """Iterate over the messages of one file, in file order; `ending` is valid afterwards.
+    """Iterate over the messages of one file, in file order; `position_bytes` says how far, `ending` afterwards how.
 
     `wanted` says for a topic whether its messages are unpacked at all. Raises LogError for what is no MCAP file, or is
     built to exhaust memory.
@@ -67,6 +67,7 @@ class McapFile:
     def __init__(self, path: Path, wanted: Callable[[str], bool] = lambda topic: True) -> None:
         self.path = path
         self.ending = Ending()
+        self.position_bytes = 0
         self._wanted = wanted
         self._schemas: dict[int, bytes] = {}
         self._channels: dict[int, Channel] = {}
@@ -95,6 +96,7 @@ class McapFile:
             stream.seek(position)
             opcode, length = _HEAD.unpack(stream.read(_HEAD.size))
             position += _HEAD.size + length
+            self.position_bytes = min(position, size)
             if position > size:
                 self.ending = Ending(reason="the file ends in the middle of a record")
                 return

@@ -45,6 +45,9 @@ class LogReader:
         self.fields: dict[str, tuple[Field, ...] | None] = {}
         self.complete = self.damaged = False
         self.cut = ""
+        self.size_bytes = sum(part.stat().st_size for part in self.parts)
+        self._before_bytes = 0
+        self._file: McapFile | None = None
         self._topics = topics
         self.session = self._session(self.parts[0])
 
@@ -55,7 +58,9 @@ class LogReader:
             if stranger:
                 self.complete, self.cut = False, stranger
                 return
-            file = McapFile(part, self._wanted)
+            if self._file is not None:
+                self._before_bytes += self._file.position_bytes
+            self._file = file = McapFile(part, self._wanted)
             for message in file:
                 if message.channel.topic != _SESSION or not number:
                     yield self._record(part, message)
@@ -64,6 +69,11 @@ class LogReader:
                 if number + 1 < len(self.parts):
                     self.cut = f"{part.name}: {self.cut}; the parts after it were not read"
                 return
+
+    @property
+    def position_bytes(self) -> int:
+        """How far the iteration has come, of `size_bytes`."""
+        return self._before_bytes + (self._file.position_bytes if self._file is not None else 0)
 
     def read(self) -> "Log":
         """Everything in memory."""

@@ -1,0 +1,115 @@
+"""What the log of a real run holds, compared with what the device saw, when the run ends badly."""
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from fake_device import FakeDevice
+
+from firmware_bridge.config import Replay
+from firmware_bridge.policy_folder import open_policy_folder
+from firmware_bridge.read_log import read_log
+from firmware_bridge.replay import replay
+from hardware.protocol import Command, Disarm, State
+
+
+def _start(device, policy_folder, log, *options, limit_kb=None):
+    command = [sys.executable, "-m", "firmware_bridge", "run", "--port", device.path, "--policy", str(policy_folder)]
+    limit = None
+    if limit_kb is not None:
+
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_kb * 1024, limit_kb * 1024))
+
+    return subprocess.Popen(
+        [*command, "--log", str(log), "--duration-s", "3000", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=limit,
+    )
+
+
+def _seen(device):
+    return [(command.session, command.observation_tick, command.action) for command in device.of_type(Command)]
+
+
+def _logged(log):
+    return [(value["session"], value["observation_tick"], value["action"]) for value in log.values("/command")]
+
+
+@pytest.fixture
+def digest(policy_folder):
+    return open_policy_folder(policy_folder).digest
+
+
+@pytest.mark.parametrize("options", [[], ["--log-rotate-mb", "0.02"]], ids=["one file", "rotated"])
+def test_killed_run_loses_at_most_a_second_of_what_the_device_saw(options, digest, policy_folder, tmp_path):
+    with FakeDevice(digest, pace_s=0.005) as device:
+        process = _start(device, policy_folder, tmp_path, *options)
+        device.wait_for(lambda device: device._since() > 300)
+        seen = _seen(device)
+        time.sleep(1.0)  # the promise: what was sent before this second is in the file
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        everything = _seen(device)
+    log = read_log(tmp_path)
+    logged = _logged(log)
+    assert not log.complete
+    assert len(seen) >= 299
+    assert logged[: len(seen)] == seen
+    assert logged == everything[: len(logged)]
+    assert (len(list(tmp_path.glob("run.*.mcap"))) >= 1) == bool(options)
+    answer = replay(Replay(log=tmp_path, policy=policy_folder, backend="c"))
+    assert answer["difference"] is None
+    assert answer["host_actions"] >= len(seen)
+
+
+def test_full_disk_brakes_and_leaves_what_was_there_readable(digest, policy_folder, tmp_path):
+    with FakeDevice(digest, pace_s=0.002) as device:
+        process = _start(device, policy_folder, tmp_path, limit_kb=96)
+        _, errors = process.communicate(timeout=60)
+        everything = _seen(device)
+    assert process.returncode == 1
+    assert errors.count("\n") == 1
+    assert "cannot write: File too large" in errors
+    assert device.of_type(Disarm)
+    assert device.state == State.IDLE
+    log = read_log(tmp_path)
+    assert not log.complete
+    logged = _logged(log)
+    assert len(logged) > 50
+    assert logged == everything[: len(logged)]
+    assert replay(Replay(log=tmp_path, policy=policy_folder, backend="c"))["difference"] is None
+
+
+def test_full_disk_at_a_rotation_brakes_too(digest, policy_folder, tmp_path):
+    with FakeDevice(digest, pace_s=0.002) as device:
+        # The first part fits; the third cannot be made: a folder has its name.
+        (tmp_path / "run.0002.mcap").mkdir(parents=True)
+        process = _start(device, policy_folder, tmp_path, "--log-rotate-mb", "0.02")
+        _, errors = process.communicate(timeout=60)
+        everything = _seen(device)
+    assert process.returncode == 1
+    assert "cannot write: Is a directory" in errors
+    assert device.state == State.IDLE
+    log = read_log(tmp_path)
+    assert (log.complete, log.result) == (True, None)  # both parts were finished
+    assert _logged(log) == everything[: len(_logged(log))]
+    assert len(_logged(log)) > 50
+
+
+def test_first_record_says_what_ran_where(digest, policy_folder, tmp_path):
+    with FakeDevice(digest) as device:
+        process = _start(device, policy_folder, tmp_path, "--duration-s", "1")
+        process.communicate(timeout=60)
+    session = read_log(tmp_path).session
+    assert session["policy_digest"] == digest
+    assert session["config"]["log_rotate_mb"] == 0.0
+    assert session["parents"].keys() >= {"student"}
+    assert session["machine"]["cores"] >= 1
+    assert session["machine"]["memory_bytes"] > 1e6
+    assert {"processor", "kernel", "preempt_rt", "frequency_governor"} <= session["machine"].keys()

@@ -1,0 +1,235 @@
+"""The report over logs that were made by hand, so that every number is known."""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from firmware_bridge import log_topics
+from firmware_bridge.config import Merge, Report
+from firmware_bridge.errors import LogError
+from firmware_bridge.figures import draw_range, new_figure
+from firmware_bridge.histogram_files import read_histograms
+from firmware_bridge.log_file import LogFile
+from firmware_bridge.merge import merge
+from firmware_bridge.report import make_report
+from hardware.protocol import ObservationFlag, State
+
+PERIOD_NS = 20_000_000
+START_NS = 1_700_000_000_000_000_000
+CLOCK_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "tick": {"type": "integer"},
+        "offset_us": {"type": "number"},
+        "uncertainty_us": {"type": "number"},
+        "state": {"type": "string"},
+    },
+}
+
+
+class _Log:
+    """A log of `count` ARMED ticks from 100 on; topics may be changed or left out tick by tick."""
+
+    def __init__(self, path, **session):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file = LogFile(path)
+        self._number = 0
+        first = {"format_version": log_topics.FORMAT_VERSION, "period_us": 20000, "config": {"mode": "host"}, **session}
+        self.add("/session", 0, first)
+
+    def add(self, topic, time_ns, value):
+        if topic not in self._file._channels:
+            schema = self._file._writer.register_schema("Clock", "jsonschema", json.dumps(CLOCK_SCHEMA).encode())
+            self._file._channels[topic] = self._file._writer.register_channel(topic, "json", schema)
+        known = log_topics.Topic(topic, "", None, bytes)
+        self._file.add(known, START_NS + time_ns, log_topics.to_json(value), self._number)
+        self._number += 1
+
+    def tick(self, tick, total_ns=200_000, flags=0, age_us=20_000, answered=True, angle=0.0):
+        time_ns = (tick - 100) * PERIOD_NS
+        frame = [0.1, 0.0, math.sin(angle), math.cos(angle), 0.0]
+        self.add(
+            "/observation",
+            time_ns,
+            {
+                **{"sequence": tick & 0xFFFF, "tick": tick, "time_us": tick * 20000, "current": frame},
+                **{"previous": frame, "applied_action": 1.5, "state": int(State.ARMED), "fault": 0, "flags": flags},
+            },
+        )
+        timing = {"action_age_us": age_us, "response_us": 0xFFFFFFFF, "inference_us": 0}
+        self.add("/timing", time_ns, {"sequence": tick & 0xFFFF, "tick": tick, **timing})
+        if answered:
+            names = ("receive", "decode", "infer", "encode", "write")
+            stages = {f"{name}_ns": total_ns // 5 for name in names}
+            self.add("/latency", time_ns + total_ns, {"observation_tick": tick, **stages, "total_ns": total_ns})
+
+    def finish(self):
+        self._file.finish()
+        return self.path
+
+
+HELD = int(ObservationFlag.HELD)
+
+
+def test_deadline_misses_are_counted_tick_by_tick_with_their_longest_run(tmp_path):
+    log = _Log(tmp_path / "run.mcap")
+    unanswered, lost = {110, 130, 131}, {150, 151, 152, 153}
+    held_next = {120, 132, 160}  # answered, but the device did not get it in time
+    for tick in range(100, 201):
+        if tick not in lost:
+            held = tick - 1 in held_next or tick - 1 in unanswered or tick - 1 in lost
+            log.tick(tick, flags=HELD if held else 0, answered=tick not in unanswered)
+    deadlines = make_report(Report(log=log.finish()))["deadlines"]
+    assert deadlines == {
+        **{"missed": 6, "unanswered": 3, "late_or_lost": 3, "lost": 4},
+        **{"longest_run": 3, "longest_run_tick": 130},
+    }
+
+
+def test_run_without_misses_has_none(tmp_path):
+    log = _Log(tmp_path / "run.mcap")
+    for tick in range(100, 150):
+        log.tick(tick)
+    deadlines = make_report(Report(log=log.finish()))["deadlines"]
+    assert (deadlines["missed"], deadlines["longest_run"], deadlines["longest_run_tick"]) == (0, 0, None)
+
+
+def test_percentiles_have_n_max_and_duration_and_the_corrected_know_of_the_hang(tmp_path):
+    log = _Log(tmp_path / "run.mcap")
+    for tick in range(100, 1100):
+        log.tick(tick, total_ns=500_000_000 if tick == 600 else 200_000)
+    result = make_report(Report(log=log.finish(), histograms=tmp_path / "histograms"))
+    total, corrected = result["stages_us"]["total"], result["stages_corrected_us"]["total"]
+    assert (total["n"], total["max"], total["duration_s"]) == (1000, 500_000.0, pytest.approx(19.98, abs=0.01))
+    assert total["p99"] == pytest.approx(200, rel=2e-3)
+    assert corrected["n"] == 1000 + 24 - 1  # 480, 460, ... 20 ms; the bucket's lower edge loses the last
+    assert corrected["p99"] == pytest.approx(300_000, rel=2e-3)  # the 14th of 40, 60, ... 500 ms
+    assert result["device_us"]["action_age"]["n"] == 999
+    files = result["histograms"]["files"]
+    assert {"total.hgrm", "total.hlog", "total.corrected.hlog", "action_age.hlog"} <= set(files)
+    assert not any(name.startswith("action_age.corrected") for name in files)
+    assert read_histograms(tmp_path / "histograms")["total.corrected"].n == corrected["n"]
+
+
+def test_merge_of_logs_and_of_their_histogram_files_is_the_same(tmp_path):
+    for name, total_ns in (("a", 100_000), ("b", 300_000)):
+        log = _Log(tmp_path / name / "run.mcap")
+        for tick in range(100, 200):
+            log.tick(tick, total_ns=total_ns)
+        make_report(Report(log=log.finish(), histograms=tmp_path / f"{name}_histograms"))
+    logs = merge(Merge(inputs=(tmp_path / "a", tmp_path / "b" / "run.mcap"), histograms=tmp_path / "merged"))
+    files = merge(Merge(inputs=(tmp_path / "a_histograms", tmp_path / "b_histograms")))
+    mixed = merge(Merge(inputs=(tmp_path / "a", tmp_path / "b_histograms")))
+    total = logs["us"]["total"]
+    assert (total["n"], total["max"], total["inputs"]) == (200, 300.0, 2)
+    assert total["duration_s"] == pytest.approx(2 * 99 * 0.02, abs=1e-6)
+    assert total["p50"] == pytest.approx(100, rel=2e-3)
+    assert total["p99"] == pytest.approx(300, rel=2e-3)
+    for other in (files, mixed):
+        for name, values in logs["us"].items():
+            assert other["us"][name] == pytest.approx(values), name
+    assert read_histograms(tmp_path / "merged")["total"].n == 200
+    command = [sys.executable, "-m", "firmware_bridge", "merge", str(tmp_path / "a"), str(tmp_path / "merged")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "total.corrected" in done.stdout
+    with pytest.raises(LogError, match=r"no \.hlog file|no such file"):
+        merge(Merge(inputs=(tmp_path,)))
+    with pytest.raises(LogError, match="no logs given"):
+        merge(Merge(inputs=()))
+
+
+def _rich_log(path):
+    knobs = [{"knob": "SCHED_FIFO", "taken": False, "detail": "<not permitted>"}, {"knob": "gc", "taken": True}, 7]
+    log = _Log(path, realtime=knobs, machine={"processor": "x<y"}, device={"board": "fake"})
+    for tick in range(100, 3100):
+        held = HELD if tick == 500 else 0
+        log.tick(tick, total_ns=150_000 + 1000 * (tick % 97), flags=held, age_us=20_000 + tick % 50, angle=tick / 50)
+        time_ns = (tick - 100) * PERIOD_NS
+        if tick % 50 == 0:
+            wire = {"crc_errors": tick // 1000, "lost": 0, "stale_commands": tick // 400, "refused": 3}
+            log.add("/link_statistics", time_ns, {"sequence": 1, **wire})
+            clock = {"tick": tick, "offset_us": 0.1 * tick, "uncertainty_us": None if tick < 500 else 5.0 + tick % 3}
+            log.add("/clock", time_ns, {**clock, "state": "locked"})
+        if tick in (1000, 2000):
+            log.add("/link_errors", time_ns, {"rejected": tick // 1000, "undecodable": 0, "lost": tick // 500})
+    log.add("/fault_report", 60_000_000_000, {"sequence": 1, "reason": 1, "tick": 3099, "detail": 2})
+    log.add("/event", 60_000_000_000, {"kind": "stopped", "text": "<b>because</b>"})
+    log.add("/dropped", 60_000_000_000, {"topic": "/raw/sent", "count": 7, "total": 7})
+    return log.finish()
+
+
+def test_report_shows_knobs_clock_link_faults_events_and_drops(tmp_path):
+    path = _rich_log(tmp_path / "run.mcap")
+    result = make_report(Report(log=path, html=tmp_path / "page.html"))
+    assert result["realtime"][0] == {"knob": "SCHED_FIFO", "taken": False, "detail": "<not permitted>"}
+    assert result["link"]["device"] == {"crc_errors": 3, "lost": 0, "stale_commands": 7, "refused": 0}
+    assert result["link"]["host"] == {"rejected": 1, "undecodable": 0, "lost": 2}
+    assert result["dropped"] == {"/raw/sent": 7}
+    assert [event["kind"] for event in result["events"]] == ["fault", "stopped", "dropped"]
+    assert result["events"][0]["text"] == "WATCHDOG at tick 3099, detail 2"
+    page = (tmp_path / "page.html").read_text()
+    for text in ("Clock of the device", "offset_us", "uncertainty_us", "Link health", "device: stale_commands"):
+        assert text in page
+    assert "&lt;not permitted&gt;" in page
+    assert "&lt;b&gt;because" in page
+    assert "<b>because" not in page
+    assert "The disk was too slow" in page
+    assert "Never counted anything: host: undecodable, device: lost, device: refused" in page
+    assert not re.search(r'(?:src|href)="(?!#|data:)', page.replace("xlink:href", "href"))
+    assert "<script" not in page
+    assert page == _page_again(path, tmp_path)
+
+
+def _page_again(path, tmp_path):
+    make_report(Report(log=path, html=tmp_path / "again.html"))
+    return (tmp_path / "again.html").read_text()
+
+
+def test_terminal_report_has_the_same(tmp_path):
+    path = _rich_log(tmp_path / "run.mcap")
+    command = [sys.executable, "-m", "firmware_bridge", "report", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for text in ("longest run of them", "SCHED_FIFO", "WATCHDOG at tick 3099", "p99.9 corr.", "7 of /raw/sent"):
+        assert text in " ".join(done.stdout.split()) or text in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium")
+def test_page_in_a_real_browser_fits_its_width_and_asks_for_nothing(tmp_path):
+    path = _rich_log(tmp_path / "run.mcap")
+    page = tmp_path / "page.html"
+    make_report(Report(log=path, html=page))
+    probe = (
+        "<script>document.title = [document.documentElement.scrollWidth <= window.innerWidth, "
+        "performance.getEntriesByType('resource').length, document.querySelectorAll('svg').length, "
+        "[...document.querySelectorAll('svg')].every(s => s.getBoundingClientRect().width > 300)].join()</script>"
+    )
+    page.write_text(page.read_text().replace("</body>", probe + "</body>"))
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--window-size=900,800", "--dump-dom"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert re.search("<title>(.*?)</title>", done.stdout)[1] == "true,0,8,true"
+
+
+def test_long_runs_are_drawn_as_ranges_and_lose_no_extreme():
+    _, axes = new_figure(1, 2.0)
+    values = np.zeros(500_000)
+    values[123_456], values[400_000] = 7.0, np.nan
+    draw_range(axes[0], np.arange(500_000.0), values)
+    drawn = [line.get_ydata() for line in axes[0].lines]
+    assert max(len(line) for line in drawn) <= 1000
+    assert max(np.nanmax(line) for line in drawn) == 7.0
+
+
+def test_log_without_a_period_has_no_corrected_percentiles(tmp_path):
+    log = _Log(tmp_path / "run.mcap", period_us=1)
+    log.tick(100)
+    result = make_report(Report(log=log.finish(), html=tmp_path / "page.html"))
+    assert result["stages_corrected_us"] == {}
+    assert result["stages_us"]["total"]["n"] == 1
