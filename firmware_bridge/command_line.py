@@ -1,6 +1,7 @@
 """Command line of the bridge: run a policy with a device or an emulated one, report, list ports, sum up a demo."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -8,12 +9,14 @@ from typing import Annotated, Any
 import tyro
 
 from firmware_bridge import notices
-from firmware_bridge.config import Emulate, Export, Identify, ListPorts, Merge, Replay, Report, Run, Summary
-from firmware_bridge.errors import BridgeError, StopRequested
+from firmware_bridge.config import Check, Emulate, Export, Identify, ListPorts, Merge, Replay, Report, Run, Summary
+from firmware_bridge.configuration_file import with_configuration
+from firmware_bridge.errors import BridgeError, ConfigurationError, StopRequested
 from firmware_bridge.log_topics import to_json
 
 Verb = (
     Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Emulate, tyro.conf.subcommand("emulate")]
     | Annotated[Identify, tyro.conf.subcommand("identify")]
     | Annotated[Report, tyro.conf.subcommand("report")]
@@ -31,10 +34,13 @@ def command_line() -> int:
     Raises SystemExit(2) for wrong usage, KeyboardInterrupt outside of `run`.
     """
     try:
-        config: Any = tyro.cli(Verb, prog="firmware_bridge", description=__doc__)
+        arguments = with_configuration(sys.argv[1:])
+        config: Any = tyro.cli(Verb, prog="firmware_bridge", description=__doc__, args=arguments)
         return _dispatch(config)
     except StopRequested as stop:
         return _complain(f"stopped by {stop}; nothing was armed", stop.exit_code)
+    except ConfigurationError as error:
+        return _complain(str(error), 2)
     except BridgeError as error:
         return _complain(str(error), 1)
     except OSError as error:
@@ -47,7 +53,12 @@ def _dispatch(config: Any) -> int:
     show: Callable[[dict[str, Any]], None]
     if isinstance(config, Run):
         return _run(config)
-    if isinstance(config, Emulate):
+    if isinstance(config, Check):
+        from firmware_bridge.check import check, print_check
+
+        result = check(config)
+        show = print_check
+    elif isinstance(config, Emulate):
         from firmware_bridge.emulate import emulate, print_emulation
 
         result = emulate(config)
@@ -92,7 +103,8 @@ def _dispatch(config: Any) -> int:
         print(to_json(result).decode(), flush=True)
     else:
         show(result)
-    return 1 if result.get("difference") is not None else 0  # only `replay` has one
+    # `replay` finds a difference, `check` what would not work.
+    return 0 if result.get("difference") is None and result.get("ok", True) else 1
 
 
 def _run(config: Run) -> int:

@@ -67,6 +67,8 @@ class Run:
     """Go on in a new file (run.0001.mcap, ...) when the log has this many megabytes; 0 for never."""
     log_rotate_minutes: float = 0.0
     """Go on in a new file after this many minutes; 0 for never."""
+    config: Optional[Path] = None  # noqa: UP045
+    """TOML file with these options as keys (duration_s = 60); what is given on the command line wins."""
     json: bool = False
     """Print exactly one JSON object on stdout, everything else on stderr."""
 
@@ -96,6 +98,18 @@ class Run:
         ):
             if given and not simulated:
                 raise BridgeError(f"{option} with --port {self.port}: only sim: knows it; leave {option} out")
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """Explain a configuration file: every key, its value, where it comes from, and whether a run could start."""
+
+    file: tyro.conf.Positional[Path | None] = None
+    """bridge.toml, as `run --config` reads it."""
+    template: bool = False
+    """Print an example with every key explained instead."""
+    json: bool = False
+    """Print exactly one JSON object on stdout, everything else on stderr."""
 
 
 @dataclasses.dataclass(frozen=True)
