@@ -1,6 +1,7 @@
 # Thin wrappers around `python -m distill | export | hardware | firmware_bridge`; every stage also runs by itself.
 .DEFAULT_GOAL := help
 .PHONY: help install tools distill export-c firmware bridge demo swing-ups results bench-distill bench-distill-quick
+.PHONY: install-daemon
 .PHONY: emulate flash bench-firmware bench-speed bench-export ablations test fuzz check format generate clean
 .DELETE_ON_ERROR:
 
@@ -55,6 +56,9 @@ firmware: install ## Policy -> host-built firmware (build/firmware)
 
 bridge: firmware ## Run the policy in closed loop against the simulated pendulum for 10 s (build/bridge)
 	$(RUN) firmware_bridge run --port sim: --image $(BUILD)/firmware/firmware --policy $(BUILD)/policy --log $(BUILD)/bridge
+
+install-daemon: install ## Install systemd unit, udev rule and an example of its configuration (DESTDIR=, GROUP=; DRY_RUN=1 prints)
+	$(RUN) firmware_bridge install-daemon $(if $(DESTDIR),--destdir "$(DESTDIR)") $(if $(GROUP),--group $(GROUP)) $(if $(DRY_RUN),--dry-run)
 
 $(BUILD)/policy/policy.h:
 	$(RUN) export compile $(STUDENT) --out $(BUILD)/policy --weights int8 $(if $(filter atmega328p,$(BOARD)),--target avr)

@@ -9,7 +9,19 @@ from typing import Annotated, Any
 import tyro
 
 from firmware_bridge import notices
-from firmware_bridge.config import Check, Emulate, Export, Identify, ListPorts, Merge, Replay, Report, Run, Summary
+from firmware_bridge.config import (
+    Check,
+    Emulate,
+    Export,
+    Identify,
+    InstallDaemon,
+    ListPorts,
+    Merge,
+    Replay,
+    Report,
+    Run,
+    Summary,
+)
 from firmware_bridge.configuration_file import with_configuration
 from firmware_bridge.errors import BridgeError, ConfigurationError, StopRequested
 from firmware_bridge.log_topics import to_json
@@ -23,6 +35,7 @@ Verb = (
     | Annotated[Replay, tyro.conf.subcommand("replay")]
     | Annotated[Merge, tyro.conf.subcommand("merge")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[InstallDaemon, tyro.conf.subcommand("install-daemon")]
     | Annotated[ListPorts, tyro.conf.subcommand("list")]
     | Annotated[Summary, tyro.conf.subcommand("summary")]
 )
@@ -88,6 +101,11 @@ def _dispatch(config: Any) -> int:
 
         result = export_log(config)
         show = print_export
+    elif isinstance(config, InstallDaemon):
+        from firmware_bridge.install_daemon import install_daemon, print_installation
+
+        result = install_daemon(config)
+        show = print_installation
     elif isinstance(config, Summary):
         from firmware_bridge.summary import make_summary, print_summary
 

@@ -113,6 +113,22 @@ class Check:
 
 
 @dataclasses.dataclass(frozen=True)
+class InstallDaemon:
+    """Install the systemd unit, the udev rule and an example of its configuration. As root, or below --destdir."""
+
+    destdir: Path | None = None
+    """Put everything below this folder instead of / and tell no running systemd or udev; for packages."""
+    bridge: Path | None = None
+    """The bpd-bridge that the unit starts; the one beside this Python when not given."""
+    group: str | None = None
+    """Group that may use serial ports; dialout or uucp, whichever exists, when not given."""
+    dry_run: bool = False
+    """Print what would be done, and do nothing."""
+    json: bool = False
+    """Print exactly one JSON object on stdout, everything else on stderr."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Emulate:
     """Build the firmware of a microcontroller and let it balance the simulated pendulum in QEMU, in lock-step."""
 
