@@ -9,7 +9,6 @@ import shutil
 import socket
 import textwrap
 import typing
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from firmware_bridge.policy_folder import open_policy_folder
 from firmware_bridge.port_name import HOST_BOARD, Simulated, TcpAddress, UsbDevice, parse_port
 from firmware_bridge.port_users import port_user
 from firmware_bridge.ports import existing_ports_text, find_usb_port
+from firmware_bridge.simulated_port import missing_packages
 from hardware.board import find_board
 
 _EXAMPLES = {"port": "usb:0483:374b", "policy": "policy", "log": "log"}
@@ -156,7 +156,7 @@ def _serial_text(path: str) -> str:
 
 
 def _simulated_text(board: str) -> str:
-    missing = [f"Python package {name} (extra hardware)" for name in ("mujoco",) if find_spec(name) is None]
+    missing = [f"the Python package {name} (extra hardware)" for name in missing_packages()]
     chip = find_board(board).chip
     compiler = "cc" if chip is None else f"{chip.tools.prefix}gcc"
     if shutil.which(compiler) is None:

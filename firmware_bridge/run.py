@@ -36,7 +36,7 @@ from firmware_bridge.recorder import Recorder, Rotation
 from firmware_bridge.sensor_watch import SensorWatch, plant_constants
 from firmware_bridge.service_manager import ServiceManager
 from firmware_bridge.signals import StopSignals
-from firmware_bridge.simulated_port import SimulatedPort, SimulatorSettings, build_image
+from firmware_bridge.simulated_port import SimulatedPort, SimulatorSettings, build_image, require_packages
 from firmware_bridge.stop import Stop, brake
 from firmware_bridge.supervisor import Supervisor
 from firmware_bridge.tally import Tally
@@ -299,6 +299,7 @@ def _port(config: Run, folder: PolicyFolder) -> Iterator[tuple[str, SimulatedPor
     if board is None:
         yield config.port, None
         return
+    require_packages()
     image = config.image
     if image is None:
         image = build_image(config.policy, folder.directory / f"{board}_firmware", board).path

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from firmware_bridge.errors import SimulatorError
 
+_PACKAGES = ("mujoco", "elftools")
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
 _BUILD_TIMEOUT_S = 120.0
@@ -41,6 +43,28 @@ class BuiltImage:
     path: Path
     flash_bytes: int | None
     ram_bytes: int | None
+
+
+def missing_packages() -> list[str]:
+    """What the simulator imports and the base install does not bring."""
+    return [name for name in _PACKAGES if not _importable(name)]
+
+
+def require_packages() -> None:
+    """Raise SimulatorError where the simulator cannot run: said before anything is built."""
+    missing = missing_packages()
+    if missing:
+        raise SimulatorError(
+            f"a simulated device needs the extra `hardware`: {' and '.join(missing)} cannot be imported; "
+            "pip install 'bayesian-policy-distillation[hardware]'"
+        )
+
+
+def _importable(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def build_image(policy: Path, out: Path, board: str) -> BuiltImage:
