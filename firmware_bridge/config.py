@@ -69,6 +69,12 @@ class Run:
     """Go on in a new file after this many minutes; 0 for never."""
     config: Optional[Path] = None  # noqa: UP045
     """TOML file with these options as keys (duration_s = 60); what is given on the command line wins."""
+    live: bool = False
+    """Serve a page that shows rod, cart, action and latency, and stops the run; its address goes to stderr."""
+    live_port: int = 0
+    """Port of the live page; 0 takes a free one."""
+    live_bind: str = "127.0.0.1"
+    """Address the live page is served on; elsewhere than on this computer itself a warning is printed."""
     json: bool = False
     """Print exactly one JSON object on stdout, everything else on stderr."""
 
@@ -84,6 +90,9 @@ class Run:
             raise BridgeError(f"--cpu {self.cpu}: expected a processor's number, from 0 on, with --realtime; pass both")
         if self.slew_limit is not None:
             _in_range("--slew-limit", self.slew_limit, 0.001, 1e9, "m/s^3")
+        _in_range("--live-port", self.live_port, 0, 65_535, "(0 takes a free one)")
+        if not self.live and (self.live_port or self.live_bind != "127.0.0.1"):
+            raise BridgeError("--live-port and --live-bind are about the live page; pass --live, too")
         if self.seed < 0:
             raise BridgeError(f"--seed {self.seed}: expected a number from 0 on; pass another")
         if self.dry_run and (self.arm != "auto" or self.reconnect):

@@ -15,6 +15,7 @@ BridgeError                    base class; one line: what, got, expected, next s
 ├── DeviceRestartedError       the device started again while the loop ran: brown-out, reset, its own watchdog
 ├── RecorderError              the log can no longer be written (full disk); the cart was braked
 ├── LogError                   a log that cannot be read at all
+├── LiveError                  the live page cannot be served where it was asked for
 ├── SimulatorError             `python -m hardware` could not build or simulate
 ├── SummaryError               a stage's JSON is missing or lacks a key
 └── ConfigurationError         bridge.toml: an unknown key, a wrong type, a value out of range
@@ -84,6 +85,10 @@ class RecorderError(BridgeError):
 
 class LogError(BridgeError):
     """A log that cannot be read at all."""
+
+
+class LiveError(BridgeError):
+    """The live page cannot be served."""
 
 
 class SimulatorError(BridgeError):

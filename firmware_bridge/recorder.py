@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ class Recorder:
         self.path = path
         self.written = 0
         self.dropped_by_topic: dict[str, int] = {}
+        self.tap: Callable[[Topic, int, Any], None] | None = None
+        """Sees every record that is put, and the session, in the thread that puts it (the live page)."""
         self._capacity_bytes = capacity_bytes
         self._rotation = rotation or Rotation()
         self._queue: deque[tuple[Topic, int, Any]] = deque()
@@ -75,6 +78,8 @@ class Recorder:
 
     def put(self, topic: Topic, time_ns: int, payload: Any) -> None:
         """Queue one record, stamped with CLOCK_MONOTONIC nanoseconds. Never blocks, never raises."""
+        if self.tap is not None:
+            self.tap(topic, time_ns, payload)
         size = _size(topic, payload)
         queued = self._bytes_in - self._bytes_out
         # After a hole half of the queue must be free again: one long hole says more than a thousand short ones.
@@ -103,6 +108,8 @@ class Recorder:
             "epoch_offset_ns": self._epoch_offset_ns,
             **session,
         }
+        if self.tap is not None:
+            self.tap(log_topics.SESSION, time.monotonic_ns(), self._session)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             keep_previous(self.path)

@@ -27,6 +27,7 @@ from firmware_bridge.host_state import HostState
 from firmware_bridge.keyboard import Keyboard
 from firmware_bridge.latency import APPLY, STAGES
 from firmware_bridge.link import open_link
+from firmware_bridge.live import LiveSettings, live_page
 from firmware_bridge.log_parts import LOG_NAME
 from firmware_bridge.loop import LoopSettings, control_loop, quiet_interpreter
 from firmware_bridge.policy_folder import PolicyFolder, open_policy_folder
@@ -119,7 +120,11 @@ def run(config: Run, controls: Controls | None = None, *, keyboard: bool = False
         outcome = Outcome()
         simulator: SimulatedPort | None = None
         try:
-            with _port(config, folder) as (port, simulator), _keyboard(supervisor, keyboard):
+            with (
+                _port(config, folder) as (port, simulator),
+                _keyboard(supervisor, keyboard),
+                _live_page(sessions, supervisor),
+            ):
                 # From here on the cart can move: a signal must go through the brake.
                 signals.deferred = True
                 supervisor.service.ready()
@@ -202,6 +207,8 @@ def _converse(session: _Session, port: str, supervisor: Supervisor) -> None:
     try:
         link.watch(supervisor.controls.wake_socket)
         conversation = Conversation(link, recorder, supervisor)
+        if supervisor.page is not None:
+            supervisor.page.watch(conversation, session.tally)
         greeted = False
         ended: BaseException | None = None
         try:
@@ -280,6 +287,29 @@ def _home(session: _Session, conversation: Conversation, supervisor: Supervisor,
 
 def _keyboard(supervisor: Supervisor, wanted: bool) -> AbstractContextManager[object]:
     return Keyboard(supervisor.controls, supervisor.states) if wanted else nullcontext()
+
+
+@contextmanager
+def _live_page(sessions: list[_Session], supervisor: Supervisor) -> Iterator[None]:
+    """The page of this run while it lasts, over all of its connections, where one was asked for."""
+    config = sessions[0].config
+    if not config.live:
+        yield
+        return
+    with live_page(LiveSettings(config.live_bind, config.live_port), supervisor.controls) as supervisor.page:
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            stop = sessions[-1].stop
+            supervisor.page.result = {
+                "text": "the duration is over" if error is None else str(error),
+                "armed": any(session.armed for session in sessions),
+                "stop": dataclasses.asdict(stop) if stop is not None else None,
+            }
 
 
 def _retire_logs(folder: Path) -> None:

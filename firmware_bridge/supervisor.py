@@ -6,6 +6,7 @@ from firmware_bridge import log_topics, notices
 from firmware_bridge.controls import Controls
 from firmware_bridge.errors import StopRequested
 from firmware_bridge.host_state import HostState, HostStateMachine
+from firmware_bridge.live import LivePage
 from firmware_bridge.recorder import Recorder
 from firmware_bridge.service_manager import ServiceManager
 
@@ -19,6 +20,7 @@ class Supervisor:
         self.controls = controls
         self.service = service
         self.states = HostStateMachine(self._changed)
+        self.page: LivePage | None = None
         self._recorder: Recorder | None = None
 
     def record_to(self, recorder: Recorder) -> None:
