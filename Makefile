@@ -124,6 +124,7 @@ generate: install ## Rewrite the C headers that come from Python (protocol.h, pl
 	$(RUN) hardware generate
 
 test: tools install ## Run every test
+	@sh .ci/tools browser
 	$(VENV)/bin/python -m pytest
 
 fuzz: tools install ## Fuzz the device's receive path for FUZZ_SECONDS (600); what it finds lies in build/fuzz

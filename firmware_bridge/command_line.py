@@ -1,44 +1,48 @@
-"""Command line of the bridge: run a policy with a device or an emulated one, report, list ports, sum up a demo."""
+"""Command line of the bridge: run a policy with a device or an emulated one, look at its logs, set up the daemon."""
 
 import contextlib
+import importlib
 import sys
 import time
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import tyro
 
+from firmware_bridge import config as verbs
 from firmware_bridge import notices
-from firmware_bridge.config import (
-    Check,
-    Emulate,
-    Export,
-    Identify,
-    InstallDaemon,
-    ListPorts,
-    Merge,
-    Replay,
-    Report,
-    Run,
-    Summary,
-)
 from firmware_bridge.configuration_file import with_configuration
 from firmware_bridge.errors import BridgeError, ConfigurationError, StopRequested
 from firmware_bridge.log_topics import to_json
 
 Verb = (
-    Annotated[Run, tyro.conf.subcommand("run")]
-    | Annotated[Check, tyro.conf.subcommand("check")]
-    | Annotated[Emulate, tyro.conf.subcommand("emulate")]
-    | Annotated[Identify, tyro.conf.subcommand("identify")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Replay, tyro.conf.subcommand("replay")]
-    | Annotated[Merge, tyro.conf.subcommand("merge")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[InstallDaemon, tyro.conf.subcommand("install-daemon")]
-    | Annotated[ListPorts, tyro.conf.subcommand("list")]
-    | Annotated[Summary, tyro.conf.subcommand("summary")]
+    Annotated[verbs.Run, tyro.conf.subcommand("run")]
+    | Annotated[verbs.Check, tyro.conf.subcommand("check")]
+    | Annotated[verbs.Emulate, tyro.conf.subcommand("emulate")]
+    | Annotated[verbs.Identify, tyro.conf.subcommand("identify")]
+    | Annotated[verbs.Report, tyro.conf.subcommand("report")]
+    | Annotated[verbs.Replay, tyro.conf.subcommand("replay")]
+    | Annotated[verbs.Live, tyro.conf.subcommand("live")]
+    | Annotated[verbs.Merge, tyro.conf.subcommand("merge")]
+    | Annotated[verbs.Export, tyro.conf.subcommand("export")]
+    | Annotated[verbs.InstallDaemon, tyro.conf.subcommand("install-daemon")]
+    | Annotated[verbs.ListPorts, tyro.conf.subcommand("list")]
+    | Annotated[verbs.Summary, tyro.conf.subcommand("summary")]
 )
+
+# Module, what does it, what shows its result: each is imported when it is asked for, because some take long to load.
+ACTIONS: dict[type, tuple[str, str, str]] = {
+    verbs.Check: ("check", "check", "print_check"),
+    verbs.Emulate: ("emulate", "emulate", "print_emulation"),
+    verbs.Identify: ("identify", "identify", "print_identity"),
+    verbs.Report: ("report", "make_report", "print_report"),
+    verbs.Replay: ("replay", "replay", "print_replay"),
+    verbs.Live: ("live_replay", "show_log", "print_shown"),
+    verbs.Merge: ("merge", "merge", "print_merge"),
+    verbs.Export: ("export_log", "export_log", "print_export"),
+    verbs.InstallDaemon: ("install_daemon", "install_daemon", "print_installation"),
+    verbs.ListPorts: ("list_ports", "make_list", "print_list"),
+    verbs.Summary: ("summary", "make_summary", "print_summary"),
+}
 
 
 def command_line() -> int:
@@ -63,69 +67,21 @@ def command_line() -> int:
 
 def _dispatch(config: Any) -> int:
     started = time.monotonic()
-    show: Callable[[dict[str, Any]], None]
-    if isinstance(config, Run):
+    if isinstance(config, verbs.Run):
         return _run(config)
-    if isinstance(config, Check):
-        from firmware_bridge.check import check, print_check
-
-        result = check(config)
-        show = print_check
-    elif isinstance(config, Emulate):
-        from firmware_bridge.emulate import emulate, print_emulation
-
-        result = emulate(config)
-        show = print_emulation
-    elif isinstance(config, Identify):
-        from firmware_bridge.identify import identify, print_identity
-
-        result = identify(config)
-        show = print_identity
-    elif isinstance(config, Report):
-        from firmware_bridge.report import make_report, print_report
-
-        result = make_report(config)
-        show = print_report
-    elif isinstance(config, Replay):
-        from firmware_bridge.replay import print_replay, replay
-
-        result = replay(config)
-        show = print_replay
-    elif isinstance(config, Merge):
-        from firmware_bridge.merge import merge, print_merge
-
-        result = merge(config)
-        show = print_merge
-    elif isinstance(config, Export):
-        from firmware_bridge.export_log import export_log, print_export
-
-        result = export_log(config)
-        show = print_export
-    elif isinstance(config, InstallDaemon):
-        from firmware_bridge.install_daemon import install_daemon, print_installation
-
-        result = install_daemon(config)
-        show = print_installation
-    elif isinstance(config, Summary):
-        from firmware_bridge.summary import make_summary, print_summary
-
-        result = make_summary(config)
-        show = print_summary
-    else:
-        from firmware_bridge.list_ports import make_list, print_list
-
-        result = make_list(config)
-        show = print_list
+    name, act, show = ACTIONS[type(config)]
+    module = importlib.import_module(f"firmware_bridge.{name}")
+    result: dict[str, Any] = getattr(module, act)(config)
     result.setdefault("seconds", time.monotonic() - started)
     if config.json:
         print(to_json(result).decode(), flush=True)
     else:
-        show(result)
+        getattr(module, show)(result)
     # `replay` finds a difference, `check` what would not work.
     return 0 if result.get("difference") is None and result.get("ok", True) else 1
 
 
-def _run(config: Run) -> int:
+def _run(config: verbs.Run) -> int:
     from firmware_bridge.run import run
 
     outcome = run(config, keyboard=True)

@@ -186,6 +186,27 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True)
+class Live:
+    """Show a log on the live page, as it was while it was recorded; begins when the page is opened."""
+
+    log: tyro.conf.Positional[Path]
+    """run.mcap, or the folder that holds it; a log that was cut off is shown up to its last complete chunk."""
+    speed: float = 1.0
+    """How many seconds of the log pass in one."""
+    live_port: int = 0
+    """Port of the page; 0 takes a free one."""
+    live_bind: str = "127.0.0.1"
+    """Address the page is served on; elsewhere than on this computer itself a warning is printed."""
+    json: bool = False
+    """Print exactly one JSON object on stdout, everything else on stderr."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work. Raises BridgeError."""
+        _in_range("--speed", self.speed, 0.01, 100.0, "times real time")
+        _in_range("--live-port", self.live_port, 0, 65_535, "(0 takes a free one)")
+
+
+@dataclasses.dataclass(frozen=True)
 class Replay:
     """Feed a log through the parser and the policy again; exit code 1 when anything comes out otherwise."""
 

@@ -21,7 +21,7 @@ from firmware_bridge import notices
 from firmware_bridge.controls import Controls
 from firmware_bridge.conversation import Conversation, LinkCounters
 from firmware_bridge.errors import LiveError
-from firmware_bridge.live_feed import ARM, STOP, Counts, LiveFeed, PageSettings
+from firmware_bridge.live_feed import ARM, STOP, WATCHED, Counts, LiveFeed, PageSettings
 from firmware_bridge.tally import Tally
 
 LOOPBACK = "127.0.0.1"
@@ -43,12 +43,13 @@ class LivePage:
     """A page that is being served.
 
     `result` is shown when the run is over: {"text": why it ended, "armed": whether anything was, "stop": how braking
-    went, or None}.
+    went, or None}. `watched` is set once somebody has opened the page.
     """
 
     feed: LiveFeed
     url: str
     process_id: int
+    watched: threading.Event
     result: dict[str, Any] | None = None
 
     def watch(self, conversation: Conversation, tally: Tally) -> None:
@@ -97,10 +98,10 @@ def live_page(settings: LiveSettings, controls: Controls) -> Iterator[LivePage]:
     os.set_blocking(descriptor, False)
     with contextlib.suppress(AttributeError, OSError):  # Linux only, and bounded by fs.pipe-max-size
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-    served = LivePage(LiveFeed(descriptor), url, process.pid)
+    served = LivePage(LiveFeed(descriptor), url, process.pid, threading.Event())
     served.feed.awaiting_arm = lambda: controls.awaiting_arm
     closing = threading.Event()
-    arguments = (process.stdout.fileno(), controls, closing)
+    arguments = (process.stdout.fileno(), controls, served.watched, closing)
     listening = threading.Thread(target=_hear, args=arguments, name="live", daemon=True)
     listening.start()
     if settings.bind not in (LOOPBACK, "localhost", "::1"):
@@ -149,13 +150,15 @@ def _start(page: PageSettings) -> subprocess.Popen[bytes]:
     )
 
 
-def _hear(descriptor: int, controls: Controls, closing: threading.Event) -> None:
+def _hear(descriptor: int, controls: Controls, watched: threading.Event, closing: threading.Event) -> None:
     """Hand requests of the page to the run, until the page's process ends."""
     while request := os.read(descriptor, 1):
         if request == STOP:
             controls.request_stop("the live page")
         elif request == ARM:
             controls.request_arm()
+        elif request == WATCHED:
+            watched.set()
     if not closing.is_set():
         text = "warning: the live page's process has ended; the run goes on without it, Ctrl-C stops it"
         notices.say(text, notices.WARNING)

@@ -34,8 +34,8 @@ COUNTS_LAYOUT = struct.Struct("<BB7I")
 TEXT_LAYOUT = struct.Struct("<BBB61s")
 """Kind, 1 in the last piece, bytes used, bytes of UTF-8."""
 
-STOP, ARM = b"s", b"a"
-"""What comes back from the page's process, through a pipe of its own."""
+STOP, ARM, WATCHED = b"s", b"a", b"w"
+"""What comes back from the page's process, through a pipe of its own; WATCHED: a page was opened."""
 
 _PIECE_BYTES = 61
 _BATCH_BYTES = min(select.PIPE_BUF, 4096) // RECORD_BYTES * RECORD_BYTES

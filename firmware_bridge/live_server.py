@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 from firmware_bridge.live_document import Document
-from firmware_bridge.live_feed import ARM, STOP
+from firmware_bridge.live_feed import ARM, STOP, WATCHED
 from firmware_bridge.live_request import HEAD_LIMIT_BYTES, Gate, Request, RequestError
 from firmware_bridge.live_state import LiveState
 from firmware_bridge.log_topics import to_json
@@ -41,7 +41,7 @@ _HEADERS = (
 
 
 class LiveServer:
-    """Serves `state` on a listening socket. `control` is called with `STOP` or `ARM`."""
+    """Serves `state` on a listening socket. `control` is called with `STOP`, `ARM` or `WATCHED`."""
 
     def __init__(self, state: LiveState, gate: Gate, document: Document, control: Callable[[bytes], None]) -> None:
         self._state = state
@@ -112,6 +112,7 @@ class LiveServer:
             raise RequestError(503, f"{STREAMS} pages watch already; close one")
         del self._asking[writer]
         self._streams.add(writer)
+        self._control(WATCHED)
         try:
             writer.write(_head(200, "text/event-stream") + b"retry: 500\n\n")
             run, seen, read_at = None, 0, time.monotonic()

@@ -15,7 +15,7 @@ import pytest
 from firmware_bridge import live_server
 from firmware_bridge.live import LiveSettings, live_page
 from firmware_bridge.live_document import live_document
-from firmware_bridge.live_feed import PageSettings
+from firmware_bridge.live_feed import WATCHED, PageSettings
 from firmware_bridge.live_process import serve_page
 from firmware_bridge.live_request import HEAD_LIMIT_BYTES
 
@@ -66,10 +66,10 @@ class Served:
         return _parsed(self.ask(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode()))
 
     def requests(self):
-        """What has come back through the control pipe so far."""
+        """What has come back through the control pipe so far, but for the news that a page was opened."""
         os.set_blocking(self.control, False)
         try:
-            return os.read(self.control, 100)
+            return os.read(self.control, 100).replace(WATCHED, b"")
         except BlockingIOError:
             return b""
 
