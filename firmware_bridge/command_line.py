@@ -12,6 +12,7 @@ from firmware_bridge import config as verbs
 from firmware_bridge import notices
 from firmware_bridge.configuration_file import with_configuration
 from firmware_bridge.errors import BridgeError, ConfigurationError, StopRequested
+from firmware_bridge.fault_settings import Proxy
 from firmware_bridge.log_topics import to_json
 
 Verb = (
@@ -26,6 +27,7 @@ Verb = (
     | Annotated[verbs.Export, tyro.conf.subcommand("export")]
     | Annotated[verbs.InstallDaemon, tyro.conf.subcommand("install-daemon")]
     | Annotated[verbs.ListPorts, tyro.conf.subcommand("list")]
+    | Annotated[Proxy, tyro.conf.subcommand("proxy")]
     | Annotated[verbs.Summary, tyro.conf.subcommand("summary")]
 )
 
@@ -41,6 +43,7 @@ ACTIONS: dict[type, tuple[str, str, str]] = {
     verbs.Export: ("export_log", "export_log", "print_export"),
     verbs.InstallDaemon: ("install_daemon", "install_daemon", "print_installation"),
     verbs.ListPorts: ("list_ports", "make_list", "print_list"),
+    Proxy: ("fault_proxy", "run_proxy", "print_proxy"),
     verbs.Summary: ("summary", "make_summary", "print_summary"),
 }
 

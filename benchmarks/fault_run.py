@@ -1,0 +1,147 @@
+"""One device, one seed: a bridge behind the fault proxy, started again whenever it ends, until time is over."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import threading
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.applied_actions import judge, logged_commands
+from firmware_bridge.config import Run
+from firmware_bridge.errors import BridgeError, LogError, PortNotFoundError
+from firmware_bridge.fault_proxy import FaultProxy
+from firmware_bridge.fault_settings import Proxy
+from firmware_bridge.link import open_link
+from firmware_bridge.read_log import Log, read_log
+from firmware_bridge.run import run
+from firmware_bridge.simulated_port import SimulatedPort, SimulatorSettings
+from hardware.codec import decode_body
+from hardware.errors import ProtocolError
+from hardware.framing import FrameDecoder
+from hardware.protocol import Message
+
+_RETRY_S = 0.005  # while the proxy keeps its port closed
+
+
+@dataclasses.dataclass(frozen=True)
+class FaultRun:
+    """What is run: `seconds` of the device's time; `proxy` without its ports."""
+
+    policy: Path
+    image: Path
+    out: Path
+    seconds: float
+    clock: Literal["real", "lockstep"]
+    proxy: dict[str, Any]
+    mode: Literal["host", "device", "shadow"] = "host"
+    watchdog_periods: int = 2
+
+
+def fault_run(config: FaultRun) -> dict[str, Any]:
+    """Run until the device's time is over; figures, and `violations` in words."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    seed = int(config.proxy.get("seed", 0))
+    trajectory = config.out / "trajectory.safetensors"
+    # It is stopped from here; its own bound is only for the case that this process dies.
+    simulator = SimulatedPort(
+        SimulatorSettings(config.image, config.clock, seed, True, 10.0 * config.seconds + 600.0, trajectory)
+    )
+    ends: collections.Counter[str] = collections.Counter()
+    logs: list[Path] = []
+    with simulator:
+        device = open_link(str(simulator.path))
+        settings = Proxy(port=str(simulator.path), listen="socket://127.0.0.1:0", clock=config.clock, **config.proxy)
+        proxy = FaultProxy(settings, device)
+        carrier = threading.Thread(target=proxy.run, daemon=True)
+        carrier.start()
+        try:
+            while (left_s := config.seconds - proxy.clock.seconds) > 0 and carrier.is_alive():
+                folder = config.out / f"run{len(logs):04}"
+                ends[_one_run(config, proxy.name, folder, left_s)] += 1
+                if folder.is_dir():
+                    logs.append(folder)
+        finally:
+            proxy.stop()
+            carrier.join(10)
+            proxy.close()
+            device.close()
+    violations: list[str] = []
+    read = [log for folder in logs if (log := _readable(folder, violations)) is not None]
+    verdict = judge(trajectory, *logged_commands(read), config.watchdog_periods) if config.mode == "host" else None
+    told = dataclasses.asdict(verdict) if verdict is not None else {}
+    violations += told.pop("violations", [])
+    return {
+        "seed": seed,
+        "clock": config.clock,
+        "mode": config.mode,
+        "simulated_s": proxy.clock.seconds,
+        "runs": dict(sorted(ends.items())),
+        "logs": len(logs),
+        "commands": sum(len(log.values("/command")) for log in read),
+        **told,
+        "proxy": proxy.result(),
+        "simulator": {key: simulator.result.get(key) for key in ("missed_exchanges", "trajectory_sha256")},
+        "violations": violations,
+    }
+
+
+def _one_run(config: FaultRun, port: str, folder: Path, left_s: float) -> str:
+    """How a bridge ended: `duration`, or the name of its error, with `before arming: ` where it did not arm."""
+    arguments = Run(
+        port=port,
+        policy=config.policy,
+        log=folder,
+        mode=config.mode,
+        duration_s=max(left_s, 0.02),
+        watchdog_periods=config.watchdog_periods,
+    )
+    try:
+        outcome = run(arguments)
+    except PortNotFoundError:
+        time.sleep(_RETRY_S)
+        return "not connected: PortNotFoundError"
+    except BridgeError as error:
+        return f"before arming: {type(error).__name__}"
+    return type(outcome.error).__name__ if outcome.error is not None else "duration"
+
+
+def _readable(folder: Path, violations: list[str]) -> Log | None:
+    """The log, held against its own raw bytes: complete, nothing dropped, and it can be replayed."""
+    try:
+        log = read_log(folder, raw=True)
+    except LogError as error:
+        violations.append(f"{folder.name}: {error}")
+        return None
+    if not log.complete:
+        violations.append(f"{folder.name}: the log is cut off: {log.cut}")
+    for direction, route in (("received", "device>host"), ("sent", "host>device")):
+        stream = b"".join(record.value for record in log.topics.get(f"/raw/{direction}", []))
+        again = collections.Counter(message.TYPE for message in _decoded(stream) if message.ROUTE == route)
+        told = collections.Counter(
+            {kind.TYPE: len(log.values(topic)) for kind, topic in _TOPICS.items() if kind.ROUTE == route}
+        )
+        if again != +told:
+            violations.append(f"{folder.name}: raw bytes {direction} hold {dict(again)}, the records {dict(+told)}")
+    return log
+
+
+def _decoded(stream: bytes) -> list[Message]:
+    messages = []
+    for body in FrameDecoder().feed(stream):
+        try:
+            messages.append(decode_body(body)[1])
+        except ProtocolError:
+            continue
+    return messages
+
+
+def _topics() -> dict[type[Message], str]:
+    from firmware_bridge.log_topics import MESSAGE_TOPICS
+
+    return {kind: topic.name for kind, topic in MESSAGE_TOPICS.items()}
+
+
+_TOPICS = _topics()
