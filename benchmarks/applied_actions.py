@@ -81,7 +81,8 @@ def judge(trajectory: Path, commands: Commands, sessions: set[int], watchdog_per
             position = observer.observe(*rows["counts"][row].tolist())[0]
             asked = [] if fresh else sorted(commands.get(tick - 1, ()))
             applied = tuple(rows["drive"][row])
-            states, setpoint = _followed(states, asked, fresh, limit, position, applied)
+            candidates = _next_states(states, asked, fresh)
+            states, setpoint = _explaining(candidates, limit, position, applied)
             states = [each for each in states if each.holds < watchdog_periods]
             allowed = [each for each in states if each.session is None or each.session in sessions - used]
             if not allowed:
@@ -108,25 +109,24 @@ def _end_block(states: list[_State], used: set[int], verdict: Verdict) -> None:
     verdict.held += min(each.total_holds for each in states)
 
 
-def _followed(
-    states: list[_State],
-    asked: list[tuple[int, float]],
-    fresh: bool,
-    limit: DriveLimit,
-    position: np.float32,
-    applied: tuple[Any, ...],
-) -> tuple[list[_State], np.float32]:
-    """The states that explain what the drive was told (its acceleration and set-point, to the bit)."""
+def _next_states(states: list[_State], asked: list[tuple[int, float]], fresh: bool) -> list[_State]:
+    """What may have happened at the boundary: the action before goes on, or one that was sent takes its place."""
     candidates = []
     for state in states:
         hold = 0 if fresh else 1
-        holds = state.holds + hold
-        candidates.append(_State(state.request, holds, state.session, state.total_holds + hold))
+        candidates.append(_State(state.request, state.holds + hold, state.session, state.total_holds + hold))
         candidates += [
             _State(action, 0, session, state.total_holds)
             for session, action in asked
             if state.session in (None, session)
         ]
+    return candidates
+
+
+def _explaining(
+    candidates: list[_State], limit: DriveLimit, position: np.float32, applied: tuple[Any, ...]
+) -> tuple[list[_State], np.float32]:
+    """The states that explain what the drive was told (its acceleration and set-point, to the bit)."""
     start = limit.velocity_setpoint
     explained: dict[tuple[float, int, int | None], _State] = {}
     for each in candidates:

@@ -15,6 +15,7 @@ from firmware_bridge.errors import BridgeError, LogError, PortNotFoundError
 from firmware_bridge.fault_proxy import FaultProxy
 from firmware_bridge.fault_settings import Proxy
 from firmware_bridge.link import open_link
+from firmware_bridge.log_topics import MESSAGE_TOPICS
 from firmware_bridge.read_log import Log, read_log
 from firmware_bridge.run import run
 from firmware_bridge.simulated_port import SimulatedPort, SimulatorSettings
@@ -118,13 +119,15 @@ def _readable(folder: Path, violations: list[str]) -> Log | None:
     if not log.complete:
         violations.append(f"{folder.name}: the log is cut off: {log.cut}")
     for direction, route in (("received", "device>host"), ("sent", "host>device")):
+        kinds = {kind: topic.name for kind, topic in MESSAGE_TOPICS.items() if kind.ROUTE == route}
         stream = b"".join(record.value for record in log.topics.get(f"/raw/{direction}", []))
-        again = collections.Counter(message.TYPE for message in _decoded(stream) if message.ROUTE == route)
-        told = collections.Counter(
-            {kind.TYPE: len(log.values(topic)) for kind, topic in _TOPICS.items() if kind.ROUTE == route}
-        )
-        if again != +told:
-            violations.append(f"{folder.name}: raw bytes {direction} hold {dict(again)}, the records {dict(+told)}")
+        again = collections.Counter(type(message) for message in _decoded(stream))
+        for kind, topic in kinds.items():
+            if again[kind] != len(log.values(topic)):
+                violations.append(
+                    f"{folder.name}: the raw bytes {direction} hold {again[kind]} {kind.__name__}, "
+                    f"its topic {len(log.values(topic))}"
+                )
     return log
 
 
@@ -136,12 +139,3 @@ def _decoded(stream: bytes) -> list[Message]:
         except ProtocolError:
             continue
     return messages
-
-
-def _topics() -> dict[type[Message], str]:
-    from firmware_bridge.log_topics import MESSAGE_TOPICS
-
-    return {kind: topic.name for kind, topic in MESSAGE_TOPICS.items()}
-
-
-_TOPICS = _topics()
