@@ -119,7 +119,7 @@ def _readable(folder: Path, violations: list[str]) -> Log | None:
     if not log.complete:
         violations.append(f"{folder.name}: the log is cut off: {log.cut}")
     for direction, route in (("received", "device>host"), ("sent", "host>device")):
-        kinds = {kind: topic.name for kind, topic in MESSAGE_TOPICS.items() if kind.ROUTE == route}
+        kinds = {kind: topic.name for kind, topic in MESSAGE_TOPICS.items() if route == kind.ROUTE}
         stream = b"".join(record.value for record in log.topics.get(f"/raw/{direction}", []))
         again = collections.Counter(type(message) for message in _decoded(stream))
         for kind, topic in kinds.items():

@@ -32,7 +32,7 @@ KINDS = {
     "corrupt": "one to four of its bytes are changed, perhaps its delimiter",
     "truncate": "its end is cut off, perhaps with the delimiter",
     "duplicate": "it comes twice",
-    "reorder": "it comes after the next one of its direction",
+    "reorder": "it comes after one to six later ones of its direction",
     "flood": "up to 1,024 random bytes come before it",
     "replay": "an earlier frame to the device comes again before it, as it was",
     "foreign": "before a Command comes one of another session with the opposite action, its checksum right",
@@ -92,7 +92,7 @@ def _fault(path: Path, number: int, table: Any) -> ScriptedFault:
     fields = {field.name for field in dataclasses.fields(ScriptedFault)}
     if unknown := sorted(set(table) - fields):
         raise _error(path, f"{where}unknown key {unknown[0]!r}, expected one of {', '.join(sorted(fields))}")
-    for key, choices in (("kind", KINDS), ("direction", _DIRECTIONS), ("message", sorted(_NAMES))):
+    for key, choices in (("kind", tuple(KINDS)), ("direction", _DIRECTIONS), ("message", sorted(_NAMES))):
         if (key in table or key == "kind") and table.get(key) not in choices:
             raise _error(path, f"{where}{key} is {table.get(key)!r}, expected one of {', '.join(choices)}")
     for key, least in (("period", 0), ("periods", 1), ("index", 0), ("connection", 0)):

@@ -29,7 +29,7 @@ class Proxy:
     duplicate: float = 0.0
     """Share of the frames that come twice."""
     reorder: float = 0.0
-    """Share of the frames that come after the next one."""
+    """Share of the frames that come after one to six later ones."""
     flood: float = 0.0
     """Share of the frames before which up to 1,024 random bytes come."""
     replay: float = 0.0

@@ -18,6 +18,7 @@ _LONGEST_PIECE_BYTES = 1024  # bytes without any delimiter are handed on in such
 _REMEMBERED_FRAMES = 256
 _LARGEST_FLOOD_BYTES = 1024
 _MOST_CORRUPT_BYTES = 4
+_MOST_OVERTAKING = 6  # frames; a device sends two or three a period
 
 
 @dataclasses.dataclass
@@ -67,7 +68,7 @@ class FaultStream:
         self.counters = StreamCounters()
         self._plan = plan
         self._pending = bytearray()
-        self._held: list[bytes] = []
+        self._held: list[tuple[int, bytes]] = []  # until the frame of that index has gone
         self._receiver = FrameDecoder()
         self._frame_index = 0
         self._message_indices: dict[str, int] = {}
@@ -162,7 +163,8 @@ class FaultStream:
         if "foreign" in kinds and isinstance(frame.message, Command):
             counters.foreign += 1
             before += self._foreign(frame.message, frame.sequence)
-        held, self._held = b"".join(self._held), []
+        held = b"".join(each for index, each in self._held if index < self._frame_index)
+        self._held = [(index, each) for index, each in self._held if index >= self._frame_index]
         if "drop" in kinds:
             counters.drop += 1
             return before + held
@@ -171,13 +173,14 @@ class FaultStream:
             data = _corrupted(data, details)
         if "truncate" in kinds:
             counters.truncate += 1
-            data = data[: details.randrange(len(data))] + (b"\0" if details.random() < 0.5 else b"")
+            # More than the delimiter goes: with a new one the frame would be whole again.
+            data = data[: details.randrange(max(1, len(data) - 1))] + (b"\0" if details.random() < 0.5 else b"")
         if "duplicate" in kinds:
             counters.duplicate += 1
             data += data
         if "reorder" in kinds:
             counters.reorder += 1
-            self._held.append(data)
+            self._held.append((self._frame_index - 1 + details.randint(1, _MOST_OVERTAKING), data))
             return before + held
         return before + data + held
 
@@ -191,6 +194,6 @@ class FaultStream:
 
 def _corrupted(data: bytes, details: random.Random) -> bytes:
     changed = bytearray(data)
-    for _ in range(details.randint(1, _MOST_CORRUPT_BYTES)):
-        changed[details.randrange(len(changed))] ^= details.randint(1, 255)
+    for place in details.sample(range(len(data)), min(len(data), details.randint(1, _MOST_CORRUPT_BYTES))):
+        changed[place] ^= details.randint(1, 255)
     return bytes(changed)
