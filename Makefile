@@ -3,6 +3,7 @@
 .PHONY: help install tools distill export-c firmware bridge demo swing-ups results bench-distill bench-distill-quick
 .PHONY: install-daemon
 .PHONY: emulate flash bench-firmware bench-speed bench-export ablations test fuzz check format generate clean
+.PHONY: bench-faults fuzz-bridge
 .DELETE_ON_ERROR:
 
 PYTHON  ?= python3
@@ -116,6 +117,12 @@ bench-export: tools install ## Two networks through our exporter and every gener
 
 bench-firmware: tools install ## Sizes of every firmware image by module, and the closed loop on every emulated chip (about 2 minutes)
 	$(RUN) benchmarks.firmware
+
+bench-faults: install ## A bad link between bridge and firmware, 20 seeds of 5 minutes twice over; shadow mode (about 40 minutes)
+	$(RUN) benchmarks.bridge_faults
+
+fuzz-bridge: install ## Ten million hostile bytes at the host's side of the link (under a minute)
+	$(RUN) benchmarks.bridge_fuzz
 
 ablations: install ## Every ablation on Hopper and on the cart, 5 seeds (resumable, CPU-hours)
 	$(RUN) benchmarks.ablations --jobs $(JOBS)

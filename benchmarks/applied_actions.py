@@ -37,12 +37,14 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class _State:
-    """What the device may be in: the action in force, since how many periods it is held, and whose session."""
+    """What the device may be in: the action in force, since how many periods it is held and how many it was in all,
+    whose session, and the velocity set-point."""
 
     request: float
     holds: int
     session: int | None
     total_holds: int
+    setpoint: np.float32
 
 
 Commands = dict[int, set[tuple[int, float]]]
@@ -59,81 +61,105 @@ def logged_commands(logs: Iterable[Log]) -> tuple[Commands, set[int]]:
     return commands, sessions
 
 
-def judge(trajectory: Path, commands: Commands, sessions: set[int], watchdog_periods: int = 2) -> Verdict:
-    """Follow the drive through a whole trajectory of the cart."""
+def judge(
+    trajectory: Path, commands: Commands, sessions: set[int], watchdog_periods: int = 2, late_actuations: int = 0
+) -> Verdict:
+    """Follow the drive through a whole trajectory of the cart.
+
+    `late_actuations`: in real time, the periods in which the simulator did not wait for the firmware any longer and
+    wrote down what the drive was told before; so many rows may repeat the one before them.
+    """
     rows: dict[str, Any] = load_file(trajectory)
-    verdict = Verdict()
-    used: set[int] = set()
-    states: list[_State] = []
-    limit, observer = DriveLimit(), Observer()
-    before = int(Enable.OFF)
+    judgement = _Judgement(commands, sessions, watchdog_periods, late_actuations)
+    before: tuple[Any, ...] = (int(Enable.OFF),)
     for row, tick in enumerate(rows["tick"].tolist()):
-        enable = int(rows["enable"][row])
-        if enable == Enable.DRIVE:
-            fresh = before != Enable.DRIVE
-            if fresh:
-                if before != Enable.OFF:
-                    verdict.violations.append(f"tick {tick}: driven again without having been off")
-                verdict.blocks += 1
-                limit.reset()
-                states = [_State(0.0, 0, None, 0)]
-            verdict.driven += 1
-            position = observer.observe(*rows["counts"][row].tolist())[0]
-            asked = [] if fresh else sorted(commands.get(tick - 1, ()))
-            applied = tuple(rows["drive"][row])
-            candidates = _next_states(states, asked, fresh)
-            states, setpoint = _explaining(candidates, limit, position, applied)
-            states = [each for each in states if each.holds < watchdog_periods]
-            allowed = [each for each in states if each.session is None or each.session in sessions - used]
-            if not allowed:
-                verdict.violations.append(
-                    f"tick {tick}: the drive was told {applied}, the bridge had asked for {asked or 'nothing'}"
-                )
-                allowed = [_State(float(applied[0]), 0, None, 0)]
-            states = allowed
-            limit.velocity_setpoint = setpoint
-        elif before == Enable.DRIVE:
-            _end_block(states, used, verdict)
-        verdict.braked += enable == Enable.BRAKE
-        before = enable
-    if before == Enable.DRIVE:
-        _end_block(states, used, verdict)
+        now = (int(rows["enable"][row]), *rows["drive"][row])
+        if now[0] == Enable.DRIVE:
+            judgement.driven(tick, rows["counts"][row].tolist(), before, now)
+        elif before[0] == Enable.DRIVE:
+            judgement.end_block()
+        judgement.verdict.braked += now[0] == Enable.BRAKE
+        before = now
+    if before[0] == Enable.DRIVE:
+        judgement.end_block()
     faults = rows["fault"]
-    verdict.faults = int(np.count_nonzero((faults[1:] != 0) & (faults[:-1] == 0)))
-    return verdict
+    judgement.verdict.faults = int(np.count_nonzero((faults[1:] != 0) & (faults[:-1] == 0)))
+    return judgement.verdict
 
 
-def _end_block(states: list[_State], used: set[int], verdict: Verdict) -> None:
-    """A session ends with its block: nothing of it may move anything again."""
-    used |= {each.session for each in states if each.session is not None}
-    verdict.held += min(each.total_holds for each in states)
+class _Judgement:
+    """Follows the blocks of driven periods, one after the other."""
+
+    def __init__(self, commands: Commands, sessions: set[int], watchdog_periods: int, late: int) -> None:
+        self.verdict = Verdict()
+        self._commands = commands
+        self._sessions = sessions
+        self._watchdog_periods = watchdog_periods
+        self._late_left = late
+        self._used: set[int] = set()
+        self._states: list[_State] = []
+        self._limit, self._observer = DriveLimit(), Observer()
+
+    def driven(self, tick: int, counts: list[int], before: tuple[Any, ...], now: tuple[Any, ...]) -> None:
+        """One driven period; `before` and `now` are (enable, acceleration, set-point)."""
+        verdict = self.verdict
+        verdict.driven += 1
+        asked = sorted(self._commands.get(tick - 1, ()))
+        position = self._observer.observe(*counts)[0]
+        start = _State(0.0, 0, None, 0, np.float32(0))
+        if before[0] != Enable.DRIVE:
+            if before[0] != Enable.OFF:
+                verdict.violations.append(f"tick {tick}: driven again without having been off")
+            verdict.blocks += 1
+            candidates = [start]
+            if self._late_left > 0:  # the first period itself may be the one that was written down as another
+                candidates += self._next([start], asked)
+        else:
+            candidates = self._next(self._states, asked)
+        latched = [(each, *self._latched(each, position)) for each in candidates]
+        explained = [each for each, acceleration, after in latched if (acceleration, after.setpoint) == now[1:]]
+        if explained:
+            self._states = _shortest(after for each, _, after in latched if each in explained)
+        elif now == before and self._late_left > 0:
+            self._late_left -= 1
+            self._states = _shortest(after for _, _, after in latched)
+        else:
+            verdict.violations.append(
+                f"tick {tick}: the drive was told {now[1]} m/s^2 up to {now[2]} m/s, the bridge had asked for "
+                f"{asked or 'nothing'}"
+            )
+            self._states = [_State(float(now[1]), 0, None, 0, now[2])]
+
+    def end_block(self) -> None:
+        """A session ends with its block: nothing of it may move anything again."""
+        self._used |= {each.session for each in self._states if each.session is not None}
+        self.verdict.held += min(each.total_holds for each in self._states)
+
+    def _next(self, states: list[_State], asked: list[tuple[int, float]]) -> list[_State]:
+        """What may have happened at the boundary: the action before goes on, or one that was sent takes its place."""
+        candidates = []
+        for each in states:
+            if each.holds + 1 < self._watchdog_periods:
+                candidates.append(dataclasses.replace(each, holds=each.holds + 1, total_holds=each.total_holds + 1))
+            candidates += [
+                dataclasses.replace(each, request=action, holds=0, session=session)
+                for session, action in asked
+                if each.session in (None, session) and session in self._sessions - self._used
+            ]
+        return candidates
+
+    def _latched(self, state: _State, position: np.float32) -> tuple[np.float32, _State]:
+        """The acceleration that the drive is told, and the state with the set-point after it."""
+        self._limit.velocity_setpoint = state.setpoint
+        acceleration = self._limit.latch(np.float32(state.request), position)
+        return acceleration, dataclasses.replace(state, setpoint=self._limit.velocity_setpoint)
 
 
-def _next_states(states: list[_State], asked: list[tuple[int, float]], fresh: bool) -> list[_State]:
-    """What may have happened at the boundary: the action before goes on, or one that was sent takes its place."""
-    candidates = []
-    for state in states:
-        hold = 0 if fresh else 1
-        candidates.append(_State(state.request, state.holds + hold, state.session, state.total_holds + hold))
-        candidates += [
-            _State(action, 0, session, state.total_holds)
-            for session, action in asked
-            if state.session in (None, session)
-        ]
-    return candidates
-
-
-def _explaining(
-    candidates: list[_State], limit: DriveLimit, position: np.float32, applied: tuple[Any, ...]
-) -> tuple[list[_State], np.float32]:
-    """The states that explain what the drive was told (its acceleration and set-point, to the bit)."""
-    start = limit.velocity_setpoint
-    explained: dict[tuple[float, int, int | None], _State] = {}
-    for each in candidates:
-        limit.velocity_setpoint = start
-        acceleration = limit.latch(np.float32(each.request), position)
-        if (acceleration, limit.velocity_setpoint) == applied:
-            key = (each.request, each.holds, each.session)
-            if key not in explained or each.total_holds < explained[key].total_holds:
-                explained[key] = each
-    return list(explained.values()), np.float32(applied[1])
+def _shortest(states: Iterable[_State]) -> list[_State]:
+    """One of those that differ in nothing but how often they held: the one that did least."""
+    best: dict[tuple[Any, ...], _State] = {}
+    for each in states:
+        key = (each.request, each.holds, each.session, float(each.setpoint))
+        if key not in best or each.total_holds < best[key].total_holds:
+            best[key] = each
+    return list(best.values())

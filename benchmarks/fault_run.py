@@ -24,6 +24,7 @@ from hardware.errors import ProtocolError
 from hardware.framing import FrameDecoder
 from hardware.protocol import Message
 
+_SIMULATOR_KEYS = ("missed_exchanges", "late_actuations", "late_periods", "trajectory_sha256")
 _RETRY_S = 0.005  # while the proxy keeps its port closed
 
 
@@ -71,8 +72,10 @@ def fault_run(config: FaultRun) -> dict[str, Any]:
             device.close()
     violations: list[str] = []
     read = [log for folder in logs if (log := _readable(folder, violations)) is not None]
-    verdict = judge(trajectory, *logged_commands(read), config.watchdog_periods) if config.mode == "host" else None
-    told = dataclasses.asdict(verdict) if verdict is not None else {}
+    told: dict[str, Any] = {}
+    if config.mode == "host":
+        late = int(simulator.result.get("late_actuations", 0)) if config.clock == "real" else 0
+        told = dataclasses.asdict(judge(trajectory, *logged_commands(read), config.watchdog_periods, late))
     violations += told.pop("violations", [])
     return {
         "seed": seed,
@@ -84,7 +87,7 @@ def fault_run(config: FaultRun) -> dict[str, Any]:
         "commands": sum(len(log.values("/command")) for log in read),
         **told,
         "proxy": proxy.result(),
-        "simulator": {key: simulator.result.get(key) for key in ("missed_exchanges", "trajectory_sha256")},
+        "simulator": {key: simulator.result.get(key) for key in _SIMULATOR_KEYS},
         "violations": violations,
     }
 

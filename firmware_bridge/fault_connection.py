@@ -34,10 +34,9 @@ class DeviceClock:
 
 @dataclasses.dataclass
 class Connection:
-    """One bridge that came: its number, when [s], and the tick of its first ARMED observation."""
+    """One bridge that came: its number, and the tick of its first ARMED observation."""
 
     number: int
-    since_s: float
     first_armed_tick: int | None = None
 
     def observe(self, message: Message | None) -> None:

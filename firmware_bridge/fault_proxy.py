@@ -60,6 +60,7 @@ class FaultProxy:
         self._host: Link | None = None
         self._connection: Connection | None = None
         self._closed_until_s: float | None = None
+        self._next_cut_s: float | None = None
         self._queues: dict[Direction, deque[tuple[float, bytes]]] = {each: deque() for each in Direction}
         self._late = b""
         self._stop_sender, self._stop_receiver = socket.socketpair()
@@ -140,7 +141,9 @@ class FaultProxy:
             return  # it came and went
         for stream in self._streams.values():
             stream.restart()
-        self._connection = Connection(self.counters.connections, self._now_s())
+        self._connection = Connection(self.counters.connections)
+        if self.settings.disconnect_every_s is not None and self._next_cut_s is None:
+            self._next_cut_s = self._now_s() + self.settings.disconnect_every_s
         self.counters.connections += 1
 
     def _from_device(self, frame: Frame) -> None:
@@ -148,7 +151,7 @@ class FaultProxy:
         message = frame.message
         if message is not None:
             self.clock.observe(message)
-        if self._connection is not None and isinstance(message, Observation) and self._connection_is_over():
+        if self._connection is not None and isinstance(message, Observation) and self._is_time_to_cut():
             self._end_connection()
             self.counters.cut += 1
         if self._connection is None:
@@ -213,10 +216,14 @@ class FaultProxy:
         if answered or any(isinstance(each, Hello) for _, each in passage.arrived):
             self._release()
 
-    def _connection_is_over(self) -> bool:
+    def _is_time_to_cut(self) -> bool:
+        """Whether the next of the regular disconnects is due; the first one counts from the first connection."""
         every = self.settings.disconnect_every_s
-        assert self._connection is not None
-        return every is not None and self._now_s() - self._connection.since_s >= every
+        if every is None or self._next_cut_s is None or self._now_s() < self._next_cut_s:
+            return False
+        while self._next_cut_s <= self._now_s():
+            self._next_cut_s += every
+        return True
 
     def _end_connection(self) -> None:
         if self._host is not None:

@@ -39,7 +39,7 @@ class Proxy:
     jitter_ms: float = 0.0
     """Longest extra delay of a frame [ms], drawn evenly; their order stays."""
     disconnect_every_s: float | None = None
-    """Cut the connection to the bridge when it has lasted so long [s]."""
+    """Cut the connection to the bridge each time that so much time has passed since the first one came [s]."""
     outage_s: float = 0.5
     """How long nobody is let in after a connection has ended [s]."""
     direction: Literal["both", "to-device", "to-host"] = "both"

@@ -1,4 +1,4 @@
-"""The policy on the PC: the same C that runs on the device (by ctypes), onnxruntime, or scipy's CSR product.
+"""The policy on the PC: the same C that runs on the device (by ctypes), onnxruntime, or numpy with the bits of the C.
 
 A backend owns the ring of the last frames and has three verbs: `reset` forgets it, `observe` pushes a frame, `step`
 pushes a frame and computes the action. The frame after a reset fills the whole ring. `history` decides when to call
@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from export.c_order import COrder
 from export.errors import ToolError
 from export.toolchain import build_host_library, host_library_identity
 from firmware_bridge.errors import HostPolicyError
@@ -105,18 +106,19 @@ class _Stack:
 
 
 class CsrBackend(_Stack):
-    """scipy's sparse product in float32: no compiler needed, equal to the C kernel within its stated error."""
+    """numpy on the sparse arrays: no compiler needed, and the bits of the C kernel (floats: export/c_order.py)."""
 
     name = "csr"
 
     def __init__(self, folder: PolicyFolder) -> None:
         super().__init__(folder)
-        self._policy = folder.policy
+        policy = folder.policy
+        self._evaluate = policy.evaluate_exact if policy.fixed is not None else COrder(policy).evaluate
 
     def step(self, frame: tuple[float, ...]) -> float:
         """Push one frame and compute the action [m/s^2]."""
         self.observe(frame)
-        return float(self._policy.evaluate_float32(self.frames.reshape(1, -1))[0, 0])
+        return float(self._evaluate(self.frames.reshape(1, -1))[0, 0])
 
 
 class OnnxBackend(_Stack):

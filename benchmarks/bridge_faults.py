@@ -1,0 +1,90 @@
+"""The bridge and the real firmware with the fault proxy between them, twenty seeds of five minutes; and shadow mode.
+
+    python -m benchmarks.bridge_faults [--seeds 20] [--minutes 5] [--real-seconds 300] [--shadow-minutes 10]
+
+Lock-step, so the figures do not depend on this machine, but for the one run in real time. Writes
+docs/results/bridge_faults.json and fills the table in docs/faults.md; ends with 1 where anything was applied that was
+not sent, or a log cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fault_run import FaultRun, fault_run
+from benchmarks.fault_tables import fill
+from benchmarks.provenance import ROOT, commit, machine, refuse_dirty
+from benchmarks.shadow_agreement import shadow_agreement
+from distill.result_file import write_json
+from export.compile import compile_student
+from firmware_bridge.simulated_port import build_image
+
+TARGET = ROOT / "docs" / "results" / "bridge_faults.json"
+STUDENT = ROOT / "students" / "cart_rail.safetensors"
+ASKED = {"drop": 0.01, "corrupt": 0.005, "jitter_ms": 5.0, "disconnect_every_s": 10.0}
+# Beside them what no cable does, but somebody might: frames of other sessions, old ones, and too many.
+HOSTILE = {
+    **{"duplicate": 0.01, "reorder": 0.002, "truncate": 0.002, "flood": 0.002, "replay": 0.02, "foreign": 0.1},
+}
+
+
+def main() -> None:
+    """Run all, say how it goes, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20, help="of each kind, in lock-step")
+    parser.add_argument("--minutes", type=float, default=5.0, help="simulated, of each seed")
+    parser.add_argument("--real-seconds", type=float, default=300.0, help="of the run in real time")
+    parser.add_argument("--shadow-minutes", type=float, default=10.0, help="simulated, of each run in shadow mode")
+    parser.add_argument("--allow-dirty", action="store_true", help="measure uncommitted changes")
+    arguments = parser.parse_args()
+    refuse_dirty(allowed=arguments.allow_dirty)
+    result: dict[str, Any] = {"machine": machine(), "commit": commit(), "asked": ASKED, "hostile": HOSTILE}
+    with tempfile.TemporaryDirectory(prefix="bridge-faults-") as name:
+        folder = Path(name)
+        compiled = compile_student(STUDENT, folder / "int8", None, weights="int8")
+        compile_student(STUDENT, folder / "float32", None)
+        images = {
+            kind: build_image(folder / kind, folder / f"{kind}_image", "host").path for kind in ("int8", "float32")
+        }
+        result["policy_digest"] = compiled.digest
+        result["shadow"] = [
+            shadow_agreement(folder / kind, image, folder / f"shadow_{kind}", 60.0 * arguments.shadow_minutes)
+            for kind, image in images.items()
+        ]
+        result["runs"] = []
+        plans: list[tuple[str, str, int, float, dict[str, float]]] = [
+            ("asked", "real", 0, arguments.real_seconds, ASKED)
+        ]
+        plans += [("asked", "lockstep", seed, 60.0 * arguments.minutes, ASKED) for seed in range(arguments.seeds)]
+        plans += [
+            ("hostile", "lockstep", seed, 60.0 * arguments.minutes, {**ASKED, **HOSTILE})
+            for seed in range(arguments.seeds)
+        ]
+        for rates, clock, seed, seconds, proxy in plans:
+            out = folder / f"{rates}_{clock}_{seed}"
+            told = fault_run(
+                FaultRun(folder / "int8", images["int8"], out, seconds, clock, {**proxy, "seed": seed})  # type: ignore[arg-type]
+            )
+            result["runs"].append({"rates": rates, **told})
+            print(
+                f"{rates}, {clock}, seed {seed}: {told['simulated_s']:.0f} s, {told['driven']} periods driven, "
+                f"{told['blocks']} times armed, {len(told['violations'])} violations",
+                file=sys.stderr,
+                flush=True,
+            )
+    write_json(TARGET, result)
+    fill(json.loads(TARGET.read_text(encoding="utf-8")))
+    wrong = [line for run in result["runs"] for line in run["violations"]]
+    wrong += [line for row in result["shadow"] for line in row["differences"]]
+    print(f"wrote {TARGET.relative_to(ROOT)} and docs/faults.md; {len(wrong)} violations")
+    if wrong:
+        sys.exit("error: " + wrong[0])
+
+
+if __name__ == "__main__":
+    main()
