@@ -47,8 +47,8 @@ class COrder:
 
     def evaluate(self, observations: Float32) -> Float32:
         """Return actions (n, action) for (n, history*base); NaN where an observation that is read is broken."""
-        broken = (~(np.abs(observations) <= self._limit) & self._live).any(axis=1)
-        values = np.where(broken[:, None], _F(0), observations) - self._centre
+        broken: NDArray[np.bool_] = np.any(~(np.abs(observations) <= self._limit) & self._live, axis=1, keepdims=True)
+        values = np.where(broken, _F(0), observations) - self._centre
         values = np.where(self._live, values, _F(0))  # of what no weight reads, anything may come
         last = len(self._layers) - 1
         for index, layer in enumerate(self._layers):
@@ -58,7 +58,7 @@ class COrder:
         actions = self._middle + self._half * _activated(self._layers[-1].activation, values)
         if self._layers[-1].activation == "identity":
             actions = np.clip(actions, self._policy.action_low, self._policy.action_high)
-        result: Float32 = np.where(broken[:, None], _F(np.nan), actions)
+        result: Float32 = np.where(broken, _F(np.nan), actions)
         return result
 
 
