@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bridge_fuzz import fuzz
 from benchmarks.fault_run import FaultRun, fault_run
 from benchmarks.fault_tables import fill
 from benchmarks.provenance import ROOT, commit, machine, refuse_dirty
@@ -56,6 +57,7 @@ def main() -> None:
             shadow_agreement(folder / kind, image, folder / f"shadow_{kind}", 60.0 * arguments.shadow_minutes)
             for kind, image in images.items()
         ]
+        result["fuzz"] = fuzz(10_000_000, seed=0)
         result["runs"] = []
         plans: list[tuple[str, str, int, float, dict[str, float]]] = [
             ("asked", "real", 0, arguments.real_seconds, ASKED)

@@ -20,6 +20,8 @@ from hardware.protocol import Command, FaultReport, Heartbeat, HelloReply, LinkS
 _PACK_COMMAND = packer(Command)
 _PACK_HEARTBEAT = packer(Heartbeat)
 
+_MOST_FAULTS = 1000  # kept for the result; a device that sends more is broken, and the log has them all
+
 
 @dataclasses.dataclass(frozen=True)
 class LinkCounters:
@@ -197,6 +199,6 @@ class Conversation:
         elif isinstance(message, LinkStatistics):
             self.statistics = message
             self.statistics_count += 1
-        elif isinstance(message, FaultReport):
+        elif isinstance(message, FaultReport) and len(self.faults) < _MOST_FAULTS:
             self.faults.append(message)
         return message
