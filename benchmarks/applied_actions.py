@@ -98,6 +98,7 @@ class _Judgement:
         self._late_left = late
         self._used: set[int] = set()
         self._states: list[_State] = []
+        self._over = False
         self._limit, self._observer = DriveLimit(), Observer()
 
     def driven(self, tick: int, counts: list[int], before: tuple[Any, ...], now: tuple[Any, ...]) -> None:
@@ -108,6 +109,7 @@ class _Judgement:
         position = self._observer.observe(*counts)[0]
         start = _State(0.0, 0, None, 0, np.float32(0))
         if before[0] != Enable.DRIVE:
+            self._over = False
             if before[0] != Enable.OFF:
                 verdict.violations.append(f"tick {tick}: driven again without having been off")
             verdict.blocks += 1
@@ -115,14 +117,18 @@ class _Judgement:
             if self._late_left > 0:  # the first period itself may be the one that was written down as another
                 candidates += self._next([start], asked)
         else:
-            candidates = self._next(self._states, asked)
+            candidates = [] if self._over else self._next(self._states, asked)
         latched = [(each, *self._latched(each, position)) for each in candidates]
         explained = [each for each, acceleration, after in latched if (acceleration, after.setpoint) == now[1:]]
-        if explained:
+        repeated = now == before and self._late_left > 0
+        if explained and not repeated:
             self._states = _shortest(after for each, _, after in latched if each in explained)
-        elif now == before and self._late_left > 0:
-            self._late_left -= 1
-            self._states = _shortest(after for _, _, after in latched)
+        elif repeated:
+            # What the drive was told in this period is not known: anything that may have been goes on. Nothing may
+            # where the watchdog has run out: then the device brakes, and this row is the last of the block.
+            self._late_left -= not explained
+            self._over = not latched
+            self._states = _shortest(after for _, _, after in latched) or self._states
         else:
             verdict.violations.append(
                 f"tick {tick}: the drive was told {now[1]} m/s^2 up to {now[2]} m/s, the bridge had asked for "
