@@ -42,6 +42,14 @@ class FaultRun:
     watchdog_periods: int = 2
 
 
+@dataclasses.dataclass
+class Shadow:
+    """Mode shadow: actions that both ends computed, and where they differ, over all runs."""
+
+    compared: int = 0
+    differences: list[str] = dataclasses.field(default_factory=list)
+
+
 def fault_run(config: FaultRun) -> dict[str, Any]:
     """Run until the device's time is over; figures, and `violations` in words."""
     config.out.mkdir(parents=True, exist_ok=True)
@@ -52,6 +60,7 @@ def fault_run(config: FaultRun) -> dict[str, Any]:
         SimulatorSettings(config.image, config.clock, seed, True, 10.0 * config.seconds + 600.0, trajectory)
     )
     ends: collections.Counter[str] = collections.Counter()
+    shadow = Shadow()
     logs: list[Path] = []
     with simulator:
         device = open_link(str(simulator.path))
@@ -62,7 +71,7 @@ def fault_run(config: FaultRun) -> dict[str, Any]:
         try:
             while (left_s := config.seconds - proxy.clock.seconds) > 0 and carrier.is_alive():
                 folder = config.out / f"run{len(logs):04}"
-                ends[_one_run(config, proxy.name, folder, left_s)] += 1
+                ends[_one_run(config, proxy.name, folder, left_s, shadow)] += 1
                 if folder.is_dir():
                     logs.append(folder)
         finally:
@@ -70,7 +79,7 @@ def fault_run(config: FaultRun) -> dict[str, Any]:
             carrier.join(10)
             proxy.close()
             device.close()
-    violations: list[str] = []
+    violations: list[str] = list(shadow.differences)
     read = [log for folder in logs if (log := _readable(folder, violations)) is not None]
     told: dict[str, Any] = {}
     if config.mode == "host":
@@ -84,6 +93,7 @@ def fault_run(config: FaultRun) -> dict[str, Any]:
         "simulated_s": proxy.clock.seconds,
         "runs": dict(sorted(ends.items())),
         "logs": len(logs),
+        "shadow_compared": shadow.compared,
         "commands": sum(len(log.values("/command")) for log in read),
         **told,
         "proxy": proxy.result(),
@@ -92,7 +102,7 @@ def fault_run(config: FaultRun) -> dict[str, Any]:
     }
 
 
-def _one_run(config: FaultRun, port: str, folder: Path, left_s: float) -> str:
+def _one_run(config: FaultRun, port: str, folder: Path, left_s: float, shadow: Shadow) -> str:
     """How a bridge ended: `duration`, or the name of its error, with `before arming: ` where it did not arm."""
     arguments = Run(
         port=port,
@@ -109,6 +119,11 @@ def _one_run(config: FaultRun, port: str, folder: Path, left_s: float) -> str:
         return "not connected: PortNotFoundError"
     except BridgeError as error:
         return f"before arming: {type(error).__name__}"
+    if outcome.result is not None and "shadow" in outcome.result:
+        told = outcome.result["shadow"]
+        shadow.compared += told["compared"]
+        if told["max_difference"] != 0.0:  # also a NaN
+            shadow.differences.append(f"{folder.name}: host and device differ by {told['max_difference']} m/s^2")
     return type(outcome.error).__name__ if outcome.error is not None else "duration"
 
 

@@ -43,7 +43,7 @@ ACTIONS: dict[type, tuple[str, str, str]] = {
     verbs.Export: ("export_log", "export_log", "print_export"),
     verbs.InstallDaemon: ("install_daemon", "install_daemon", "print_installation"),
     verbs.ListPorts: ("list_ports", "make_list", "print_list"),
-    Proxy: ("fault_proxy", "run_proxy", "print_proxy"),
+    Proxy: ("proxy", "run_proxy", "print_proxy"),
     verbs.Summary: ("summary", "make_summary", "print_summary"),
 }
 

@@ -1,4 +1,4 @@
-"""The verb `proxy`: between a bridge and a device, and not on their side.
+"""The fault proxy: between a bridge and a device, and not on their side.
 
     bridge <--- HostPort ---> FaultProxy <--- Link ---> device (a port, or `python -m hardware simulate`)
 
@@ -9,12 +9,9 @@ is delayed by any clock; delays are added up instead, and an answer that they ma
 import contextlib
 import dataclasses
 import select
-import signal
 import socket
-import sys
 import time
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 from firmware_bridge.errors import LinkLostError
@@ -24,7 +21,7 @@ from firmware_bridge.fault_port import host_port
 from firmware_bridge.fault_script import read_script
 from firmware_bridge.fault_settings import Proxy
 from firmware_bridge.fault_stream import FaultStream, Frame
-from firmware_bridge.link import Link, open_link
+from firmware_bridge.link import Link
 from hardware.protocol import Hello, Observation
 
 _IDLE_S = 1.0
@@ -169,11 +166,11 @@ class FaultProxy:
             self.counters.cut += 1
             return
         self._send(Direction.TO_HOST, passage.data, passage.delay_s)
-        if self._lockstep is None or not isinstance(message, Observation):
-            if self._lockstep is not None:
-                self._lockstep.said(message, passage.delay_s)
+        if self._lockstep is None:
             return
         self._lockstep.said(message, passage.delay_s)
+        if not isinstance(message, Observation):
+            return
         late, self._late = self._late, b""
         if late:
             self._send(Direction.TO_DEVICE, late, 0.0)
@@ -263,44 +260,3 @@ class FaultProxy:
         elif self._host is not None:
             with contextlib.suppress(LinkLostError):  # its next read says so
                 self._host.write(data)
-
-
-@contextlib.contextmanager
-def _stopping(proxy: FaultProxy) -> Iterator[None]:
-    """SIGINT and SIGTERM end the proxy, and its counters are told."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, lambda _number, _frame: proxy.stop()) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def run_proxy(settings: Proxy) -> dict[str, Any]:
-    """Stand between until a signal comes, or the device goes; what was done. Raises BridgeError."""
-    device = open_link(settings.port, settings.baudrate)
-    try:
-        proxy = FaultProxy(settings, device)
-        try:
-            with _stopping(proxy):
-                print(f"faults at {proxy.name}, seed {settings.seed}", file=sys.stderr, flush=True)
-                proxy.run()
-        finally:
-            proxy.close()
-    finally:
-        device.close()
-    return proxy.result()
-
-
-def print_proxy(result: dict[str, Any]) -> None:
-    """What was done, as a table."""
-    from firmware_bridge.tables import console, two_columns
-
-    rows = []
-    for name, value in result.items():
-        if isinstance(value, dict):
-            rows += [(f"{name}: {key.replace('_', ' ')}", f"{number:,}") for key, number in value.items()]
-        else:
-            rows.append((name.replace("_", " "), f"{value:,.3f}" if isinstance(value, float) else str(value)))
-    console().print(two_columns("fault proxy", rows))

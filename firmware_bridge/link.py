@@ -54,11 +54,6 @@ class Link:
         """The open file descriptor."""
         return self._descriptor
 
-    @property
-    def descriptor(self) -> int:
-        """For select() over several links."""
-        return self._descriptor
-
     def wait(self, timeout_s: float) -> bool:
         """Sleep until bytes are there (True), or until `timeout_s` has passed or somebody woke us (False)."""
         ready = select.select(self._watched, self._none, self._none, timeout_s)[0]
