@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from firmware_bridge.errors import LinkError, PortBusyError
-from firmware_bridge.link import SOCKET_PREFIX, Link
+from firmware_bridge.link import Link
+from firmware_bridge.port_name import SOCKET_PREFIX
 from hardware.errors import SimulatorError
 from hardware.link_name import LinkName
 

@@ -13,6 +13,7 @@ import re
 from firmware_bridge.errors import LinkError
 from hardware.board import BOARDS
 
+SOCKET_PREFIX = "socket://"
 FORMS = "a device path, usb:VID:PID[:SERIAL], socket://HOST:PORT, sim: or sim:qemu[:BOARD]"
 HOST_BOARD = "host"
 _QEMU_BOARD = "netduinoplus2"
@@ -66,8 +67,8 @@ def parse_port(text: str) -> PortName:
                 "example usb:0483:374b; `python -m firmware_bridge list` shows them"
             )
         return UsbDevice(int(found[1], 16), int(found[2], 16), found[3] or "")
-    if text.startswith("socket://"):
-        host, separator, number = text.removeprefix("socket://").rpartition(":")
+    if text.startswith(SOCKET_PREFIX):
+        host, separator, number = text.removeprefix(SOCKET_PREFIX).rpartition(":")
         if not separator or not host or not number.isdecimal() or not 0 < int(number) <= 65535:
             raise LinkError(f"port {text!r}: expected socket://HOST:PORT, for example socket://127.0.0.1:5000")
         return TcpAddress(host.removeprefix("[").removesuffix("]"), int(number))

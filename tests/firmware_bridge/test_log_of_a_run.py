@@ -1,6 +1,5 @@
 """What the log of a real run holds, compared with what the device saw, when the run ends badly."""
 
-import resource
 import signal
 import subprocess
 import sys
@@ -18,18 +17,13 @@ from hardware.protocol import Command, Disarm, State
 
 def _start(device, policy_folder, log, *options, limit_kb=None):
     command = [sys.executable, "-m", "firmware_bridge", "run", "--port", device.path, "--policy", str(policy_folder)]
-    limit = None
     if limit_kb is not None:
-
-        def limit():
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_kb * 1024, limit_kb * 1024))
-
+        command = ["prlimit", f"--fsize={limit_kb * 1024}", *command]
     return subprocess.Popen(
         [*command, "--log", str(log), "--duration-s", "3000", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=limit,
     )
 
 
