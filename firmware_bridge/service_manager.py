@@ -18,7 +18,7 @@ class ServiceManager:
     """Sends to the service manager. Never blocks, never raises: a run does not end because nobody listens."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        """`environment` is os.environ unless given. Its variables are not inherited further: children are not us."""
+        """`environment` is os.environ unless given."""
         variables = os.environ if environment is None else environment
         self._address = variables.get("NOTIFY_SOCKET", "")
         self._socket: socket.socket | None = None
