@@ -191,7 +191,7 @@
   }
 
   $("stop").addEventListener("pointerdown", stop); // on touch, not on release
-  $("stop").addEventListener("click", stop);
+  $("stop").addEventListener("click", (event) => { if (event.detail === 0) stop(); }); // without a pointer: a screen reader
   $("arm").addEventListener("click", arm);
   // Space never presses a button that has the focus: here it only stops.
   for (const kind of ["keydown", "keyup"]) {

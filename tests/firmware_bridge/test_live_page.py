@@ -63,8 +63,9 @@ def _text(element):
 @COMPILER
 def test_a_person_watches_a_run_and_stops_it(policy_folder, tmp_path):
     log = tmp_path / "log"
-    arguments = ("--port", "sim:", "--policy", policy_folder, "--log", log, "--duration-s", 1000)
-    with Running(*arguments, "--watchdog-periods", 10) as running, Browser(tmp_path / "browser") as browser:
+    # Lock-step: a browser that draws without a graphics card may take the processor from a simulation in real time.
+    arguments = ("--port", "sim:", "--clock", "lockstep", "--policy", policy_folder, "--log", log)
+    with Running(*arguments, "--duration-s", 20_000) as running, Browser(tmp_path / "browser") as browser:
         browser.open(running.url)
         browser.wait_for(f"{_text('state')} === 'RUN'")
         assert (
