@@ -121,9 +121,9 @@ class Simulator:
             self._maybe_reset(tick)
             self._send_sensors(tick)
             deadline_s = start_s + tick * period_s
-            if not self._wait_for(partial(self._actuated, tick, self._starts), deadline_s - time.monotonic()):
-                self.counters.late_actuations += 1  # the drive goes on with what it has
-            self._advance(tick)
+            late = not self._wait_for(partial(self._actuated, tick, self._starts), deadline_s - time.monotonic())
+            self.counters.late_actuations += late
+            self._follow(tick, late)
             while (left_s := deadline_s - time.monotonic()) > 0:
                 self._receive(left_s)
             if -left_s > period_s:
@@ -157,6 +157,19 @@ class Simulator:
     def _advance(self, tick: int) -> None:
         self.trajectory.append(tick, self.plant, self._actuate)
         self.plant.step(self._actuate.acceleration, self._actuate.enable != Enable.OFF)
+
+    def _follow(self, tick: int, late: bool) -> None:
+        """Advance as a real drive does (boards/speed_ramp.c): what it follows are the set-points of its speed.
+
+        It holds the last one until it is told another. Were the accelerations summed up here, one that came late would
+        leave the axis with a speed of which the device knows nothing, and its braking to a set-point of zero would
+        keep it.
+        """
+        actuate = self._actuate
+        acceleration = 0.0 if late else actuate.acceleration
+        self.trajectory.append(tick, self.plant, actuate)
+        self.plant.set_speed(actuate.velocity_setpoint - acceleration * self.plant.constants.period_s)
+        self.plant.step(acceleration, actuate.enable != Enable.OFF)
 
     def _send_sensors(self, tick: int) -> None:
         flags = SensorFlag.REFERENCED

@@ -92,6 +92,10 @@ class PendulumPlant:
             self.data.act[:] = 0.0  # a re-enabled drive starts from standstill
         self._mujoco.mj_step(self.model, self.data, nstep=self._substeps)
 
+    def set_speed(self, setpoint: float) -> None:
+        """The speed that the drive begins the next period with, where it follows one."""
+        self.data.act[:] = setpoint
+
     def _control(self, action: float) -> float:
         """What the model's actuator gets for an action."""
         return action

@@ -19,10 +19,14 @@ class Plant:
     constants = CART_RAIL
 
     def __init__(self, clock, stalls):
-        self.clock, self.stalls, self.steps = clock, stalls, 0
+        self.clock, self.stalls, self.steps, self.speed = clock, stalls, 0, 0.0
+
+    def set_speed(self, setpoint):
+        self.speed = setpoint
 
     def step(self, acceleration_m_s2, enable):
         self.steps += 1
+        self.speed += acceleration_m_s2 * PERIOD_S
         self.clock.now_s += self.stalls.get(self.steps, 0.0)
 
 
@@ -65,3 +69,28 @@ def test_a_short_delay_is_made_up(monkeypatch):
     gaps, counters = play(monkeypatch, {10: 1.5 * PERIOD_S})
     assert sum(gaps) == pytest.approx(39 * PERIOD_S)
     assert counters.late_periods == 0
+
+
+class Late(Played):
+    """Every third ACTUATE comes a period late; `speeds` are the plant's and the device's after each period."""
+
+    def __init__(self, clock, plant):
+        super().__init__(clock, plant)
+        self.setpoint, self.speeds = 0.0, []
+
+    def _send_sensors(self, tick):
+        if tick > 1:
+            self.speeds.append((self.plant.speed, self._actuate.velocity_setpoint))
+        acceleration = 5.0 if tick % 2 else -3.0
+        self.setpoint += acceleration * PERIOD_S
+        if tick % 3:
+            self._actuate = Actuate(tick, acceleration, self.setpoint, Enable.DRIVE, Fault.NONE)
+
+
+def test_a_late_actuation_leaves_no_speed_behind_that_the_device_knows_nothing_of(monkeypatch):
+    clock = types.SimpleNamespace(now_s=1000.0)
+    monkeypatch.setattr(simulator, "time", types.SimpleNamespace(monotonic=lambda: clock.now_s))
+    late = Late(clock, Plant(clock, {}))
+    late.run(40)
+    assert late.counters.late_actuations == 13
+    assert all(plant == pytest.approx(device) for plant, device in late.speeds)
