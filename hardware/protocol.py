@@ -334,7 +334,7 @@ class FaultReport(Message):
 
 @dataclass(frozen=True)
 class LinkStatistics(Message):
-    """Once a second, before the Observation of its tick: what the device received and did not use, since boot.
+    """What the device received and did not use, since boot: after HelloReply, and once a second before an Observation.
 
     `stale_commands` counts Commands and Heartbeats that echo another tick than the running one; `refused` whatever else
     was not used, requests that were answered with another result than OK included.

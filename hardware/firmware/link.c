@@ -56,6 +56,8 @@ static void reply_to_hello(link_t *link, const protocol_hello_t *hello) {
         message.board[i] = name[i];
     }
     send(link, body, protocol_pack_hello_reply(&message, link->send_sequence, body));
+    /* What the host counts from: it need not wait for those that come once a second. */
+    link_send_statistics(link);
 }
 
 static void count_gap(link_t *link, const uint8_t *body) {

@@ -554,7 +554,7 @@ static inline bool protocol_unpack_fault_report(const uint8_t *body, size_t size
     return true;
 }
 
-/* device>host: Once a second, before the Observation of its tick: what the device received and did not use, since boot. */
+/* device>host: What the device received and did not use, since boot: after HelloReply, and once a second before an Observation. */
 #define PROTOCOL_LINK_STATISTICS_TYPE 0x46u
 #define PROTOCOL_LINK_STATISTICS_SIZE 19u
 typedef struct {

@@ -128,12 +128,13 @@ def test_a_late_heartbeat_feeds_by_its_age_and_is_counted(host):
     assert host.next_statistics(SESSION).stale_commands == 19  # the first was about the last tick before ARM
 
 
-def test_statistics_come_before_the_observation_of_their_tick(host):
+def test_statistics_come_after_hello_reply_and_before_the_observation_of_their_tick(host):
     host.hello()
     order = []
-    while LinkStatistics not in order:
+    while order.count(LinkStatistics) < 2:
         message = host.receive()
         order.append(type(message))
         if isinstance(message, Observation):
             host.send(Heartbeat(0, message.tick))
+    assert order.index(LinkStatistics) == 0
     assert order.count(Observation) == STATISTICS_TICKS - 1
