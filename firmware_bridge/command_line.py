@@ -20,6 +20,7 @@ Verb = (
     | Annotated[verbs.Check, tyro.conf.subcommand("check")]
     | Annotated[verbs.Emulate, tyro.conf.subcommand("emulate")]
     | Annotated[verbs.Identify, tyro.conf.subcommand("identify")]
+    | Annotated[verbs.Ping, tyro.conf.subcommand("ping")]
     | Annotated[verbs.Report, tyro.conf.subcommand("report")]
     | Annotated[verbs.Replay, tyro.conf.subcommand("replay")]
     | Annotated[verbs.Live, tyro.conf.subcommand("live")]
@@ -36,6 +37,7 @@ ACTIONS: dict[type, tuple[str, str, str]] = {
     verbs.Check: ("check", "check", "print_check"),
     verbs.Emulate: ("emulate", "emulate", "print_emulation"),
     verbs.Identify: ("identify", "identify", "print_identity"),
+    verbs.Ping: ("ping", "ping", "print_ping"),
     verbs.Report: ("report", "make_report", "print_report"),
     verbs.Replay: ("replay", "replay", "print_replay"),
     verbs.Live: ("live_replay", "show_log", "print_shown"),

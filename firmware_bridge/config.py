@@ -171,6 +171,29 @@ class Identify:
 
 
 @dataclasses.dataclass(frozen=True)
+class Ping:
+    """Measure the link: round trips of HELLO, losses, and what most likely makes them slow. Arms nothing."""
+
+    port: str
+    """Where the device is: a serial port by path, or socket://HOST:PORT."""
+    count: int | None = None
+    """Stop after this many; not limited when not given."""
+    duration_s: float = 5.0
+    """Stop after this long [s]."""
+    baudrate: int = 921_600
+    """Speed of a serial port [baud]; USB CDC, sockets and pseudo terminals ignore it."""
+    json: bool = False
+    """Print exactly one JSON object on stdout, everything else on stderr."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work. Raises BridgeError."""
+        _in_range("--duration-s", self.duration_s, 0.01, 86_400.0, "s")
+        _in_range("--baudrate", self.baudrate, 1_200, 12_000_000, "baud")
+        if self.count is not None:
+            _in_range("--count", self.count, 1, 10_000_000, "round trips")
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """Print what a log says, and draw it."""
 
