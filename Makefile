@@ -1,9 +1,8 @@
 # Thin wrappers around `python -m distill | export | hardware | firmware_bridge`; every stage also runs by itself.
 .DEFAULT_GOAL := help
 .PHONY: help install tools distill export-c firmware bridge demo swing-ups results bench-distill bench-distill-quick
-.PHONY: install-daemon
-.PHONY: emulate flash bench-firmware bench-speed bench-export ablations test fuzz check format generate clean
-.PHONY: bench-faults fuzz-bridge
+.PHONY: emulate flash install-daemon bench-firmware bench-speed bench-export bench-bridge bench-faults soak ablations
+.PHONY: test fuzz fuzz-bridge check format generate clean
 .DELETE_ON_ERROR:
 
 PYTHON  ?= python3
@@ -123,6 +122,13 @@ bench-faults: install ## A bad link between bridge and firmware, 20 seeds of 5 m
 
 fuzz-bridge: install ## Ten million hostile bytes at the host's side of the link (under a minute)
 	$(RUN) benchmarks.bridge_fuzz
+
+bench-bridge: install ## The bridge at 1 kHz for 60 s beside a bare pyserial echo (about 3 minutes, on an idle machine)
+	$(RUN) benchmarks.bridge
+
+MINUTES ?= 60
+soak: install ## One hour at 500 Hz (MINUTES=60): memory flat, nothing dropped, the clock within its bound
+	$(RUN) benchmarks.bridge --soak --minutes $(MINUTES)
 
 ablations: install ## Every ablation on Hopper and on the cart, 5 seeds (resumable, CPU-hours)
 	$(RUN) benchmarks.ablations --jobs $(JOBS)

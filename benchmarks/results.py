@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation_tables, distillation_tables, export_tables, firmware_tables
+from benchmarks import ablation_tables, bridge_tables, distillation_tables, export_tables, firmware_tables
 from benchmarks.provenance import machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -172,6 +172,15 @@ def firmware() -> list[str]:
     return ["## Whole firmware images", firmware_tables.section(stored)]
 
 
+def bridge() -> list[str]:
+    """What `make bench-bridge` and `make soak` measured, or that they have not run."""
+    stored = distillation_tables.load(RESULTS / "bridge.json")
+    if stored is None:
+        return ["## The bridge at 1 kHz", "Not measured yet: `make bench-bridge`."]
+    soaked = distillation_tables.load(RESULTS / "soak.json")
+    return ["## The bridge at 1 kHz", bridge_tables.section(stored, soaked)]
+
+
 def draw() -> None:
     """The figures of docs/results.md, from the stored JSON files."""
     stored = distillation_tables.load(RESULTS / "distill.json")
@@ -210,6 +219,7 @@ def results_page(summary: dict[str, Any]) -> str:
             "\n".join(["| plant | held | mean return | worst |", "|---|---|---|---|", *rows]),
             "## Stages of the demo",
             stages(summary),
+            *bridge(),
             *firmware(),
             *exporters(),
             *training_speed(),
