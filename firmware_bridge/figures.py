@@ -37,8 +37,11 @@ def new_figure(rows: int, height: float) -> tuple[Any, Any]:
     return figure, figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
 
 
-def draw_range(axis: Any, time_s: Array, values: Array) -> None:
-    """Draw `values` (n,) over `time_s` (n,): every point, or median and range of each stretch when there are many."""
+def draw_range(axis: Any, time_s: Array, values: Array, largest: bool = False) -> None:
+    """Draw `values` (n,) over `time_s` (n,): every point, or median and range of each stretch when there are many.
+
+    With `largest` the upper end of the range is a line of its own, and the lines are named.
+    """
     if len(values) <= 2 * _STRETCHES:
         axis.plot(time_s, values, linewidth=0.9, color="tab:blue")
         return
@@ -49,8 +52,9 @@ def draw_range(axis: Any, time_s: Array, values: Array) -> None:
         low, median, high = (np.array([_finite(of, part) for part in stretches]) for of in (np.min, np.median, np.max))
     axis.fill_between(middle, low, high, color="tab:blue", alpha=0.3, linewidth=0, label="range")
     axis.plot(middle, median, linewidth=0.9, color="tab:blue", label="median")
-    axis.plot(middle, high, linewidth=0.5, color="tab:orange", label="largest")
-    axis.legend(fontsize="small", loc="upper right")
+    if largest:
+        axis.plot(middle, high, linewidth=0.6, color="tab:orange", label="largest")
+        axis.legend(fontsize="small", loc="upper right")
 
 
 def _finite(of: Any, part: Array) -> float:

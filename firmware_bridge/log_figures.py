@@ -22,6 +22,7 @@ def duration_histogram_svg(raw: DurationCounts, label: str, salt: str) -> str:
         axes[0].hist(values, bins=bins.tolist(), weights=raw.counts, color=_BLUE)
         axes[0].set_xscale("log")
         axes[0].set_yscale("log")
+        axes[0].set_ylim(bottom=0.7)  # one period is a bar, too
         _plain_ticks(axes[0].xaxis, low, high)
     axes[0].set_xlabel(label)
     axes[0].set_ylabel("periods")
@@ -58,7 +59,7 @@ def percentile_svg(curves: dict[str, DurationCounts], label: str, salt: str) -> 
 def duration_series_svg(time_s: Array, values_us: Array, label: str, salt: str, marks_s: Array | None = None) -> str:
     """Durations over time: median and range of each stretch; `marks_s` are drawn as red lines (missed deadlines)."""
     figure, axes = new_figure(1, 2.6)
-    draw_range(axes[0], time_s, values_us)
+    draw_range(axes[0], time_s, values_us, largest=True)
     for mark in _thinned(marks_s) if marks_s is not None else ():
         axes[0].axvline(mark, color=_RED, linewidth=0.8, alpha=0.6)
     positive = values_us[values_us > 0]
@@ -117,6 +118,8 @@ def _plain_ticks(axis: Any, low: float, high: float) -> None:
     first, last = int(np.floor(np.log10(max(low, 1e-9)))), int(np.ceil(np.log10(max(high, 1e-9))))
     steps = (1, 2, 5) if last - first <= 3 else (1,)
     ticks = [step * 10.0**power for power in range(first, last + 1) for step in steps]
-    ticks = [tick for tick in ticks if low / 1.05 <= tick <= high * 1.05] or [low, high]
+    ticks = [tick for tick in ticks if low / 1.05 <= tick <= high * 1.05]
+    if len(ticks) < 2:
+        ticks = [low, high] if high > 1.01 * low else [low]
     axis.set_ticks(ticks, [f"{tick:,.6g}" for tick in ticks])
     axis.set_ticks([], minor=True)

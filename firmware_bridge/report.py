@@ -139,7 +139,7 @@ def overview_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             _triple(link["device"], ("crc_errors", "lost", "stale_commands", "refused")),
         ),
         ("log records dropped", dropped or "none"),
-        ("ended by", text_in(run, "ended_by", default="unknown (the log was cut off)")),
+        ("ended by", text_in(run, "ended_by", default="unknown (the log ends before it)")),
     ]
     return [row for row in rows if row[1]]
 

@@ -221,7 +221,7 @@ def test_long_runs_are_drawn_as_ranges_and_lose_no_extreme():
     _, axes = new_figure(1, 2.0)
     values = np.zeros(500_000)
     values[123_456], values[400_000] = 7.0, np.nan
-    draw_range(axes[0], np.arange(500_000.0), values)
+    draw_range(axes[0], np.arange(500_000.0), values, largest=True)
     drawn = [line.get_ydata() for line in axes[0].lines]
     assert max(len(line) for line in drawn) <= 1000
     assert max(np.nanmax(line) for line in drawn) == 7.0
