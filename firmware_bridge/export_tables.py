@@ -1,6 +1,7 @@
 """Tables as files: CSV, Parquet, and lines of JSON for records that are no rows. Each is written beside its name and
 renamed at the end, so a failure leaves earlier files as they were."""
 
+import contextlib
 import csv
 import os
 from collections.abc import Sequence
@@ -53,8 +54,9 @@ class CsvFile:
 
     def discard(self) -> None:
         """Forget the file."""
-        self._stream.close()
         self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a full disk closing fails, too
+            self._stream.close()
 
 
 class ParquetFile:
@@ -89,8 +91,9 @@ class ParquetFile:
 
     def discard(self) -> None:
         """Forget the file."""
-        self._writer.close()
         self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._writer.close()
 
     def _write(self) -> None:
         if self._columns[0]:
@@ -118,8 +121,9 @@ class JsonLinesFile:
 
     def discard(self) -> None:
         """Forget the file."""
-        self._stream.close()
         self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a full disk closing fails, too
+            self._stream.close()
 
 
 def load_pyarrow() -> tuple[Any, Any]:

@@ -85,11 +85,10 @@ def check_record(fields: Sequence[Field], record: Any) -> None:
     for field in fields:
         value = record.get(field.key, _MISSING)
         if field.count is None:
-            good = _fits(field.kind, value)
+            # A float is what it is; everything else is looked at closely.
+            good = (type(value) is float and field.kind == "number") or _fits(field.kind, value)
         else:
-            good = (
-                isinstance(value, list) and len(value) == field.count and all(_fits(field.kind, item) for item in value)
-            )
+            good = type(value) is list and len(value) == field.count and _all_fit(field.kind, value)
         if not good:
             array = "" if field.count is None else f"{field.count} times "
             raise ValueError(f"field {field.key!r} is {_shown(value)}, expected {array}{field.kind}")
@@ -110,6 +109,12 @@ def _fits(kind: Kind, value: Any) -> bool:
     if kind == "integer":
         return type(value) is int and -_INTEGER_LIMIT <= value < _INTEGER_LIMIT
     return type(value) is str
+
+
+def _all_fit(kind: Kind, values: list[Any]) -> bool:
+    if kind == "number" and set(map(type, values)) == {float}:
+        return True
+    return all(_fits(kind, value) for value in values)
 
 
 def _field(key: str, text: Any) -> Field:

@@ -112,8 +112,10 @@ class McapFile:
             record = stream.read(length)
             if opcode == _CHUNK:
                 yield from self._chunk(record, size)
-            else:
-                yield from self._record(opcode, memoryview(record))
+            elif opcode != _MESSAGE:
+                self._define(opcode, record)
+            elif (message := self._message(record)) is not None:
+                yield message
         self.ending = Ending(reason="the file ends without its footer")
 
     def _chunk(self, record: bytes, file_size: int) -> Iterator[Message]:
@@ -132,31 +134,41 @@ class McapFile:
         plain = _unpacked(compression, data, unpacked)
         if crc and zlib.crc32(plain) != crc:
             raise _DamageError("the checksum of a chunk is wrong")
-        view, position = memoryview(plain), 0
-        while position < len(plain):
+        position, end = 0, len(plain)
+        while position < end:
             opcode, length = _unpack(_HEAD, plain, position)
             position += _HEAD.size
-            if position + length > len(plain):
+            if position + length > end:
                 raise _DamageError("a record is longer than its chunk")
-            yield from self._record(opcode, view[position : position + length])
+            record = plain[position : position + length]
             position += length
+            if opcode == _MESSAGE:
+                message = self._message(record)
+                if message is not None:
+                    yield message
+            else:
+                self._define(opcode, record)
 
-    def _record(self, opcode: int, record: memoryview) -> Iterator[Message]:
-        if opcode == _MESSAGE:
-            number, sequence, time_ns, _ = _unpack(_MESSAGE_HEAD, record, 0)
-            # The recorder numbers its records: a chunk that a damaged head hides would be a hole that nobody sees.
-            if self._next is not None and sequence != self._next:
-                raise _DamageError(f"record {self._next} is missing, {sequence} follows")
-            self._next = (sequence + 1) & 0xFFFF_FFFF
-            channel = self._channels.get(number)
-            if channel is not None:
-                yield Message(channel, time_ns, bytes(record[_MESSAGE_HEAD.size :]))
-            elif number not in self._skipped:
-                raise _DamageError(f"a message of channel {number}, which the file does not define")
-        elif opcode == _CHANNEL:
-            self._define_channel(bytes(record))
+    def _message(self, record: bytes) -> Message | None:
+        """The message, None when nobody wants it."""
+        number, sequence, time_ns, _ = _unpack(_MESSAGE_HEAD, record, 0)
+        # The recorder numbers its records: a chunk that a damaged head hides would be a hole that nobody sees.
+        if self._next is not None and sequence != self._next:
+            raise _DamageError(f"record {self._next} is missing, {sequence} follows")
+        self._next = (sequence + 1) & 0xFFFF_FFFF
+        channel = self._channels.get(number)
+        if channel is not None:
+            return Message(channel, time_ns, record[_MESSAGE_HEAD.size :])
+        if number not in self._skipped:
+            raise _DamageError(f"a message of channel {number}, which the file does not define")
+        return None
+
+    def _define(self, opcode: int, record: bytes) -> None:
+        """Take a schema or a channel; any other record in a chunk is skipped."""
+        if opcode == _CHANNEL:
+            self._define_channel(record)
         elif opcode == _SCHEMA:
-            fields = _Fields(bytes(record))
+            fields = _Fields(record)
             number, _, _ = fields.number("<H"), fields.text(), fields.text()
             text = fields.block(_SCHEMA_LIMIT_BYTES)
             if number not in self._schemas and len(self._schemas) >= _NAMES_LIMIT:

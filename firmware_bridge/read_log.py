@@ -127,7 +127,7 @@ class LogReader:
             return Record(channel.topic, message.time_ns, message.data, message.data)
         try:
             fields = self._fields(channel)
-            value = json.loads(message.data)
+            value = json.loads(message.data.decode())
             check_record(fields or (), value)
         except (ValueError, RecursionError) as error:
             raise LogError(

@@ -78,7 +78,7 @@ def test_merged_is_counted_together(runs):
     _same(merged, _counted([value for run in runs for value in run], 0.5 * len(runs)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=10, deadline=None)  # each waits for the disk
 @given(durations=DURATIONS)
 def test_files_give_back_what_was_written(durations, tmp_path_factory):
     folder = tmp_path_factory.mktemp("histograms")

@@ -156,16 +156,9 @@ def test_nothing_to_write_is_refused(tmp_path):
 
 
 def test_full_disk_is_one_line(log, tmp_path):
-    import resource
-
     command = [sys.executable, "-m", "firmware_bridge", "export", str(log), "--csv", str(tmp_path / "out")]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
-    )
+    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", *command]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "File too large" in done.stderr
