@@ -148,7 +148,7 @@ def main() -> None:
     if arguments.soak:
         with tempfile.TemporaryDirectory(prefix="soak-") as name:
             policy, digest = policy_at(rate_hz, Path(name))
-            result = soak(Path(name), policy, digest, rate_hz, arguments.minutes, extra)
+            result = soak(Path(name), policy, digest, rate_hz=rate_hz, minutes=arguments.minutes, extra=extra)
         target = SOAK_TARGET
     else:
         result, target = measure(rate_hz, arguments.seconds, arguments.rounds, extra), TARGET

@@ -74,7 +74,7 @@ class NoPolicy:
 
 def fuzz(size: int, seed: int) -> dict[str, Any]:
     """Feed `size` bytes; figures. Raises AssertionError, or whatever the bridge should not have raised."""
-    link, recorder = Fed(), Recorder(Path("unused"), capacity=0)
+    link, recorder = Fed(), Recorder(Path("unused"), capacity_bytes=0)
     conversation = Conversation(link, recorder)
     history, tally = History(NoPolicy(), 5), Tally(20_000)
     total = segments = messages = reads = 0

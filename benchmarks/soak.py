@@ -53,7 +53,9 @@ def clock_errors(records: list[tuple[int, dict[str, Any]]], drift_ppm: float, of
     return {"records": len(records), "largest_error_us": worst_ns / 1e3, "beyond_bound": beyond}
 
 
-def soak(folder: Path, policy: Path, digest: str, rate_hz: float, minutes: float, extra: list[str]) -> dict[str, Any]:
+def soak(
+    folder: Path, policy: Path, digest: str, *, rate_hz: float, minutes: float, extra: list[str]
+) -> dict[str, Any]:
     """Run, watch the memory once a second, judge; `failures` is empty when all held."""
     offset_us = 2**32 - BEFORE_WRAP_US
     memory: list[tuple[float, int]] = []

@@ -33,7 +33,7 @@ def ping(config: Ping) -> dict[str, Any]:
     """Measure; the JSON of the verb. Raises BridgeError, also where nobody answers at all."""
     link = open_link(config.port, config.baudrate)
     try:
-        conversation = Conversation(link, Recorder(Path("unused"), capacity=0))
+        conversation = Conversation(link, Recorder(Path("unused"), capacity_bytes=0))
         reply = greet(conversation)
         before = conversation.counters()
         load = stolen_and_runnable()
