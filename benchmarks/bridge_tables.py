@@ -10,10 +10,11 @@ _KEYS = ("p50", "p99", "p999", "max")
 def section(stored: dict[str, Any], soaked: dict[str, Any] | None) -> str:
     """The loop beside the bare echo, whose doing the misses were, and the soak."""
     head = (
-        f"`make bench-bridge`, commit `{stored['commit'][:12]}`, {stored['machine']}: {stored['rate_hz']:g} Hz against "
-        f"a C process on a pty, {stored['rounds']} turns of each in one run. Loop: last byte readable to answer written, "
-        "policy and framing included. Echo: pyserial's read and write of frames of the same sizes, between the same "
-        "moments. Response: what the device sees, waking both processes included."
+        f"`make bench-bridge`, commit `{stored['commit'][:12]}`, {stored['machine']}: "
+        f"{stored['rate_hz']:g} Hz against a C process on a pty, {stored['rounds']} turns of each in one run. "
+        "Loop: last byte readable to answer written, policy and framing included. Echo: pyserial's read and write of "
+        "frames of the same sizes, between the same moments. Response: what the device sees, waking both processes "
+        "included."
     )
     rows = [
         ("loop", stored["n"], stored["loop_us"]),
@@ -43,7 +44,7 @@ def _soak(soaked: dict[str, Any] | None) -> str:
         f"`make soak`, commit `{soaked['commit'][:12]}`: {soaked['minutes']:g} minutes at {soaked['rate_hz']:g} Hz, "
         f"{soaked['steps']:,} periods. Memory after the first minute {memory['first'] / 1024:.1f} MiB, moved by "
         f"{memory['largest_change'] / 1024:.2f} MiB at most; {soaked['log_dropped']} log records dropped. The clock, "
-        f"whose true drift was {clock['true_drift_ppm']:g} ppm, was estimated at {clock['drift_ppm']:.1f} ppm; it was off by "
-        f"{clock['largest_error_us']:.0f} us at most and beyond its stated bound in {clock['beyond_bound']} of "
+        f"whose true drift was {clock['true_drift_ppm']:g} ppm, was estimated at {clock['drift_ppm']:.1f} ppm; it was "
+        f"off by {clock['largest_error_us']:.0f} us at most and beyond its stated bound in {clock['beyond_bound']} of "
         f"{clock['records']:,} records: {verdict}."
     )

@@ -237,11 +237,11 @@ class Replay:
     """run.mcap, or the folder that holds it; a log that was cut off is replayed up to there."""
     policy: Path | None = None
     """Folder of the policy that ran: its actions are computed again, too. Without it only the frames are compared."""
-    backend: Literal["auto", "c", "csr"] = "auto"
-    """What computes them: policy.h compiled here, scipy's CSR product, or C if there is a compiler."""
+    backend: Literal["auto", "c", "csr", "onnx"] = "auto"
+    """What computes them: policy.h compiled here, numpy with the same bits, onnxruntime, or the first there is."""
     tolerance: float | None = None
-    """Largest difference of an action [m/s^2]. By default 0 for the host's actions with the backend that the run had,
-    1e-5 of the action range for another one and for the device's."""
+    """Largest difference of an action [m/s^2]. By default 0 for the host's actions with the arithmetic that the run
+    had (c and csr have the same), 1e-5 of the action range for another one and for the device's."""
     json: bool = False
     """Print exactly one JSON object on stdout, everything else on stderr."""
 

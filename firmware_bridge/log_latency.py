@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_bridge.duration_counts import DurationCounts, count_durations
-from firmware_bridge.latency import DEVICE_TIMES
+from firmware_bridge.latency import APPLY, DEVICE_TIMES, STAGES
 from firmware_bridge.log_series import LATENCY, TIMING, LogSeries, Series
 from firmware_bridge.read_log import object_in, text_in
 from hardware.protocol import NO_TIME_US, ObservationFlag
@@ -44,11 +44,19 @@ def duration_s(series: Series) -> float:
 
 
 def stage_counts(log: LogSeries) -> dict[str, DurationCounts]:
-    """The durations of every stage that the log has, as they were measured; `total` is last."""
+    """The durations of every stage that the log has, as they were measured.
+
+    `apply` is there where the device told of any; one below zero, within its clock's uncertainty, counts as nothing.
+    """
     latency = log[LATENCY]
-    names = [name for name in latency.columns if name.endswith(_NS)]
     seconds = duration_s(latency)
-    return {name.removesuffix(_NS): count_durations(latency[name], seconds) for name in names}
+    found = {}
+    for stage in (*STAGES, APPLY):
+        values = latency.columns.get(stage + _NS)
+        told = None if values is None else values[~np.isnan(values)]
+        if told is not None and (len(told) or stage != APPLY):
+            found[stage] = count_durations(np.maximum(told, 0.0), seconds)
+    return found
 
 
 def corrected_counts(log: LogSeries, stages: dict[str, DurationCounts]) -> dict[str, DurationCounts]:

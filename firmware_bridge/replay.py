@@ -18,6 +18,7 @@ from hardware.protocol import BASE_OBSERVATION_SIZE
 
 UNLIKE_TOLERANCE = 1e-5
 """Share of the action range by which two kinds of arithmetic may differ (other backend, other processor)."""
+_SAME_BITS = {"c", "csr"}
 
 _TOPICS = (
     *(topic.name for topic in log_topics.MESSAGE_TOPICS.values()),
@@ -116,7 +117,8 @@ def _policy(config: Replay, reader: LogReader, from_start: bool) -> tuple[Policy
         )
     backend, _ = open_backend(folder, config.backend)
     unlike = UNLIKE_TOLERANCE * float((folder.policy.action_high - folder.policy.action_low).max())
-    same = 0.0 if text_in(reader.session, "backend") == backend.name else unlike
+    ran = text_in(reader.session, "backend")
+    same = 0.0 if ran == backend.name or {ran, backend.name} <= _SAME_BITS else unlike
     if config.tolerance is not None:
         same = unlike = config.tolerance
     return PolicyReplay(backend, folder.history, same, unlike, from_start), backend.name

@@ -228,10 +228,9 @@ def _dropped(log: LogSeries) -> dict[str, int]:
 
 
 def _knobs(log: LogSeries) -> list[dict[str, Any]]:
-    knobs = log.session.get("realtime")
     return [
-        {"knob": text_in(knob, "knob"), "taken": knob.get("taken") is True, "detail": text_in(knob, "detail")}
-        for knob in (knobs if isinstance(knobs, list) else [])
+        {"knob": name, "taken": knob.get("taken") is True, "detail": text_in(knob, "detail")}
+        for name, knob in object_in(log.session, "realtime").items()
         if isinstance(knob, dict)
     ]
 

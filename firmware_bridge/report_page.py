@@ -28,7 +28,6 @@ from firmware_bridge.report import (
 from firmware_bridge.tables import DEVICE_TIME_NAMES, latency_text
 from hardware.protocol import ObservationFlag
 
-_CLOCK_COLUMNS = 6
 _EVENT_ROWS = 200
 
 Sections = list[tuple[str, str]]
@@ -139,14 +138,13 @@ def _link(log: LogSeries) -> Sections:
 
 def _clock(log: LogSeries) -> Sections:
     clock = log[CLOCK]
-    moving = {
-        name: values
-        for name, values in clock.columns.items()
-        if name not in ("sequence", "tick") and np.isfinite(values).any() and np.nanmin(values) != np.nanmax(values)
-    }
-    if not len(clock) or not moving:
+    if not len(clock):
         return []
-    shown = dict(list(moving.items())[:_CLOCK_COLUMNS])
+    shown = {
+        "drift [ppm]": clock["drift_ppm"],
+        "uncertainty [us]": clock["uncertainty_ns"] / 1e3,
+        "smallest round trip [us]": clock["round_trip_ns"] / 1e3,
+    }
     return [("Clock of the device", log_figures.numbers_svg(_since(log, CLOCK), shown, "clock"))]
 
 

@@ -38,7 +38,7 @@ def one_input(data: bytes) -> None:
         return
     wire = data[1:] if data[0] % 2 == 0 else bodies_of(data[1:])
     link = Fed()
-    conversation = Conversation(link, Recorder(Path("unused"), capacity=0))
+    conversation = Conversation(link, Recorder(Path("unused"), capacity_bytes=0))
     messages = []
     cut = data[0] % (len(wire) + 1)
     last = Acknowledge(1, 2, 3)

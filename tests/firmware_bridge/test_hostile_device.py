@@ -110,7 +110,7 @@ class Talk(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.link = Fed()
-        self.recorder = Recorder(Path("unused"), capacity=0)
+        self.recorder = Recorder(Path("unused"), capacity_bytes=0)
         self.conversation = Conversation(self.link, self.recorder)
         self.stream, self.pending, self.messages, self.sent = b"", b"", [], 0
         self.unanswered = False
@@ -255,7 +255,7 @@ def test_the_run_notices_memory_that_grows(monkeypatch):
 
 def test_faults_that_are_kept_are_bounded():
     link = Fed()
-    conversation = Conversation(link, Recorder(Path("unused"), capacity=0))
+    conversation = Conversation(link, Recorder(Path("unused"), capacity_bytes=0))
     frame = encode_frame(FaultReport(1, 2, 3), 0)
     link.data = frame * 5000
     assert len(conversation.receive(0.0)) == 5000

@@ -93,10 +93,12 @@ def test_log_replays_to_the_same_frames_errors_and_actions(mode, noisy, policy_f
 
 
 def test_other_backend_is_compared_with_a_tolerance(recorded, policy_folder):
-    answer = replay(Replay(log=recorded, policy=policy_folder, backend="csr"))
+    same = replay(Replay(log=recorded, policy=policy_folder, backend="csr"))
+    assert (same["difference"], same["largest_difference"]) == (None, 0.0)
+    answer = replay(Replay(log=recorded, policy=policy_folder, backend="onnx"))
     assert answer["difference"] is None
     assert 0 < answer["largest_difference"] < 1e-4
-    strict = replay(Replay(log=recorded, policy=policy_folder, backend="csr", tolerance=0.0))
+    strict = replay(Replay(log=recorded, policy=policy_folder, backend="onnx", tolerance=0.0))
     assert strict["difference"]["where"] == "/host_action"
 
 

@@ -1,7 +1,7 @@
 """The report over logs that were made by hand, so that every number is known."""
 
-import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -22,15 +22,6 @@ from hardware.protocol import ObservationFlag, State
 
 PERIOD_NS = 20_000_000
 START_NS = 1_700_000_000_000_000_000
-CLOCK_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "tick": {"type": "integer"},
-        "offset_us": {"type": "number"},
-        "uncertainty_us": {"type": "number"},
-        "state": {"type": "string"},
-    },
-}
 
 
 class _Log:
@@ -45,9 +36,6 @@ class _Log:
         self.add("/session", 0, first)
 
     def add(self, topic, time_ns, value):
-        if topic not in self._file._channels:
-            schema = self._file._writer.register_schema("Clock", "jsonschema", json.dumps(CLOCK_SCHEMA).encode())
-            self._file._channels[topic] = self._file._writer.register_channel(topic, "json", schema)
         known = log_topics.Topic(topic, "", None, bytes)
         self._file.add(known, START_NS + time_ns, log_topics.to_json(value), self._number)
         self._number += 1
@@ -68,7 +56,9 @@ class _Log:
         if answered:
             names = ("receive", "decode", "infer", "encode", "write")
             stages = {f"{name}_ns": total_ns // 5 for name in names}
-            self.add("/latency", time_ns + total_ns, {"observation_tick": tick, **stages, "total_ns": total_ns})
+            told = {"apply_ns": 7_000_000 if tick % 2 else None, "apply_uncertainty_ns": 90_000 if tick % 2 else None}
+            record = {"observation_tick": tick, **stages, "total_ns": total_ns, **told}
+            self.add("/latency", time_ns + total_ns, record)
 
     def finish(self):
         self._file.finish()
@@ -146,7 +136,7 @@ def test_merge_of_logs_and_of_their_histogram_files_is_the_same(tmp_path):
 
 
 def _rich_log(path):
-    knobs = [{"knob": "SCHED_FIFO", "taken": False, "detail": "<not permitted>"}, {"knob": "gc", "taken": True}, 7]
+    knobs = {"SCHED_FIFO": {"taken": False, "detail": "<not permitted>"}, "gc": {"taken": True}, "odd": 7}
     log = _Log(path, realtime=knobs, machine={"processor": "x<y"}, device={"board": "fake"})
     for tick in range(100, 3100):
         held = HELD if tick == 500 else 0
@@ -155,8 +145,10 @@ def _rich_log(path):
         if tick % 50 == 0:
             wire = {"crc_errors": tick // 1000, "lost": 0, "stale_commands": tick // 400, "refused": 3}
             log.add("/link_statistics", time_ns, {"sequence": 1, **wire})
-            clock = {"tick": tick, "offset_us": 0.1 * tick, "uncertainty_us": None if tick < 500 else 5.0 + tick % 3}
-            log.add("/clock", time_ns, {**clock, "state": "locked"})
+            clock = {"offset_ns": 100 * tick, "drift_ppm": None if tick < 500 else 0.01 * tick}
+            counted = {"samples": tick, "restarts": 0, "rejected": 0}
+            moving = {"uncertainty_ns": 5000 + tick % 300, "round_trip_ns": 90_000}
+            log.add("/clock", time_ns, {**clock, **moving, **counted})
         if tick in (1000, 2000):
             log.add("/link_errors", time_ns, {"rejected": tick // 1000, "undecodable": 0, "lost": tick // 500})
     log.add("/fault_report", 60_000_000_000, {"sequence": 1, "reason": 1, "tick": 3099, "detail": 2})
@@ -175,7 +167,7 @@ def test_report_shows_knobs_clock_link_faults_events_and_drops(tmp_path):
     assert [event["kind"] for event in result["events"]] == ["fault", "stopped", "dropped"]
     assert result["events"][0]["text"] == "WATCHDOG at tick 3099, detail 2"
     page = (tmp_path / "page.html").read_text()
-    for text in ("Clock of the device", "offset_us", "uncertainty_us", "Link health", "device: stale_commands"):
+    for text in ("Clock of the device", "drift [ppm]", "uncertainty [us]", "Link health", "device: stale_commands"):
         assert text in page
     assert "&lt;not permitted&gt;" in page
     assert "&lt;b&gt;because" in page
@@ -195,7 +187,8 @@ def _page_again(path, tmp_path):
 def test_terminal_report_has_the_same(tmp_path):
     path = _rich_log(tmp_path / "run.mcap")
     command = [sys.executable, "-m", "firmware_bridge", "report", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    wide = {**os.environ, "COLUMNS": "120"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=wide)
     for text in ("longest run of them", "SCHED_FIFO", "WATCHDOG at tick 3099", "p99.9 corr.", "7 of /raw/sent"):
         assert text in " ".join(done.stdout.split()) or text in done.stdout
 
