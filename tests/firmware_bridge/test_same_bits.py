@@ -78,7 +78,7 @@ def test_every_action_has_the_same_bits(name, weights, optimise, tmp_path):
         pair = [np.float32(backend.step(tuple(frame))) for backend in (compiled, numpy)]
         assert np.array_equal(*pair, equal_nan=True), (index, *pair)
         with np.errstate(over="ignore", invalid="ignore"):
-            different += pair[0] != folder.policy.evaluate_float32(numpy._frames.reshape(1, -1))[0, 0]
+            different += pair[0] != folder.policy.evaluate_float32(numpy.frames.reshape(1, -1))[0, 0]
     if weights != "float32" and name == "sparse relu":
         assert different > FRAMES // 2  # the float network that the integers stand for is another function
 
