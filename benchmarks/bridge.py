@@ -95,8 +95,8 @@ def measure(rate_hz: float, seconds: float, rounds: int, extra: list[str]) -> di
         program = build_echo_device(folder)
         policy, digest = policy_at(rate_hz, folder)
         for turn in range(rounds):
-            echo, response = echo_round(program, rate_hz, folder, seconds / rounds)
-            echoes.append(echo)
+            echoed, response = echo_round(program, rate_hz, folder, seconds / rounds)
+            echoes.append(echoed)
             echo_responses.append(response)
             with EchoDevice(program, rate_hz, digest, DRIFT_PPM, 2**32 - BEFORE_WRAP_US) as device:
                 runs.append(bridge_round(device, policy, folder / "log", seconds / rounds, extra))
@@ -105,7 +105,7 @@ def measure(rate_hz: float, seconds: float, rounds: int, extra: list[str]) -> di
             late += device.counted["late"]
             held += device.counted["held"]
             told = {key: f"{value:.0f}" for key, value in summary(loops[-1]).items()}
-            print(f"turn {turn + 1} of {rounds}: loop {told} us, echo p50 {np.median(echo):.0f} us", file=sys.stderr)
+            print(f"turn {turn + 1} of {rounds}: loop {told} us, echo p50 {np.median(echoed):.0f} us", file=sys.stderr)
     loop, echo = summary(np.concatenate(loops)), summary(np.concatenate(echoes))
     return {
         "rate_hz": rate_hz,

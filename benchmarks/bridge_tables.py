@@ -10,11 +10,10 @@ _KEYS = ("p50", "p99", "p999", "max")
 def section(stored: dict[str, Any], soaked: dict[str, Any] | None) -> str:
     """The loop beside the bare echo, whose doing the misses were, and the soak."""
     head = (
-        f"`make bench-bridge`, commit `{stored['commit'][:12]}`, {stored['machine']}: "
-        f"{stored['rate_hz']:g} Hz against a C process on a pty, {stored['rounds']} turns of each in one run. "
-        "Loop: last byte readable to answer written, policy and framing included. Echo: pyserial's read and write of "
-        "frames of the same sizes, between the same moments. Response: what the device sees, waking both processes "
-        "included."
+        f"`make bench-bridge`, commit `{stored['commit'][:12]}`, {stored['machine']}: {stored['rate_hz']:g} Hz against "
+        f"a C process on a pty, {stored['rounds']} turns of each in one run. Loop: last byte readable to answer "
+        "written, policy and framing included. Echo: pyserial's read and write of frames of the same sizes, between "
+        "the same moments. Response: what the device sees, waking both processes included."
     )
     rows = [
         ("loop", stored["n"], stored["loop_us"]),

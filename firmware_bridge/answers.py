@@ -54,6 +54,7 @@ class Answers:
         self,
         observation: Observation,
         commanded: bool,
+        read_ns: int,
         *,
         first: int,
         last: int,
@@ -62,7 +63,10 @@ class Answers:
         encoded: int,
         written: int,
     ) -> None:
-        """An answer is on its way; the stamps [ns] of `latency`."""
+        """An answer is on its way; the stamps [ns] of `latency`, and that of the read that brought the observation.
+
+        The clock takes the second: a read may bring what came only after select() had returned.
+        """
         self._tally.histograms.record(
             first=first, last=last, decoded=decoded, inferred=inferred, encoded=encoded, written=written
         )
@@ -72,7 +76,7 @@ class Answers:
         self._older = self._newer
         stages = (last - first, decoded - last, inferred - decoded, encoded - inferred, written - encoded)
         self._newer = _Answer(
-            *(observation.tick, observation.time_us, commanded, last, encoded, written),
+            *(observation.tick, observation.time_us, commanded, read_ns, encoded, written),
             *(spent_ns - self._processor_ns, (*stages, written - last)),
         )
         self._processor_ns = spent_ns
@@ -94,7 +98,7 @@ class Answers:
         if self._clock is None or timing.response_us == NO_TIME_US:
             self._put(answer, None, None)
             return
-        self._clock.add(answer.time_us, answer.last_ns, answer.encoded_ns, answer.time_us + timing.response_us)
+        self._clock.add(answer.time_us, answer.read_ns, answer.encoded_ns, answer.time_us + timing.response_us)
         applied = None
         if answer.commanded and timing.action_age_us != NO_TIME_US:
             applied = self._clock.host_ns((answer.time_us + timing.action_age_us) & _TICKS)
@@ -135,7 +139,7 @@ class _Answer:
     tick: int
     time_us: int
     commanded: bool
-    last_ns: int
+    read_ns: int
     encoded_ns: int
     written_ns: int
     processor_ns: int

@@ -1,7 +1,7 @@
 """Device time as host time, with an uncertainty that holds.
 
-An answered observation gives four stamps: sampled on the device, readable here, handed to the kernel here, accepted on
-the device. What is read was sampled before, and what is accepted was sent before: each such sample encloses the offset
+An answered observation gives four stamps: sampled on the device, read here, about to be written here, accepted on the
+device. What is read was sampled before, and what is accepted was sent before: each such sample encloses the offset
 (host minus device) between two bounds, half a round trip to either side of its middle.
 
 * The bounds of all samples are intersected. Between samples they open by `drift_limit_ppm`: how far two clocks may
@@ -64,8 +64,8 @@ class ClockSync:
     def add(self, sampled_us: int, received_ns: int, sent_ns: int, accepted_us: int) -> None:
         """One answered observation: device stamps modulo 2^32, host stamps of CLOCK_MONOTONIC.
 
-        `received_ns` is taken once the observation is readable, `sent_ns` before its answer is written; samples come in
-        order.
+        `received_ns` is taken when the observation has been read, `sent_ns` before its answer is written: the order is
+        what the bounds rest on. Samples come in order.
         """
         turn_ns = ((accepted_us - sampled_us) & 0xFFFF_FFFF) * 1000  # sampled to accepted
         round_trip_ns = turn_ns - (sent_ns - received_ns) + _RESOLUTION_NS

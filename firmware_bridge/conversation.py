@@ -48,7 +48,8 @@ class Polled(Protocol):
 class Conversation:
     """Sends and receives messages on one link.
 
-    `first_ns`, `last_ns`, `decoded_ns` are the stamps of the newest message of the last `receive` (see `latency`).
+    `first_ns`, `last_ns`, `decoded_ns` are the stamps of the newest message of the last `receive` (see `latency`);
+    `read_ns` that of the return of its read: only then whatever it brought had surely come.
     `observation` is the newest one seen, `unanswered` True until `answer` sent a heartbeat for it or the loop, which
     writes answers of its own, cleared it. `session` is carried by heartbeats; 0 before arming. `reply` is the newest
     HELLO_REPLY: its nonce is the valid one.
@@ -65,7 +66,7 @@ class Conversation:
         self.reply: HelloReply | None = None
         self.faults: list[FaultReport] = []
         self.bytes_received = 0
-        self.first_ns = self.last_ns = self.decoded_ns = 0
+        self.first_ns = self.last_ns = self.read_ns = self.decoded_ns = 0
         self._stop = stop
         self._decoder = FrameDecoder()
         self._received = SequenceCounter()
@@ -93,6 +94,7 @@ class Conversation:
                 return []
         ready_ns = time.monotonic_ns()
         data = self.link.read()
+        read_ns = time.monotonic_ns()
         if not data:
             return []
         self.bytes_received += len(data)
@@ -106,6 +108,7 @@ class Conversation:
         elif 0 in data or not self._pending_since_ns:
             self._pending_since_ns = ready_ns
         self.last_ns = ready_ns
+        self.read_ns = read_ns
         self.decoded_ns = time.monotonic_ns()
         self.recorder.put(log_topics.RAW_RECEIVED, ready_ns, data)
         rejected, undecodable, lost = self._decoder.rejected, self._undecodable, self._received.lost

@@ -158,6 +158,7 @@ class _Loop:
         self.answers.written(
             observation,
             sent is not None,
+            conversation.read_ns,
             first=conversation.first_ns,
             last=conversation.last_ns,
             decoded=conversation.decoded_ns,

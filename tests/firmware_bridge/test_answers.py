@@ -48,7 +48,7 @@ def answer(answers, tick, commanded=True):
     """Sampled on the tick, readable 30 us later, encoded after another 20, written after another 5."""
     last = BEGIN_NS + tick * PERIOD_US * 1000 + 30_000
     stamps = {"first": last, "last": last, "decoded": last + 5_000, "inferred": last + 15_000}
-    answers.written(observation(tick), commanded, **stamps, encoded=last + 20_000, written=last + 25_000)
+    answers.written(observation(tick), commanded, last, **stamps, encoded=last + 20_000, written=last + 25_000)
 
 
 def test_answer_is_logged_with_the_moment_it_was_applied(processor):
@@ -67,6 +67,21 @@ def test_answer_is_logged_with_the_moment_it_was_applied(processor):
     assert latency[3][7:] == (None, None)
     assert tally.histograms.percentiles("apply", 1.0).n == 3
     assert tally.clock.samples == 3
+
+
+def test_clock_trusts_the_read_not_the_select_before_it(processor):
+    """Preempted between the two, the read brings an observation that was sampled after select() had returned."""
+    tally = Tally(PERIOD_US, ClockSync())
+    answers = Answers(tally, Log())
+    last = BEGIN_NS - 900_000
+    stamps = {"first": last, "last": last, "decoded": BEGIN_NS + 40_000, "inferred": BEGIN_NS + 45_000}
+    answers.written(
+        observation(0), True, BEGIN_NS + 30_000, **stamps, encoded=BEGIN_NS + 50_000, written=BEGIN_NS + 55_000
+    )
+    answers.timing(Timing(1, 1_005, 80, 0))
+    assert (tally.clock.samples, tally.clock.rejected) == (1, 0)
+    estimate = tally.clock.estimate(BEGIN_NS)
+    assert abs(estimate.offset_ns - BEGIN_NS) <= estimate.uncertainty_ns < 40_000
 
 
 def test_heartbeat_is_a_sample_of_the_clock_but_is_not_applied(processor):
