@@ -3,9 +3,20 @@
 import dataclasses
 
 from hardware.framing import encode_frame
-from hardware.protocol import Arm, Command, Heartbeat, HelloReply, Message, Observation, State
+from hardware.protocol import (
+    Acknowledge,
+    Arm,
+    Command,
+    Heartbeat,
+    HelloReply,
+    Message,
+    Observation,
+    Result,
+    State,
+)
 
 _DEFAULT_PERIOD_US = 20_000
+_REMEMBERED_ARMS = 64
 
 
 class DeviceClock:
@@ -55,22 +66,23 @@ class LockStep:
     """Keeps a simulator in lock-step going when answers are lost, without anybody's clock.
 
     It waits until the running tick is answered in its session. Where the proxy has lost the observation or the answer,
-    nobody will: then `release` gives the heartbeat of session 0, which ends the period and feeds no watchdog.
+    nobody will: then `release` gives the heartbeat of session 0, which ends the period and feeds no watchdog. An answer
+    in a session whose ARM the device has not acknowledged is none: it may have refused, and wait on.
     """
 
     def __init__(self) -> None:
         self.released = 0
         self.tick: int | None = None
         """The tick that waits for an answer, None when there is none."""
-        self._nonce: int | None = None
+        self._arms: dict[int, int] = {}  # session by sequence number, of those that have arrived
         self._session = 0
         self._sequence = 0
         self._observation_delay_s = 0.0
 
     def said(self, message: Message | None, delay_s: float) -> None:
         """Take a message of the device, which reaches the bridge after `delay_s`."""
-        if isinstance(message, HelloReply):
-            self._nonce = message.device_nonce
+        if isinstance(message, Acknowledge) and message.request_type == Arm.TYPE and message.result == Result.OK:
+            self._session = self._arms.get(message.request_sequence, 0)
         elif isinstance(message, Observation):
             self.tick, self._observation_delay_s = message.tick, delay_s
 
@@ -78,8 +90,10 @@ class LockStep:
         """Take what the device has decoded."""
         for sequence, message in messages:
             self._sequence = sequence
-            if isinstance(message, Arm) and message.device_nonce == self._nonce:
-                self._nonce, self._session = None, message.device_nonce ^ message.host_nonce
+            if isinstance(message, Arm):
+                if len(self._arms) > _REMEMBERED_ARMS:
+                    self._arms.clear()
+                self._arms[sequence] = message.device_nonce ^ message.host_nonce
             elif self.is_answer(message) and _session_of(message) in (0, self._session):
                 self.tick = None
 
