@@ -60,8 +60,13 @@ def stage_counts(log: LogSeries) -> dict[str, DurationCounts]:
 
 
 def corrected_counts(log: LogSeries, stages: dict[str, DurationCounts]) -> dict[str, DurationCounts]:
-    """`stages` corrected for coordinated omission; empty when the log does not say its control period."""
-    return {name: counts.corrected(log.period_s) for name, counts in stages.items()} if log.period_s else {}
+    """`stages` corrected for coordinated omission; empty when the log does not say its control period.
+
+    Without `apply`: an action waits for the device's next boundary by design, a period where nothing is wrong.
+    """
+    if not log.period_s:
+        return {}
+    return {name: counts.corrected(log.period_s) for name, counts in stages.items() if name != APPLY}
 
 
 def device_series(log: LogSeries) -> dict[str, Series]:

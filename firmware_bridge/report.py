@@ -149,7 +149,7 @@ def stage_rows(result: dict[str, Any]) -> list[list[str]]:
     corrected = result["stages_corrected_us"]
     rows = []
     for stage, values in result["stages_us"].items():
-        more = [f"{corrected[stage][key]:.1f}" for key in ("p99", "p999")] if stage in corrected else ["", ""]
+        more = [f"{corrected[stage][key]:,.1f}" for key in ("p99", "p999")] if stage in corrected else ["", ""]
         rows.append([stage, *_numbers(values), *more])
     return rows
 
