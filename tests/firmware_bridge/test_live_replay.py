@@ -69,7 +69,8 @@ def test_a_log_is_shown_from_its_first_to_its_last_record(log, watch):
     assert (last["tick"], last["position"]) == (observation["tick"], pytest.approx(observation["current"][0]))
     # An answer is logged when the device has told of it: the last ones come behind the last observation.
     answers = len(recorded.values("/latency"))
-    assert answers - 5 <= last["latency"]["since_start"]["n"] <= answers
+    not_shown = last["counts"]["not_shown"]  # a machine that is too busy
+    assert answers - 5 - not_shown <= last["latency"]["since_start"]["n"] <= answers
     assert last["ended"]
     assert last["result"]["text"] == "the log is over (duration)"
     assert last["result"]["stop"]["confirmed"]
