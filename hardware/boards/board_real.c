@@ -175,9 +175,9 @@ bool board_sensors(protocol_sensors_t *sensors) {
     return true;
 }
 
-void board_actuate(const protocol_actuate_t *actuate) {
+void board_actuate(const protocol_actuate_t *actuate, uint8_t troubles) {
     interrupts_disable();
-    motor_actuate(actuate);
+    motor_actuate(actuate, troubles != 0u);
     if (actuate->enable == PROTOCOL_ENABLE_OFF &&
         (actuate->fault == PROTOCOL_FAULT_ENCODER_FROZEN || actuate->fault == PROTOCOL_FAULT_ENCODER_JUMP)) {
         axis_reference_start(&board.reference); /* counts that were wrong once have lost their zero */

@@ -144,7 +144,8 @@ static void send_plant(const uint8_t *body, size_t size) {
     }
 }
 
-void board_actuate(const protocol_actuate_t *actuate) {
+void board_actuate(const protocol_actuate_t *actuate, uint8_t troubles) {
+    (void)troubles; /* the plant's drive follows no encoder */
     uint8_t body[PROTOCOL_ACTUATE_SIZE];
     send_plant(body, protocol_pack_actuate(actuate, host.plant_sequence, body));
 }

@@ -7,8 +7,10 @@
 /* Pins and timer; the drive stays disabled. */
 void motor_start(void);
 
-/* What the drive does until the next call, one control period later. */
-void motor_actuate(const protocol_actuate_t *actuate);
+/* What the drive does until the next call, one control period later. `blind`: neither the axis encoder nor
+ * the direction that the motor turns in can be trusted. One that is held by the encoder goes off, because
+ * braking would drive; a stepper brakes. */
+void motor_actuate(const protocol_actuate_t *actuate, bool blind);
 
 /* Once a millisecond, from an interrupt, with the count of the axis encoder where there is one: moves the
  * speed along its ramp. Half a period after the next motor_actuate() should have come the motor brakes to a

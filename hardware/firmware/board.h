@@ -28,8 +28,15 @@ void board_link_write(const uint8_t *data, size_t size);
 /* True once per control period, with the encoder counts and the tick number (1, 2, ...). */
 bool board_sensors(protocol_sensors_t *sensors);
 
-/* Hands the drive its acceleration until the next tick, or disables it. */
-void board_actuate(const protocol_actuate_t *actuate);
+/* Hands the drive its acceleration until the next tick, or disables it. `troubles`: BOARD_TROUBLE_ bits of
+ * everything that is wrong, where actuate->fault only names what came first. */
+void board_actuate(const protocol_actuate_t *actuate, uint8_t troubles);
+
+/* An encoder failed. What it counts means nothing, and its zero is lost: once the drive is off the board has
+ * to take the reference away, which clears the bit, and find it anew. */
+#define BOARD_TROUBLE_ENCODER 1u
+/* Since ARM the axis has been at an end of its travel: its motor may turn the wrong way. */
+#define BOARD_TROUBLE_END 2u
 
 /* A number nobody can foresee, different at every call and after every reset. */
 uint32_t board_nonce(void);

@@ -20,6 +20,7 @@ typedef struct {
     counts_encoder_t cart;
     counts_encoder_t rod;
     float earlier_setpoint; /* m/s, of the period before the last */
+    bool whole;             /* the last difference was of one period */
 } counts_t;
 
 /* The drive starts from standstill. */
@@ -28,8 +29,11 @@ static inline void counts_start(counts_t *counts) {
 }
 
 /* The counts of this period beside what the set-point did in it: it went straight from the one of the call
- * before to `setpoint` (m/s). Only while `armed` is anything unseen. */
-void counts_step(counts_t *counts, const protocol_sensors_t *sensors, float setpoint, bool armed);
+ * before to `setpoint` (m/s). Only while `armed` is anything unseen. Where `elapsed` is not 1 period, the
+ * counts moved in it are not to be compared with those of one: neither then nor in the next call is anything
+ * a jump. */
+void counts_step(counts_t *counts, const protocol_sensors_t *sensors, uint32_t elapsed, float setpoint,
+                 bool armed);
 
 /* What is wrong with an encoder in this period: PROTOCOL_FAULT_ENCODER_FROZEN, _ENCODER_JUMP or _NONE.
  * `frozen`: PLANT_AXIS_FROZEN or PLANT_ROD_FROZEN. */

@@ -121,7 +121,7 @@ static void run_period(const protocol_sensors_t *sensors) {
     /* Beside the two checks of the safety machine: a damaged image does not get near the drive, which is off
      * by hardware default; the damage may lie in the driver. */
     if (firmware.safety.image_check == BOARD_IMAGE_GOOD) {
-        board_actuate(&actuate);
+        board_actuate(&actuate, safety_troubles(&firmware.safety));
     }
     const uint32_t actuated_us = board_time_us();
     update_action_age();

@@ -61,6 +61,7 @@ uint8_t safety_arm(safety_t *safety, bool nonce_ok, uint32_t session) {
     safety->fed_tick = safety->tick;
     safety->answered = false;
     safety->request = 0.0f;
+    safety->end_reached = false;
     counts_start(&safety->counts);
     drive_reset(&safety->drive);
     return PROTOCOL_RESULT_OK;
@@ -95,6 +96,11 @@ void safety_stop(safety_t *safety, uint8_t reason, uint32_t detail) {
         safety->fault_tick = safety->tick;
         safety->report = reason;
     }
+}
+
+uint8_t safety_troubles(const safety_t *safety) {
+    return (uint8_t)((safety->homing.spent ? BOARD_TROUBLE_ENCODER : 0u) |
+                     (safety->end_reached ? BOARD_TROUBLE_END : 0u));
 }
 
 safety_verdict_t safety_offer_command(safety_t *safety, const protocol_command_t *command) {

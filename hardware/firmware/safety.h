@@ -56,6 +56,7 @@ typedef struct {
     bool answered;       /* `answer` holds the action for the next boundary */
     float answer;        /* m/s^2 */
     float request;       /* m/s^2, before the drive limit, of the running period */
+    bool end_reached;    /* since ARM, whatever was blamed first */
     homing_t homing;
     counts_t counts;
     uint16_t braking_periods;
@@ -70,6 +71,10 @@ typedef struct {
 static inline bool safety_drives(const safety_t *safety) {
     return safety->state == PROTOCOL_STATE_ARMED || safety->state == PROTOCOL_STATE_BRAKING;
 }
+
+/* What board_actuate() has to know beside the message: BOARD_TROUBLE_ bits, each for as long as it is true.
+ */
+uint8_t safety_troubles(const safety_t *safety);
 
 /* Power-up: disarmed, unhomed, not configured. `self_test_ok`: the policy reproduced its known answers.
  * `image_check`: of board_image_check(). */

@@ -27,6 +27,11 @@ static void check_encoder(safety_t *safety, const counts_encoder_t *encoder, uin
     }
 }
 
+static void stop_at_end(safety_t *safety, uint32_t detail) {
+    safety_stop(safety, PROTOCOL_FAULT_RAIL_END, detail);
+    safety->end_reached = true;
+}
+
 /* What stops a moving cart. The order is the order of blame when several are true. */
 static void check(safety_t *safety, const protocol_sensors_t *sensors, const float observation[5],
                   uint32_t elapsed) {
@@ -40,16 +45,15 @@ static void check(safety_t *safety, const protocol_sensors_t *sensors, const flo
         safety_stop(safety, PROTOCOL_FAULT_DRIVE_FAULT, sensors->flags);
     }
     if ((sensors->flags & END_SWITCHES) != 0u) {
-        safety_stop(safety, PROTOCOL_FAULT_RAIL_END, sensors->flags);
+        stop_at_end(safety, sensors->flags);
     }
     if (elapsed != 1u) {
         safety_stop(safety, PROTOCOL_FAULT_PERIOD_LOST, elapsed);
-    } else {
-        check_encoder(safety, &safety->counts.cart, PROTOCOL_ENCODER_CART, PLANT_AXIS_FROZEN);
-        check_encoder(safety, &safety->counts.rod, PROTOCOL_ENCODER_ROD, PLANT_ROD_FROZEN);
     }
+    check_encoder(safety, &safety->counts.cart, PROTOCOL_ENCODER_CART, PLANT_AXIS_FROZEN);
+    check_encoder(safety, &safety->counts.rod, PROTOCOL_ENCODER_ROD, PLANT_ROD_FROZEN);
     if (fabsf(observation[0]) > PLANT_AXIS_LIMIT) {
-        safety_stop(safety, PROTOCOL_FAULT_RAIL_END, sensors->flags);
+        stop_at_end(safety, sensors->flags);
     }
     if (safety->state != PROTOCOL_STATE_ARMED) {
         return;
@@ -115,7 +119,7 @@ void safety_period(safety_t *safety, const protocol_sensors_t *sensors, const fl
     actuate->tick = sensors->tick;
     safety->open_inputs = sensors->flags & (PROTOCOL_SENSOR_FLAG_EMERGENCY_STOP | END_SWITCHES);
     update_homing(safety, sensors);
-    counts_step(&safety->counts, sensors, safety->drive.velocity_setpoint,
+    counts_step(&safety->counts, sensors, elapsed, safety->drive.velocity_setpoint,
                 safety->state == PROTOCOL_STATE_ARMED);
     if (safety_drives(safety)) {
         check(safety, sensors, observation, elapsed);

@@ -25,6 +25,7 @@ static struct {
     uint32_t nonce, earlier_nonce;
     bench_plant_t plant;
     protocol_actuate_t actuate;
+    uint8_t troubles;
     uint16_t send_sequence;
     bool greeted;
 } bench;
@@ -94,8 +95,9 @@ bool board_sensors(protocol_sensors_t *sensors) {
     return false; /* periods come from bench_period() */
 }
 
-void board_actuate(const protocol_actuate_t *actuate) {
+void board_actuate(const protocol_actuate_t *actuate, uint8_t troubles) {
     bench.actuate = *actuate;
+    bench.troubles = troubles;
 }
 
 uint32_t board_nonce(void) {
@@ -225,8 +227,9 @@ void bench_period(const bench_trouble_t *trouble) {
     }
     arm_by_damage();
     memset(&bench.actuate, 0, sizeof bench.actuate); /* off, unless board_actuate() is called */
+    bench.troubles = safety_troubles(&firmware.safety);
     run_period(&sensors);
-    rules_period(&bench.rules, &sensors, &bench.actuate);
+    rules_period(&bench.rules, &sensors, &bench.actuate, bench.troubles);
     remember(&bench.actuate.acceleration, sizeof bench.actuate.acceleration);
     remember(&bench.actuate.enable, sizeof bench.actuate.enable);
     happenings_note(HAPPENING_STATE, firmware.safety.state);

@@ -1,4 +1,5 @@
 #include "safety_rules.h"
+#include "board.h"
 #include "plant.h"
 
 #include <stdio.h>
@@ -101,6 +102,7 @@ static void acknowledged(safety_rules_t *rules, const protocol_acknowledge_t *an
         rules_require(rules->arm_deserved,
                       "ARM needs an unused nonce, CONFIG, homing, inputs closed, no fault, the drive off");
         rules->armed = rules->granted = true;
+        rules->end_reached = false;
         rules->session = rules->offered_session;
         rules->fed_tick = rules->sensors.tick;
     } else {
@@ -165,8 +167,39 @@ static void check_limits(const safety_rules_t *rules, const protocol_actuate_t *
     }
 }
 
-void rules_period(safety_rules_t *rules, const protocol_sensors_t *sensors,
-                  const protocol_actuate_t *actuate) {
+static bool leapt(uint32_t moved, uint32_t moved_before, uint32_t counts) {
+    const uint32_t change = moved - moved_before;
+    return change > counts && change < 0u - counts;
+}
+
+/* Whatever was blamed first: a motor that is held by an encoder must not be braked with one that failed. */
+static void check_troubles(safety_rules_t *rules, const protocol_sensors_t *sensors, uint32_t elapsed,
+                           uint8_t troubles) {
+    const bool driven = rules->actuate.enable != PROTOCOL_ENABLE_OFF;
+    const uint32_t cart_moved = (uint32_t)sensors->cart_count - (uint32_t)rules->sensors.cart_count;
+    const uint32_t rod_moved = (uint32_t)sensors->rod_count - (uint32_t)rules->sensors.rod_count;
+    if ((sensors->flags & PROTOCOL_SENSOR_FLAG_REFERENCED) == 0u) {
+        rules->encoder_failed = false;
+    }
+    if (driven && rules->whole && elapsed == 1u &&
+        (leapt(cart_moved, rules->cart_moved, PLANT_AXIS_JUMP_COUNTS) ||
+         leapt(rod_moved, rules->rod_moved, PLANT_ROD_JUMP_COUNTS))) {
+        rules->encoder_failed = true;
+    }
+    if (driven && (sensors->flags & (PROTOCOL_SENSOR_FLAG_END_LEFT | PROTOCOL_SENSOR_FLAG_END_RIGHT)) != 0u) {
+        rules->end_reached = true;
+    }
+    rules_require(!rules->encoder_failed || (troubles & BOARD_TROUBLE_ENCODER) != 0u || rules->never,
+                  "the board hears of an encoder that failed, after any other fault, too");
+    rules_require(!rules->end_reached || (troubles & BOARD_TROUBLE_END) != 0u || rules->never,
+                  "the board hears of an end that was reached, after any other fault, too");
+    rules->cart_moved = cart_moved;
+    rules->rod_moved = rod_moved;
+    rules->whole = elapsed == 1u;
+}
+
+void rules_period(safety_rules_t *rules, const protocol_sensors_t *sensors, const protocol_actuate_t *actuate,
+                  uint8_t troubles) {
     const uint32_t elapsed = sensors->tick - rules->sensors.tick;
     const bool referenced = (sensors->flags & PROTOCOL_SENSOR_FLAG_REFERENCED) != 0u;
     const bool braking = actuate->enable == PROTOCOL_ENABLE_BRAKE;
@@ -176,6 +209,7 @@ void rules_period(safety_rules_t *rules, const protocol_sensors_t *sensors,
         check_enabled(rules, sensors, actuate, elapsed);
     }
     check_limits(rules, actuate);
+    check_troubles(rules, sensors, elapsed, troubles);
     rules->armed = rules->armed && actuate->enable == PROTOCOL_ENABLE_DRIVE; /* what stopped needs an ARM */
     rules->granted = false;
     rules->sensors = *sensors;

@@ -25,7 +25,11 @@ typedef struct {
     protocol_config_t offered_config;
     bool answer_deserved; /* the running frame is a COMMAND that may be taken */
     protocol_sensors_t sensors;
-    unsigned referenced_periods; /* in a row, up to now */
+    unsigned referenced_periods;    /* in a row, up to now */
+    bool whole;                     /* the last two samples were one period apart */
+    uint32_t cart_moved, rod_moved; /* counts between them, modulo 2^32 */
+    bool encoder_failed;            /* while the drive was on, and the reference has not gone since */
+    bool end_reached;               /* while the drive was on, since the last ARM */
     protocol_actuate_t actuate;
     unsigned braking_periods;
 } safety_rules_t;
@@ -40,9 +44,9 @@ void rules_received(safety_rules_t *rules, bool command_accepted);
 /* A body that the device sent. */
 void rules_sent(safety_rules_t *rules, const uint8_t *body, size_t size);
 
-/* One period: what the plant said, and what the drive was told. */
-void rules_period(safety_rules_t *rules, const protocol_sensors_t *sensors,
-                  const protocol_actuate_t *actuate);
+/* One period: what the plant said, and what the drive was told, with the BOARD_TROUBLE_ bits beside it. */
+void rules_period(safety_rules_t *rules, const protocol_sensors_t *sensors, const protocol_actuate_t *actuate,
+                  uint8_t troubles);
 
 /* Prints the rule and aborts unless it holds. */
 void rules_require(bool holds, const char *rule);

@@ -182,6 +182,18 @@ MUTANTS = {
         "",
         "input open",
     ),
+    "encoder fault hidden by another": (
+        "safety_period.c",
+        "        homing_spend(&safety->homing);\n",
+        "        if (safety->fault == fault) {\n            homing_spend(&safety->homing);\n        }\n",
+        "an encoder that failed",
+    ),
+    "rail end hidden by another fault": (
+        "safety_period.c",
+        "    safety->end_reached = true;\n",
+        "    safety->end_reached = safety->fault == PROTOCOL_FAULT_RAIL_END;\n",
+        "an end that was reached",
+    ),
     "latch forgotten": ("safety_period.c", "safety->state = PROTOCOL_STATE_OFF;", "safety->state = 1;", "ARM needs"),
     "damage ignored": (
         "safety_period.c",

@@ -11,6 +11,7 @@ from hardware.build import build
 from hardware.plants.edukit import EDUKIT
 from hardware.protocol import (
     PROTOCOL_VERSION,
+    Disarm,
     Fault,
     Hello,
     Observation,
@@ -322,3 +323,55 @@ def test_the_bridge_keeps_its_reference_when_the_drive_is_off(bridge):
     observed = bridge.observe(77, 700)
     assert observed.current[0] == pytest.approx(200 / EDUKIT.axis_counts_per_unit)
     assert observed.flags & ObservationFlag.HOMED
+
+
+FIRST = {
+    Fault.E_STOP: lambda board: board.inputs.update({EMERGENCY: 1}),
+    Fault.DRIVE_FAULT: lambda board: board.inputs.subtract({FLAG: 1}),
+    Fault.WATCHDOG: None,  # nobody feeds it
+    Fault.NONE: lambda board: board.tell(Disarm(0)),
+}
+
+
+@pytest.mark.parametrize("failure", ["jump", "frozen"])
+@pytest.mark.parametrize("first", FIRST, ids=lambda fault: fault.name)
+def test_the_bridge_goes_off_when_its_encoder_fails_after_another_fault(bridge, first, failure):
+    """The loop holds the speed by the axis encoder: with one that leaps or stands, braking would drive."""
+    bridge.arm(500)
+    rod, axis = 77, 500
+    *run, last = -30, -60, -90, -90, -60, -30, 0, 30, 60, 90, 120  # the watchdog stops in the eleventh period
+    for speed in run:
+        rod, axis = rod + 20, axis + speed
+        assert bridge.observe(rod, axis).state == State.ARMED
+    if cause := FIRST[first]:
+        cause(bridge)
+    axis += last
+    observed = bridge.observe(rod + 20, axis)
+    assert (observed.state, observed.fault) == (State.BRAKING, first)
+    assert bridge.outputs[ENABLE]
+    axis += 1000 if failure == "jump" else 0
+    for _ in range(3):  # in the first period the sample is taken
+        observed = bridge.observe(rod + 20, axis)
+        assert not bridge.outputs[ENABLE]
+        assert observed.fault == (first or Fault[f"ENCODER_{failure.upper()}"])
+    assert bridge.chip.register(TIMER[4] + CCR1) == 0
+    for _ in range(EDUKIT.disarm_delay_periods):
+        bridge.observe(rod + 20, axis)
+    assert not bridge.outputs[ENABLE]
+
+
+def test_the_bridge_goes_off_at_the_end_of_its_travel_after_another_fault(bridge):
+    """Its motor may turn the wrong way."""
+    bridge.arm(500)
+    limit = round(EDUKIT.axis_limit * EDUKIT.axis_counts_per_unit)
+    for number in range(8):
+        bridge.observe(77 + 20 * number, 500 + 25 * number)
+    bridge.inputs[EMERGENCY] = 1
+    for axis in range(700, 500 + limit + 1, 25):
+        observed = bridge.observe(237, axis)
+        if observed.state == State.OFF:
+            break
+        assert bridge.outputs[ENABLE]
+    observed = bridge.observe(237, 500 + limit + 30)
+    assert observed.fault == Fault.E_STOP
+    assert not bridge.outputs[ENABLE]

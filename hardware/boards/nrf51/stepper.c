@@ -146,7 +146,8 @@ void motor_start(void) {
     wire(2u, &NRF51_TIMER1->COMPARE[1], &NRF51_GPIOTE->OUT[0]);
 }
 
-void motor_actuate(const protocol_actuate_t *actuate) {
+void motor_actuate(const protocol_actuate_t *actuate, bool blind) {
+    (void)blind; /* steps need no encoder */
     if (actuate->enable == PROTOCOL_ENABLE_OFF) {
         motor_off();
         return;

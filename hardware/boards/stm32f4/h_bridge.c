@@ -50,12 +50,7 @@ void motor_start(void) {
     gpio_mode(PINS_PWM, GPIO_MODE_ALTERNATE, PINS_PWM_ALTERNATE);
 }
 
-void motor_actuate(const protocol_actuate_t *actuate) {
-    /* The loop below holds the speed by the encoder: with one that failed, or a motor that went the wrong way
-     * to the end of its travel, braking would drive. */
-    const bool blind = actuate->fault == PROTOCOL_FAULT_ENCODER_FROZEN ||
-                       actuate->fault == PROTOCOL_FAULT_ENCODER_JUMP ||
-                       actuate->fault == PROTOCOL_FAULT_RAIL_END;
+void motor_actuate(const protocol_actuate_t *actuate, bool blind) {
     if (actuate->enable == PROTOCOL_ENABLE_OFF || blind) {
         motor_off();
         return;

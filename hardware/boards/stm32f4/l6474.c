@@ -175,7 +175,8 @@ void motor_start(void) {
     interrupt_allow(PINS_STEP_INTERRUPT);
 }
 
-void motor_actuate(const protocol_actuate_t *actuate) {
+void motor_actuate(const protocol_actuate_t *actuate, bool blind) {
+    (void)blind; /* steps need no encoder */
     if (actuate->enable == PROTOCOL_ENABLE_OFF) {
         motor_off();
         return;

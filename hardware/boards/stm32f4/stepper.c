@@ -86,7 +86,8 @@ void motor_start(void) {
     gpio_mode(PINS_STEP_LETTER, PINS_STEP_PIN, GPIO_MODE_ALTERNATE, PINS_STEP_ALTERNATE);
 }
 
-void motor_actuate(const protocol_actuate_t *actuate) {
+void motor_actuate(const protocol_actuate_t *actuate, bool blind) {
+    (void)blind; /* steps need no encoder */
     if (actuate->enable == PROTOCOL_ENABLE_OFF) {
         motor_off();
         return;
