@@ -178,8 +178,7 @@ bool board_sensors(protocol_sensors_t *sensors) {
 void board_actuate(const protocol_actuate_t *actuate, uint8_t troubles) {
     interrupts_disable();
     motor_actuate(actuate, troubles != 0u);
-    if (actuate->enable == PROTOCOL_ENABLE_OFF &&
-        (actuate->fault == PROTOCOL_FAULT_ENCODER_FROZEN || actuate->fault == PROTOCOL_FAULT_ENCODER_JUMP)) {
+    if (actuate->enable == PROTOCOL_ENABLE_OFF && (troubles & BOARD_TROUBLE_ENCODER) != 0u) {
         axis_reference_start(&board.reference); /* counts that were wrong once have lost their zero */
     }
     interrupts_enable();

@@ -358,6 +358,31 @@ def test_an_encoder_that_failed_has_to_find_its_zero_again(board):
     assert observation(board.period(middle, 77)).state == State.IDLE
 
 
+@pytest.mark.parametrize(
+    ("contact", "level", "first"), [(EMERGENCY, 1, Fault.E_STOP), (DRIVE_OK, 0, Fault.DRIVE_FAULT), (None, 0, None)]
+)
+def test_it_can_be_homed_again_after_an_encoder_failed_behind_another_fault(board, contact, level, first):
+    armed(board)
+    middle = 100 + TRAVEL // 2
+    for number in range(4):
+        board.period(middle + 200 * number, 77 + 10 * number)
+    if contact is not None:
+        board.inputs = board.inputs & ~(1 << contact) | level << contact
+    else:
+        board.tell(Disarm(0))
+    board.period(middle + 800, 77 + 40)
+    heard = board.period(middle + 1000, 77 + 1000)  # the rod's count leaps while it brakes
+    assert observation(heard).fault == (first or Fault.ENCODER_JUMP)
+    for _ in range(CART_RAIL.disarm_delay_periods + 2):
+        heard = board.period(middle, 77)
+    assert observation(heard).state == State.OFF
+    board.inputs = 1 << DRIVE_OK
+    assert board.tell(Disarm(0))[0].result == Result.OK
+    assert observation(board.period(middle, 77)).state == State.UNHOMED
+    board.home()
+    assert observation(board.period(middle, 77)).state == State.IDLE
+
+
 @pytest.mark.parametrize("hung_ms", [36, 70])
 def test_a_main_loop_that_comes_back_finds_the_motor_braking(board, hung_ms):
     """It never gets its old speed back: what braked by itself brakes on, and the run ends with a fault."""
