@@ -68,7 +68,7 @@ class Result(IntEnum):
     WRONG_SESSION = 7
     FAULT_LATCHED = 8
     IMAGE_DAMAGED = 9  # the flashed image is not the one that was built
-    INPUT_OPEN = 10  # emergency stop or end switch
+    INPUT_OPEN = 10  # emergency stop or end switch, or the driver reports a fault
 
 
 class Encoder(IntEnum):

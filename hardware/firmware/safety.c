@@ -61,6 +61,7 @@ uint8_t safety_arm(safety_t *safety, bool nonce_ok, uint32_t session) {
     safety->fed_tick = safety->tick;
     safety->answered = false;
     safety->request = 0.0f;
+    safety->enabled = false;
     safety->end_reached = false;
     counts_start(&safety->counts);
     drive_reset(&safety->drive);

@@ -8,7 +8,8 @@
  *
  * The drive is enabled in ARMED and BRAKING only. Zero acceleration is never a stop: everything that stops
  * goes through safety_stop(), which brakes the velocity set-point to zero at the brake limit and then
- * disables the drive, at rest or after PLANT_DISARM_DELAY_PERIODS.
+ * disables the drive, at rest or after PLANT_DISARM_DELAY_PERIODS. What stops between ARM and the first
+ * boundary does not brake: the drive is still off and stays off.
  *
  * Watchdog, in control periods. In host mode a fresh answer to observation k is a valid COMMAND echoing k
  * that came before tick k + 1; in device and shadow mode a HEARTBEAT of this session not older than the
@@ -16,7 +17,8 @@
  * stop. Untethered (device mode only) has no watchdog.
  *
  * Inputs are normally closed. One that opens stops (emergency stop, end switches: category 1, braked and then
- * off), and ARM is refused while one is open. A damaged image is never armed, and never drives.
+ * off), and ARM is refused while one is open or the driver reports a fault. A damaged image is never armed,
+ * and never drives.
  *
  * Encoders are judged on their raw counts (counts.h) while the drive is enabled (by hand a person may move
  * cart and rod as he likes). The observation of one that froze or jumped drives nothing any more, and the
@@ -43,7 +45,7 @@ typedef struct {
     bool untethered;
     bool configured;
     bool self_test_ok;
-    uint8_t open_inputs; /* PROTOCOL_SENSOR_FLAG_ of emergency stop and end switches */
+    uint8_t open_inputs; /* PROTOCOL_SENSOR_FLAG_ of emergency stop, end switches and the driver's fault */
     /* Of board_image_check(), as a number and not as a verdict: the flipped bit that it found may lie in
      * whatever turns it into one. safety_arm(), guard_image() at the end of safety_period(), and main.c
      * before the drive is touched each compare it by themselves; volatile keeps a compiler from taking one's
@@ -56,6 +58,7 @@ typedef struct {
     bool answered;       /* `answer` holds the action for the next boundary */
     float answer;        /* m/s^2 */
     float request;       /* m/s^2, before the drive limit, of the running period */
+    bool enabled;        /* the drive has been, since ARM */
     bool end_reached;    /* since ARM, whatever was blamed first */
     homing_t homing;
     counts_t counts;

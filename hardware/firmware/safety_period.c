@@ -6,6 +6,7 @@
 #include <math.h>
 
 #define END_SWITCHES  (PROTOCOL_SENSOR_FLAG_END_LEFT | PROTOCOL_SENSOR_FLAG_END_RIGHT)
+#define NOT_ARMED_BY  (PROTOCOL_SENSOR_FLAG_EMERGENCY_STOP | PROTOCOL_SENSOR_FLAG_DRIVE_FAULT | END_SWITCHES)
 #define REST_SETPOINT 0.0001f /* m/s: what rounding leaves after braking */
 
 static void update_homing(safety_t *safety, const protocol_sensors_t *sensors) {
@@ -117,17 +118,18 @@ void safety_period(safety_t *safety, const protocol_sensors_t *sensors, const fl
     safety->flags = 0;
     memset(actuate, 0, sizeof *actuate); /* enable = PROTOCOL_ENABLE_OFF */
     actuate->tick = sensors->tick;
-    safety->open_inputs = sensors->flags & (PROTOCOL_SENSOR_FLAG_EMERGENCY_STOP | END_SWITCHES);
+    safety->open_inputs = sensors->flags & NOT_ARMED_BY;
     update_homing(safety, sensors);
     counts_step(&safety->counts, sensors, elapsed, safety->drive.velocity_setpoint,
                 safety->state == PROTOCOL_STATE_ARMED);
     if (safety_drives(safety)) {
         check(safety, sensors, observation, elapsed);
     }
-    if (safety->state == PROTOCOL_STATE_BRAKING && at_rest(safety, observation)) {
+    if (safety->state == PROTOCOL_STATE_BRAKING && (!safety->enabled || at_rest(safety, observation))) {
         switch_off(safety);
     }
     if (safety->state == PROTOCOL_STATE_ARMED) {
+        safety->enabled = true;
         const float request = latch_request(safety);
         actuate->acceleration = drive_latch(&safety->drive, request, observation[0]);
         actuate->enable = PROTOCOL_ENABLE_DRIVE;

@@ -9,7 +9,6 @@
 #define STOPPING                                                                                             \
     (PROTOCOL_SENSOR_FLAG_END_LEFT | PROTOCOL_SENSOR_FLAG_END_RIGHT | PROTOCOL_SENSOR_FLAG_DRIVE_FAULT |     \
      PROTOCOL_SENSOR_FLAG_EMERGENCY_STOP)
-#define OPEN (STOPPING & ~PROTOCOL_SENSOR_FLAG_DRIVE_FAULT)
 
 void rules_require(bool holds, const char *rule) {
     if (!holds) {
@@ -41,7 +40,7 @@ static bool may_configure(const safety_rules_t *rules, const protocol_config_t *
 
 static bool may_arm(const safety_rules_t *rules, const protocol_arm_t *arm) {
     return !rules->never && rules->nonce_fresh && arm->device_nonce == rules->nonce && rules->configured &&
-           !rules->latched && drive_is_off(rules) && (rules->sensors.flags & OPEN) == 0u &&
+           !rules->latched && drive_is_off(rules) && (rules->sensors.flags & STOPPING) == 0u &&
            rules->referenced_periods > PLANT_HOMING_STILL_PERIODS &&
            arm->device_nonce != arm->host_nonce; /* a session of 0 is none */
 }
@@ -101,7 +100,7 @@ static void acknowledged(safety_rules_t *rules, const protocol_acknowledge_t *an
     } else if (answer->request_type == PROTOCOL_ARM_TYPE) {
         rules_require(rules->arm_deserved,
                       "ARM needs an unused nonce, CONFIG, homing, inputs closed, no fault, the drive off");
-        rules->armed = rules->granted = true;
+        rules->armed = true;
         rules->end_reached = false;
         rules->session = rules->offered_session;
         rules->fed_tick = rules->sensors.tick;
@@ -131,8 +130,7 @@ static void check_enabled(const safety_rules_t *rules, const protocol_sensors_t 
     const uint32_t missed = sensors->tick - 1u - rules->fed_tick;
     rules_require(!rules->never, "no drive with a damaged image or a failed self-test");
     if (actuate->enable == PROTOCOL_ENABLE_BRAKE) {
-        rules_require(rules->granted || rules->actuate.enable != PROTOCOL_ENABLE_OFF,
-                      "what does not drive does not brake");
+        rules_require(rules->actuate.enable != PROTOCOL_ENABLE_OFF, "what does not drive does not brake");
         rules_require(rules->braking_periods <= PLANT_DISARM_DELAY_PERIODS, "braking ends");
         return;
     }
@@ -211,7 +209,6 @@ void rules_period(safety_rules_t *rules, const protocol_sensors_t *sensors, cons
     check_limits(rules, actuate);
     check_troubles(rules, sensors, elapsed, troubles);
     rules->armed = rules->armed && actuate->enable == PROTOCOL_ENABLE_DRIVE; /* what stopped needs an ARM */
-    rules->granted = false;
     rules->sensors = *sensors;
     rules->actuate = *actuate;
 }

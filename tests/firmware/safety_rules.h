@@ -15,7 +15,6 @@ typedef struct {
     bool configured;
     protocol_config_t config;
     bool armed;   /* an ARM was granted, and nothing ended that since */
-    bool granted; /* an ARM was, since the last period */
     bool latched; /* a fault was reported that no DISARM has cleared */
     uint32_t session;
     uint32_t fed_tick; /* newest tick that the host has answered */

@@ -445,6 +445,7 @@ def test_a_replayed_arm_arms_nothing(device):
         ("e-stop@15", Result.INPUT_OPEN),
         ("end-left@15", Result.INPUT_OPEN),
         ("end-right@15", Result.INPUT_OPEN),
+        ("drive-fault@15", Result.INPUT_OPEN),
     ],
 )
 def test_arm_is_refused_for_as_long_as_the_cause_is_there(device, fault, result):

@@ -182,6 +182,13 @@ MUTANTS = {
         "",
         "input open",
     ),
+    "brakes a drive that is off": ("safety_period.c", "!safety->enabled || ", "", "what does not drive does not brake"),
+    "arms a driver with a fault": (
+        "safety_period.c",
+        "PROTOCOL_SENSOR_FLAG_DRIVE_FAULT | END_SWITCHES)",
+        "END_SWITCHES)",
+        "ARM needs",
+    ),
     "encoder fault hidden by another": (
         "safety_period.c",
         "        homing_spend(&safety->homing);\n",

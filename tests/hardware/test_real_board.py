@@ -342,6 +342,35 @@ def test_a_contact_stops_and_switches_off(board, contact, level, fault):
     assert not board.pin(ENABLE)
 
 
+@pytest.mark.parametrize("what", ["emergency stop", "driver", "disarm", "lost period"])
+def test_what_stops_between_arm_and_the_first_boundary_never_switches_the_drive_on(board, what):
+    """Although the cart is moved by hand, so that the machine does not see it at rest."""
+    armed(board)
+    middle = 100 + TRAVEL // 2
+    if what == "emergency stop":
+        board.inputs |= 1 << EMERGENCY
+    elif what == "driver":
+        board.inputs &= ~(1 << DRIVE_OK)
+    elif what == "disarm":
+        board.tell(Disarm(0))
+    else:
+        for _ in range(2 * PERIOD_MS):
+            board.millisecond(main_loop=False)
+    board.writes.clear()
+    states = [observation(board.period(middle + 200 * number, 77)).state for number in range(1, 6)]
+    assert (B_BSRR, 1 << ENABLE) not in board.writes
+    assert set(states) == {State.IDLE if what == "disarm" else State.OFF}
+
+
+def test_a_driver_with_a_fault_is_not_armed(board):
+    reply = board.tell(Hello(PROTOCOL_VERSION, 1))[0]
+    board.home()
+    board.tell(Config(reply.device_nonce, Mode.DEVICE, 10, 0))
+    board.inputs &= ~(1 << DRIVE_OK)
+    board.period(100 + TRAVEL // 2, 77)
+    assert board.tell(Arm(reply.device_nonce, 5)) == [Acknowledge(Arm.TYPE, 0, Result.INPUT_OPEN)]
+
+
 def test_an_encoder_that_failed_has_to_find_its_zero_again(board):
     armed(board)
     middle = 100 + TRAVEL // 2

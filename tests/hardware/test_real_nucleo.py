@@ -232,6 +232,21 @@ def test_a_driver_that_does_not_answer_or_has_no_supply_is_never_enabled(edukit,
     assert not edukit.steps.rises
 
 
+def test_a_driver_that_answers_again_can_be_armed_again(edukit):
+    """Its own fault refuses ARM; what is known of it is asked anew each time it is switched on."""
+    edukit.driver.deaf = True
+    edukit.arm()
+    for _ in range(3 + EDUKIT.disarm_delay_periods):
+        observed = edukit.observe(77)
+    assert (observed.state, observed.fault) == (State.OFF, Fault.DRIVE_FAULT)
+    edukit.tell(Disarm(0))
+    edukit.driver.deaf = False
+    edukit.arm()
+    edukit.observe(77)
+    edukit.observe(77)
+    assert edukit.driver.enabled
+
+
 def test_steps_follow_the_speed_and_are_the_position(edukit):
     edukit.arm()
     middle = edukit.observe(77)

@@ -186,7 +186,6 @@ void motor_actuate(const protocol_actuate_t *actuate, bool blind) {
         gpio_write(PINS_STANDBY, true);
         motor.state = MOTOR_WAKING;
         motor.waking_ms = 0;
-        motor.failed = false;
     }
 }
 
@@ -221,6 +220,7 @@ void motor_off(void) {
     step_timer_hold();
     speed_ramp_off(&motor.ramp);
     motor.state = MOTOR_OFF;
+    motor.failed = false; /* or nobody could arm again and try */
 }
 
 bool motor_fault(void) {
