@@ -13,6 +13,7 @@
 #include "plant.h"
 #include "random.h"
 #include "reset_cause.h"
+#include "speed_ramp.h"
 #include "stopwatch.h"
 #include "tick.h"
 #include "uart.h"
@@ -20,6 +21,10 @@
 
 #define LINK_PORT 0u
 #define PERIOD_MS (PLANT_PERIOD_US / 1000)
+
+/* The watchdog must not let the axis go while its motor still brakes. 50 ms more than the set-point needs:
+ * what a speed loop is behind it, and a main loop that feeds late. */
+#define WATCHDOG_MS (SPEED_RAMP_REST_MS + 50u)
 
 _Static_assert(PLANT_PERIOD_US % 1000 == 0, "the control period is counted in milliseconds");
 #if !defined(PINS_AXIS_ENCODER) && !defined(__clang__) /* which takes no fraction in a constant expression   \
@@ -169,7 +174,7 @@ bool board_sensors(protocol_sensors_t *sensors) {
     if (!board.watched) { /* not before: the self-test and the image's CRC take a slow chip longer than it
                              waits */
         board.watched = true;
-        watchdog_start();
+        watchdog_start(WATCHDOG_MS);
     }
     watchdog_feed(); /* by a main loop that takes its periods, and by nothing else */
     return true;

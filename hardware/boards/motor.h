@@ -14,7 +14,8 @@ void motor_actuate(const protocol_actuate_t *actuate, bool blind);
 
 /* Once a millisecond, from an interrupt, with the count of the axis encoder where there is one: moves the
  * speed along its ramp. Half a period after the next motor_actuate() should have come the motor brakes to a
- * standstill by itself. */
+ * standstill by itself. Until it has, the board's watchdog does not reset the chip
+ * (SPEED_RAMP_REST_MS), which would let the axis go. */
 void motor_millisecond(int32_t axis_count);
 
 /* Steps made since motor_start(), with their sign: the position of an axis without an encoder. Only there;

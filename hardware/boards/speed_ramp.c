@@ -1,13 +1,9 @@
 #include "speed_ramp.h"
-#include "plant.h"
-
-#define PERIOD_MS (PLANT_PERIOD_US / 1000)
-#define GRACE_MS  (PERIOD_MS / 2)
 
 void speed_ramp_actuate(speed_ramp_t *ramp, const protocol_actuate_t *actuate) {
     ramp->acceleration = actuate->acceleration;
     ramp->end_speed = actuate->velocity_setpoint;
-    ramp->left_ms = PERIOD_MS;
+    ramp->left_ms = SPEED_RAMP_PERIOD_MS;
     ramp->enabled = true;
 }
 
@@ -28,7 +24,7 @@ float speed_ramp_millisecond(speed_ramp_t *ramp) {
     const float brake = PLANT_BRAKE_ACCELERATION * 0.001f;
     if (!ramp->enabled) {
         ramp->speed = 0.0f;
-    } else if (!ramp->overdue && ramp->left_ms > -GRACE_MS) {
+    } else if (!ramp->overdue && ramp->left_ms > -SPEED_RAMP_GRACE_MS) {
         ramp->left_ms--;
         const float left_s = ramp->left_ms > 0 ? (float)ramp->left_ms * 0.001f : 0.0f;
         ramp->speed = ramp->end_speed - ramp->acceleration * left_s;

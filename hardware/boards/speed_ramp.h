@@ -4,7 +4,17 @@
 #ifndef SPEED_RAMP_H
 #define SPEED_RAMP_H
 
+#include "plant.h"
 #include "protocol.h"
+
+#define SPEED_RAMP_PERIOD_MS (PLANT_PERIOD_US / 1000)
+#define SPEED_RAMP_GRACE_MS  (SPEED_RAMP_PERIOD_MS / 2)
+
+/* From the last speed_ramp_actuate() until every speed has become zero by itself: 297 ms for the cart, 423 ms
+ * for the EDUKIT, and a millisecond for rounding. */
+#define SPEED_RAMP_REST_MS                                                                                   \
+    ((uint32_t)(SPEED_RAMP_PERIOD_MS + SPEED_RAMP_GRACE_MS) +                                                \
+     (uint32_t)(1000.0f * PLANT_SPEED_LIMIT / PLANT_BRAKE_ACCELERATION) + 2u)
 
 typedef struct {
     volatile bool enabled;

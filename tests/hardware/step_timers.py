@@ -222,6 +222,23 @@ class Ramp:
             self.chip.set_register(self.place + offset, int.from_bytes(value, "little"))
         self.chip.set_register(self.place + 12, 20)  # left_ms; not overdue
 
+    def speed(self):
+        """The speed that the motor is to have now."""
+        return struct.unpack("<f", struct.pack("<I", self.chip.register(self.place + 16)))[0]
+
+
+def standstill_ms(bench, speed):
+    """A main loop that was there at this speed for the last time: milliseconds until the axis stands by itself."""
+    for _ in range(20):
+        bench.follow(speed)
+    assert bench.ramp.speed() == speed or abs(bench.ramp.speed() / speed - 1) < 1e-6
+    bench.ramp.set(speed)
+    for elapsed_ms in range(2000):
+        if bench.ramp.speed() == 0.0:
+            return elapsed_ms
+        bench.chip.interrupt(bench.tick_interrupt)
+    raise AssertionError("it never stands")
+
 
 def profile(top, steps_per_unit):
     """Speeds of a second, one a millisecond: creeping, to full speed, back through zero, waiting, a jump, creeping."""

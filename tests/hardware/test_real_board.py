@@ -6,8 +6,17 @@ Every instruction is the one that would be flashed; clock tree, timers, contacts
 from itertools import pairwise
 
 import pytest
-from step_timers import Ramp, Steps, Stm32Timer, check_profile, check_reversals, check_slow_to_fast, profile
-from unicorn_chip import LinkedBoard, UnicornChip, UnicornUsart, binary_of
+from step_timers import (
+    Ramp,
+    Steps,
+    Stm32Timer,
+    check_profile,
+    check_reversals,
+    check_slow_to_fast,
+    profile,
+    standstill_ms,
+)
+from unicorn_chip import LinkedBoard, UnicornChip, UnicornUsart, binary_of, independent_watchdog_ms
 
 from hardware.board import BOARDS
 from hardware.build import build
@@ -49,6 +58,7 @@ class RealBoard(LinkedBoard):
     """The chip with a crystal, a PLL, contacts that are closed and a host on its link."""
 
     CLOCKS = 84_000  # of a timer in a millisecond
+    tick_interrupt = TICK_INTERRUPT
 
     def __init__(self, binary, *, crystal=True, pll=True, reset_flags=0):
         chip = UnicornChip(BOARD.chip, binary)
@@ -156,6 +166,7 @@ def board(binary):
 def bench(binary, image):
     """Its driver alone."""
     board = RealBoard(binary).start()
+    board.period(0)  # which starts the watchdog
     board.ramp = Ramp(board.chip, image)
     return board
 
@@ -229,7 +240,6 @@ def test_the_watchdog_is_fed_by_periods_and_by_nothing_else(board):
     board.period(0)
     assert (WATCHDOG, 0xCCCC) in board.writes
     assert board.chip.register(WATCHDOG + 4) == 2
-    assert board.chip.register(WATCHDOG + 8) == 200
     board.writes.clear()
     for _ in range(PERIOD_MS - 1):
         board.millisecond()
@@ -318,6 +328,12 @@ def test_a_main_loop_that_hangs_brakes_and_is_reset(board):
     assert speeds[-1] == 0.0
     late = [speed for speed in speeds[PERIOD_MS + PERIOD_MS // 2 + 2 :] if speed > 0]
     assert late == sorted(late, reverse=True)
+
+
+def test_the_watchdog_does_not_bite_before_the_cart_stands(bench):
+    slowest_ms, fastest_ms = independent_watchdog_ms(bench.chip)
+    assert standstill_ms(bench, CART_RAIL.speed_limit) + 40 < fastest_ms
+    assert slowest_ms < 1000
 
 
 @pytest.mark.parametrize(

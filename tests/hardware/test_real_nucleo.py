@@ -3,8 +3,17 @@
 from collections import Counter
 
 import pytest
-from step_timers import Ramp, Steps, Stm32Timer, check_profile, check_reversals, check_slow_to_fast, profile
-from unicorn_chip import LinkedBoard, UnicornChip, UnicornUsart, binary_of
+from step_timers import (
+    Ramp,
+    Steps,
+    Stm32Timer,
+    check_profile,
+    check_reversals,
+    check_slow_to_fast,
+    profile,
+    standstill_ms,
+)
+from unicorn_chip import LinkedBoard, UnicornChip, UnicornUsart, binary_of, independent_watchdog_ms
 
 from hardware.board import BOARDS
 from hardware.build import build
@@ -313,6 +322,16 @@ def test_a_main_loop_that_hangs_brings_the_steps_to_an_end(edukit):
         edukit.timer.advance(edukit.CLOCKS, edukit.step_interrupt)
         edukit.chip.interrupt(edukit.tick_interrupt)
     assert edukit.steps.rises[-1] < edukit.steps.now - 100 * edukit.CLOCKS
+
+
+@pytest.mark.parametrize("name", ["edukit", "bridge"])
+def test_the_watchdog_does_not_bite_before_the_arm_stands(name, request, images):
+    board = request.getfixturevalue(name)
+    board.period(77, 0)
+    board.ramp = Ramp(board.chip, images["nucleo_f401re" if name == "edukit" else "nucleo_bridge"])
+    slowest_ms, fastest_ms = independent_watchdog_ms(board.chip)
+    assert standstill_ms(board, EDUKIT.speed_limit) + 40 < fastest_ms
+    assert slowest_ms < 1320
 
 
 def test_the_bridge_follows_its_encoder_within_its_limit(bridge):

@@ -192,6 +192,13 @@ class LinkedBoard(ABC):
         assert self.tell(Arm(reply.device_nonce, 5)) == [Acknowledge(Arm.TYPE, 0, Result.OK)]
 
 
+def independent_watchdog_ms(chip: UnicornChip) -> tuple[float, float]:
+    """How long an STM32F4 lives after its watchdog was fed for the last time, with the slowest and the fastest
+    oscillator that the data sheets allow."""
+    clocks = chip.register(0x4000_3008) * (4 << chip.register(0x4000_3004))
+    return clocks / 17.0, clocks / 47.0
+
+
 def binary_of(image: Path) -> bytes:
     """What lies in flash, written beside the ELF file by the build."""
     return image.with_suffix(".bin").read_bytes()

@@ -2,16 +2,16 @@
 #include "watchdog.h"
 #include "registers.h"
 
-#define RELOAD       3276u /* 100 ms */
+#define FASTEST_HZ   33424u /* 2 % above */
 #define RELOAD_KEY   0x6E524635u
 #define RUN_IN_SLEEP 1u
 #define LFCLK_RC     0u
 
-void watchdog_start(void) {
+void watchdog_start(uint32_t at_least_ms) {
     NRF51_CLOCK->LFCLKSRC = LFCLK_RC;
     NRF51_CLOCK->LFCLKSTART = 1u;
     NRF51_WATCHDOG->CONFIG = RUN_IN_SLEEP;
-    NRF51_WATCHDOG->CRV = RELOAD;
+    NRF51_WATCHDOG->CRV = (at_least_ms * FASTEST_HZ + 999u) / 1000u;
     NRF51_WATCHDOG->RREN = 1u;
     NRF51_WATCHDOG->START = 1u;
 }
