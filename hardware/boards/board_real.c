@@ -38,6 +38,7 @@ static struct {
     bool driven;         /* since the axis was referenced; where the axis has no encoder */
     axis_reference_t reference;
     uint32_t elapsed_ms;
+    uint8_t opened;             /* contacts, since the last boundary; in the interrupt only */
     protocol_sensors_t sensors; /* of the newest boundary */
     volatile bool sampled;      /* and nobody has taken it yet */
     uint8_t reset_cause;
@@ -104,7 +105,8 @@ static void update_reference(int32_t axis) {
 /* A boundary: everything is read here, in the interrupt, so that a busy main loop moves no sample. */
 static void sample(int32_t axis) {
     const int32_t rod = encoder_read(&board.rod);
-    uint8_t flags = read_contacts();
+    uint8_t flags = board.opened;
+    board.opened = 0;
     if (encoder_lost(&board.rod)) {
         axis_reference_start(&board.reference); /* everything anew, also by hand */
     }
@@ -123,8 +125,10 @@ static void sample(int32_t axis) {
 
 void tick_millisecond(void) {
     const int32_t axis = read_axis();
+    const uint8_t open = read_contacts();
     (void)encoder_read(&board.rod); /* what it has counted must not overflow */
     motor_millisecond(axis);
+    board.opened |= open; /* once is enough: a contact that bounces is open for longer, and that is all */
     if (++board.elapsed_ms == PERIOD_MS) {
         board.elapsed_ms = 0;
         sample(axis);

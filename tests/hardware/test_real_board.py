@@ -358,6 +358,25 @@ def test_a_contact_stops_and_switches_off(board, contact, level, fault):
     assert not board.pin(ENABLE)
 
 
+@pytest.mark.parametrize("millisecond", [0, 7, PERIOD_MS - 1])
+@pytest.mark.parametrize(
+    ("contact", "level", "fault"),
+    [(EMERGENCY, 1, Fault.E_STOP), (RIGHT, 1, Fault.RAIL_END), (DRIVE_OK, 0, Fault.DRIVE_FAULT)],
+)
+def test_a_millisecond_is_enough(board, contact, level, fault, millisecond):
+    armed(board)
+    middle = 100 + TRAVEL // 2
+    board.period(middle, 77)
+    closed = board.inputs
+    for number in range(PERIOD_MS):
+        board.inputs = closed & ~(1 << contact) | level << contact if number == millisecond else closed
+        board.millisecond()
+    board.inputs = closed
+    seen = [message for message in board.heard() if isinstance(message, Observation)]
+    assert [message.fault for message in seen] == [fault]
+    assert observation(board.period(middle, 77)).fault == fault  # latched
+
+
 @pytest.mark.parametrize("what", ["emergency stop", "driver", "disarm", "lost period"])
 def test_what_stops_between_arm_and_the_first_boundary_never_switches_the_drive_on(board, what):
     """Although the cart is moved by hand, so that the machine does not see it at rest."""
