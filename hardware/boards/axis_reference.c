@@ -21,6 +21,13 @@ void axis_reference_middle(axis_reference_t *reference, int32_t axis_count) {
     reference->right = reference->left + TRAVEL;
 }
 
+void axis_reference_uncounted(axis_reference_t *reference, uint32_t elapsed_ms) {
+    reference->uncounted_ms += elapsed_ms;
+    if (reference->uncounted_ms > AXIS_REFERENCE_UNCOUNTED_MS) {
+        axis_reference_start(reference);
+    }
+}
+
 static bool ends_found(axis_reference_t *reference, int32_t axis_count, bool left_open, bool right_open) {
     if (left_open && right_open) { /* a cable is off: the cart is not at both ends */
         reference->left_seen = reference->right_seen = false;

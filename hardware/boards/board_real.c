@@ -85,13 +85,16 @@ static int32_t read_axis(void) {
 }
 
 /* An axis without end switches is in its middle when somebody presses a button; one without an encoder may be
- * anywhere once its drive has been on and is off again. */
+ * anywhere once its drive has been on and is off again, or was not switched on for a while. */
 static void update_reference(int32_t axis) {
 #ifndef PINS_AXIS_ENCODER
     if (board.driven && !motor_enabled()) {
         axis_reference_start(&board.reference);
     }
     board.driven = motor_enabled();
+    if (!board.driven) {
+        axis_reference_uncounted(&board.reference, PERIOD_MS);
+    }
 #endif
 #ifdef PINS_MIDDLE_BUTTON
     if (!contact_open(PINS_MIDDLE_BUTTON) && !motor_enabled()) {

@@ -351,6 +351,24 @@ def test_the_bridge_follows_its_encoder_within_its_limit(bridge):
     assert bridge.chip.register(TIMER[4] + CCR1) == 0
 
 
+@pytest.mark.parametrize("name", ["edukit", "bridge"])
+def test_a_middle_that_nobody_watches_is_good_for_half_a_minute(name, request):
+    """By hand the EDUKIT's arm moves without being counted; the bridge has an encoder, and keeps its reference."""
+    board = request.getfixturevalue(name)
+    board.tell(Hello(PROTOCOL_VERSION, 1))
+    board.home(500 if name == "bridge" else None)
+    states = []
+    for _ in range(31_000 // PERIOD_MS):
+        states.append(board.observe(77).state)
+    assert (State.UNHOMED in states) == (name == "edukit")
+    if name == "edukit":
+        assert 27_000 // PERIOD_MS < states.index(State.UNHOMED) < 30_000 // PERIOD_MS
+        board.home()
+        board.arm()
+        for number in range(5):
+            assert board.observe(77 + 5 * number).state == State.ARMED
+
+
 def test_the_bridge_keeps_its_reference_when_the_drive_is_off(bridge):
     bridge.tell(Hello(PROTOCOL_VERSION, 1))
     bridge.home(500)
