@@ -114,8 +114,7 @@ static void sample(int32_t axis) {
         axis_reference_start(&board.reference); /* everything anew, also by hand */
     }
     update_reference(axis);
-    if (axis_reference_update(&board.reference, axis, rod, (flags & PROTOCOL_SENSOR_FLAG_END_LEFT) != 0u,
-                              (flags & PROTOCOL_SENSOR_FLAG_END_RIGHT) != 0u, PERIOD_MS)) {
+    if (axis_reference_update(&board.reference, rod, PERIOD_MS)) {
         flags |= PROTOCOL_SENSOR_FLAG_REFERENCED;
     }
     board.sensors.tick++;
@@ -131,6 +130,8 @@ void tick_millisecond(void) {
     const uint8_t open = read_contacts();
     (void)encoder_read(&board.rod); /* what it has counted must not overflow */
     motor_millisecond(axis);
+    axis_reference_ends(&board.reference, axis, (open & PROTOCOL_SENSOR_FLAG_END_LEFT) != 0u,
+                        (open & PROTOCOL_SENSOR_FLAG_END_RIGHT) != 0u);
     board.opened |= open; /* once is enough: a contact that bounces is open for longer, and that is all */
     if (++board.elapsed_ms == PERIOD_MS) {
         board.elapsed_ms = 0;

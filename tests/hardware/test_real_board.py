@@ -126,12 +126,12 @@ class RealBoard(LinkedBoard):
             self.millisecond()
         return self.heard()
 
-    def home(self):
-        """By hand: to the left switch, to the right one, to the middle, and wait for the rod."""
+    def home(self, off=0):
+        """By hand: to the left switch, to the right one (which is `off`), to the middle, and wait for the rod."""
         for axis, open_switch in (
             (100, LEFT),
             (100 + TRAVEL // 2, None),
-            (100 + TRAVEL, RIGHT),
+            (100 + TRAVEL + off, RIGHT),
             (100 + TRAVEL // 2, None),
         ):
             self.inputs = 1 << DRIVE_OK | (1 << open_switch if open_switch is not None else 0)
@@ -280,6 +280,38 @@ def test_ends_in_a_wrong_distance_are_no_reference(board):
     for _ in range(200):
         heard = board.period(TRAVEL // 4)
     assert observation(heard).state == State.UNHOMED
+
+
+@pytest.mark.parametrize("off", [-700, -400, 0, 400, 700])
+def test_the_middle_is_never_off_by_more_than_the_soft_limit_is_before_the_switch(board, off):
+    """What one switch is off moves the middle by half: 500 counts are taken, 25 mm of a margin of 50."""
+    board.tell(Hello(PROTOCOL_VERSION, 1))
+    heard = board.home(off)
+    homed = observation(heard).state == State.IDLE
+    assert homed == (abs(off) <= 500)
+    margin = CART_RAIL.rail_limit_m - CART_RAIL.rail_soft_limit_m
+    if homed:
+        assert abs(observation(heard).current[0]) <= margin / 2
+    else:
+        assert observation(board.home()).state == State.IDLE
+
+
+def test_an_end_is_the_count_at_which_its_switch_opens(board):
+    """Not where the cart is at the next boundary, a hand's breadth further: 19 ms at 1.5 m/s."""
+    board.tell(Hello(PROTOCOL_VERSION, 1))
+    for edge, beyond, contact in ((100, -30, LEFT), (100 + TRAVEL, 5, RIGHT)):
+        board.inputs = 1 << DRIVE_OK
+        board.period(edge - beyond * PERIOD_MS, 77)
+        board.inputs |= 1 << contact
+        for number in range(PERIOD_MS):
+            board.counts(edge + beyond * number, 77)
+            board.millisecond()
+    board.inputs = 1 << DRIVE_OK
+    middle = 100 + TRAVEL // 2
+    for _ in range(2000 // PERIOD_MS + CART_RAIL.homing_still_periods + 3):
+        heard = board.period(middle, 77)
+    assert [m.state for m in heard if isinstance(m, Observation)] == [State.IDLE]
+    assert observation(heard).current[0] == pytest.approx(0.0, abs=1e-6)
 
 
 def armed(board, mode=Mode.DEVICE):
