@@ -118,6 +118,9 @@ bool board_sensors(protocol_sensors_t *sensors) {
     while (host.input_at < host.input_size) {
         const size_t size = framing_push(&host.decoder, host.input[host.input_at++]);
         if (size > 0u && protocol_unpack_sensors(host.decoder.buffer, size, sensors)) {
+            if (!host.lockstep) {
+                sensors->time_us = board_stopwatch_us(); /* the plant's clock is not this one's */
+            }
             host.time_us = sensors->time_us;
             return true;
         }

@@ -25,7 +25,8 @@ size_t board_link_read(uint8_t *data, size_t size);
  * (the peer sees a gap in the sequence): a slow reader must never delay a period. */
 void board_link_write(const uint8_t *data, size_t size);
 
-/* True once per control period, with the encoder counts and the tick number (1, 2, ...). */
+/* True once per control period, with the encoder counts, the tick number (1, 2, ...) and the board_time_us()
+ * at which they were sampled, which a busy firmware may hear of much later. */
 bool board_sensors(protocol_sensors_t *sensors);
 
 /* Hands the drive its acceleration until the next tick, or disables it. `troubles`: BOARD_TROUBLE_ bits of

@@ -113,8 +113,9 @@ static void run_policy(void) {
 }
 
 static void run_period(const protocol_sensors_t *sensors) {
-    const uint32_t time_us = board_time_us();
-    const uint32_t stopwatch_us = board_stopwatch_us();
+    const uint32_t time_us = sensors->time_us;
+    const uint32_t late_us = board_time_us() - time_us;
+    const uint32_t stopwatch_us = board_stopwatch_us() - late_us;
     protocol_actuate_t actuate;
     observe_period(sensors);
     safety_period(&firmware.safety, sensors, firmware.current, &actuate);

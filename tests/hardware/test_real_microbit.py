@@ -3,6 +3,8 @@
 Timer 1 toggles the step pin and timer 2 counts the edges without the processor: here the model does both.
 """
 
+from itertools import pairwise
+
 import pytest
 from step_timers import (
     Nrf51Timer,
@@ -27,6 +29,7 @@ from hardware.protocol import (
     ObservationFlag,
     ResetCause,
     State,
+    Timing,
 )
 
 pytestmark = pytest.mark.cross
@@ -222,6 +225,20 @@ def test_the_rod_is_read_and_the_cart_is_the_steps(board):
         counts.append(board.steps.count)
     speeds = [(counts[at] - counts[at - 5]) / 0.005 / CART_RAIL.cart_counts_per_metre for at in (-1, 5)]
     assert (speeds[0] - speeds[1]) / (0.001 * (len(counts) - 6)) == pytest.approx(observed.applied_action, rel=0.1)
+
+
+def test_times_count_from_the_sample_and_not_from_a_main_loop_that_is_late(board):
+    board.arm()
+    seen = []
+    for first in (0, 9, 0, 7, 0):
+        for number in range(PERIOD_MS):  # the sample is taken in the last one
+            board.millisecond(main_loop=number >= first and number < PERIOD_MS - 1)
+        seen += board.heard()
+    times = [message.time_us for message in seen if isinstance(message, Observation)]
+    assert [after - before for before, after in pairwise(times)] == [CART_RAIL.period_us] * (len(times) - 1)
+    assert len(times) > 3
+    ages = [message.action_age_us for message in seen if isinstance(message, Timing)]
+    assert ages[-3:] == [CART_RAIL.period_us + late_us for late_us in (1_000, 8_000, 1_000)]
 
 
 def test_a_rod_that_turns_too_fast_for_the_decoder_loses_the_reference(board):
