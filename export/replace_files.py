@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,21 +24,18 @@ def replace_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     replaced: list[str] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in contents.items():
-            temporary = folder / f".{name}.{os.getpid()}.part"
+        targets = [regular_target(folder / name) for name in contents]
+        for target, data in zip(targets, contents.values(), strict=True):
+            temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
             temporaries.append(temporary)
             with temporary.open("wb") as stream:
                 stream.write(data)
                 stream.flush()
                 # Some file systems report a full disk only here.
                 os.fsync(stream.fileno())
-        paths = [folder / name for name in contents]
-        for path in paths:
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, f"{path.name} is a folder")
-        for temporary, path in zip(temporaries, paths, strict=True):
-            temporary.replace(path)
-            replaced.append(path.name)
+        for temporary, target, name in zip(temporaries, targets, contents, strict=True):
+            temporary.replace(target)
+            replaced.append(name)
     except OSError as error:
         reason = error.strerror or str(error)
         state = f"only {', '.join(replaced)} replaced" if replaced else "earlier files there are unchanged"
@@ -48,4 +46,23 @@ def replace_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
         for temporary in temporaries:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-    return paths
+    return [folder / name for name in contents]
+
+
+def regular_target(path: Path) -> Path:
+    """Where a file named `path` lies, symlinks followed: rename to that.
+
+    Raises:
+        OSError: something that is no regular file stands there. A rename would put a file in the place of a device
+            node, which root is allowed to.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.lstat().st_mode
+    except FileNotFoundError:
+        return target
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, f"{path.name} is a folder")
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"{path.name} is a device, pipe, socket or endless symlink, not a regular file")
+    return target

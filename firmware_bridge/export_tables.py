@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from export.replace_files import regular_target
 from firmware_bridge import log_topics
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.log_columns import Kind
@@ -87,7 +88,7 @@ class ParquetFile:
         self._writer.close()
         with self._temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
-        self._temporary.replace(self.path)
+        self._temporary.replace(regular_target(self.path))
 
     def discard(self) -> None:
         """Forget the file."""
@@ -140,8 +141,9 @@ def load_pyarrow() -> tuple[Any, Any]:
 
 
 def temporary_path(path: Path) -> Path:
-    """Where a file is written before it gets its name."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Where a file is written before it gets its name. Raises OSError where that belongs to no regular file."""
+    target = regular_target(path)
+    return target.with_name(f".{target.name}.{os.getpid()}.part")
 
 
 def keep_stream(stream: Any, temporary: Path, path: Path) -> None:
@@ -149,7 +151,7 @@ def keep_stream(stream: Any, temporary: Path, path: Path) -> None:
     stream.flush()
     os.fsync(stream.fileno())
     stream.close()
-    temporary.replace(path)
+    temporary.replace(regular_target(path))
 
 
 def _csv_cell(value: Any, kind: Kind | None) -> Any:

@@ -20,6 +20,7 @@ from hardware.errors import BuildError
 from hardware.plant_header import header_flag, plant_of
 from hardware.plants.cart_rail import CART_RAIL
 from hardware.plants.pendulum import AcceleratedPendulum
+from hardware.replace import regular_target
 
 FIRMWARE_FOLDER = Path(__file__).parent / "firmware"
 MODULES = ("main", "link", "safety", "safety_period", "homing", "counts", "drive", "observe", "framing")
@@ -132,8 +133,8 @@ def build(
                 image = _link(compiled, chip, scratch / f"firmware_{variant}.elf")
                 flash, ram = _sizes(image, chip.tools)
                 for suffix in (".bin", ".map"):
-                    os.replace(image.with_suffix(suffix), out / f"{image.stem}{suffix}")
-            os.replace(image, out / image.name)
+                    os.replace(image.with_suffix(suffix), regular_target(out / f"{image.stem}{suffix}"))
+            os.replace(image, regular_target(out / image.name))
             objects = {path.name: zlib.crc32(path.read_bytes()) for path in sorted(scratch.glob("*.o"))}
     except OSError as error:
         raise BuildError(

@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from export.replace_files import regular_target
+
 from ..errors import DistillError
 
 Layout = dict[str, tuple[tuple[int, ...], str]]  # tensor -> shape, numpy's name of its kind of number
@@ -49,6 +51,8 @@ class TensorWriter:
     def __enter__(self) -> TensorWriter:
         with self._named():
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            target = regular_target(self._path)
+            self._temporary = target.with_name(self._temporary.name)
             self._stream: BinaryIO = self._temporary.open("wb")
             self._stream.write(self._prologue)
             self._stream.truncate(self._start + self._size)
@@ -76,7 +80,7 @@ class TensorWriter:
                     self._stream.flush()
                     os.fsync(self._stream.fileno())
                     self._stream.close()
-                    self._temporary.replace(self._path)
+                    self._temporary.replace(regular_target(self._path))
         finally:
             with contextlib.suppress(OSError):
                 self._stream.close()
