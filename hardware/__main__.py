@@ -10,8 +10,9 @@ def main() -> None:
         from hardware.command_line import command_line
 
         code = command_line()
-    except KeyboardInterrupt:
-        print("error: interrupted; earlier files are unchanged", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        # Whoever knows better what was left behind says so in the interrupt.
+        print(f"error: interrupted; {interrupt or 'earlier files are unchanged'}", file=sys.stderr)
         code = 130
     sys.exit(code)
 

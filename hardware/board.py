@@ -54,6 +54,15 @@ _AVR = Tools(
 
 
 @dataclass(frozen=True)
+class ChipCode:
+    """By which a chip is told from others before it is programmed: `value` at `address`, where `mask` has ones."""
+
+    address: int
+    mask: int
+    value: int
+
+
+@dataclass(frozen=True)
 class Chip:
     """How images are made for one microcontroller. Sizes in bytes; `sources` are paths below boards/ without `.c`."""
 
@@ -68,6 +77,8 @@ class Chip:
     sources: tuple[str, ...]
     clock_hz: int = 0
     """Where the emulator has to be told."""
+    code: ChipCode | None = None
+    """None where the programmer compares the chip's signature itself."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,7 @@ _STM32F4 = (
     *("stm32f4/watchdog", "stm32f4/random"),
 )
 _CORTEX_M4F = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
+_STM32_CODE, _STM32_DEVICE = 0xE004_2000, 0xFFF  # DBGMCU_IDCODE and its DEV_ID: reference manuals RM0090, RM0368
 _STM32F405 = Chip(
     title="STM32F405RG, Cortex-M4F",
     tools=ARM,
@@ -119,6 +131,7 @@ _STM32F405 = Chip(
     ram_bytes=128 * _KIB,
     stack_bytes=1 * _KIB,
     sources=_STM32F4,
+    code=ChipCode(_STM32_CODE, _STM32_DEVICE, 0x413),
 )
 _STM32F401 = Chip(
     title="STM32F401RE, Cortex-M4F",
@@ -130,6 +143,7 @@ _STM32F401 = Chip(
     ram_bytes=96 * _KIB,
     stack_bytes=1 * _KIB,
     sources=_STM32F4,
+    code=ChipCode(_STM32_CODE, _STM32_DEVICE, 0x433),
 )
 _NRF51822 = Chip(
     title="nRF51822, Cortex-M0",
@@ -146,6 +160,8 @@ _NRF51822 = Chip(
         *(f"nrf51/{name}" for name in ("vectors", "uart", "stopwatch", "clock", "reset_cause", "tick", "encoder")),
         *("nrf51/watchdog", "nrf51/random"),
     ),
+    # FICR CODEPAGESIZE: 1024 bytes, an nRF52 has 4096. The series has no device code of its own.
+    code=ChipCode(0x1000_0010, 0xFFFF_FFFF, 0x400),
 )
 _ATMEGA328P = Chip(
     title="ATmega328P, AVR",

@@ -16,7 +16,7 @@ _PIECE = re.compile(
     re.MULTILINE,
 )
 _BEGIN = "Linker script and memory map"
-_LOADED = (".vectors", ".chip_vectors", ".init", ".progmem", ".text", ".rodata", ".data", ".image_check")
+_LOADED = (".vectors", ".chip_vectors", ".init", ".progmem", ".text", ".rodata", ".data", ".board", ".image_check")
 _VARIABLES = (".data", ".bss", "COMMON")
 
 

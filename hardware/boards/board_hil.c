@@ -31,8 +31,10 @@ static struct {
 #endif
 } board;
 
+/* Lies in flash before the CRC: what is flashed says itself what it is for. The NUL in front tells where it
+ * begins. */
 __attribute__((section(".board"), used)) static const char board_identity[] =
-    PINS_BOARD_NAME " hil " PLANT_NAME;
+    "\0" PINS_BOARD_NAME " hil " PLANT_NAME;
 
 void board_panic(void) {}
 

@@ -45,8 +45,10 @@ static struct {
     bool watched; /* by the independent watchdog */
 } board;
 
+/* Lies in flash before the CRC: what is flashed says itself what it is for. The NUL in front tells where it
+ * begins. */
 __attribute__((section(".board"), used)) static const char board_identity[] =
-    PINS_BOARD_NAME " real " PLANT_NAME;
+    "\0" PINS_BOARD_NAME " real " PLANT_NAME;
 
 #ifdef PINS_AXIS_ENCODER
 static const encoder_place_t axis_place = PINS_AXIS_ENCODER;
