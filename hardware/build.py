@@ -21,6 +21,7 @@ from hardware.plant_header import header_flag, plant_of
 from hardware.plants.cart_rail import CART_RAIL
 from hardware.plants.pendulum import AcceleratedPendulum
 from hardware.replace import regular_target
+from hardware.scratch import ScratchFolder
 
 FIRMWARE_FOLDER = Path(__file__).parent / "firmware"
 MODULES = ("main", "link", "safety", "safety_period", "homing", "counts", "drive", "observe", "framing")
@@ -119,8 +120,7 @@ def build(
     plant = header_flag(_checked_plant(policy / "policy.h", target, variant))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".build-", dir=out) as name:
-            scratch = Path(name)
+        with ScratchFolder(".build-", out) as scratch:
             includes = [f"-I{folder}" for folder in (*target.include_folders, FIRMWARE_FOLDER, policy)]
             if target.chip is None:
                 flags = (*FLAGS, *extra_flags, *includes, plant)
@@ -172,7 +172,7 @@ def _link(objects: list[Path], chip: Chip, image: Path) -> Path:
         "STACK_SIZE": chip.stack_bytes,
     }
     symbols = [f"-Wl,--defsym={name}={value:#x}" for name, value in memory.items()]
-    symbols.append(f"-Wl,-Map={image.with_suffix('.map')}")
+    symbols += ["-Xlinker", f"-Map={image.with_suffix('.map')}"]  # -Wl, would split the path at a comma
     tools = chip.tools
     flags = (*chip.flags, *_CROSS_LINK, *tools.link_flags, *symbols, "-T", str(BOARDS_FOLDER / tools.script))
     _run([find_cross(tools, "gcc"), *flags, *map(str, objects), *tools.libraries, "-o", str(image)])

@@ -36,7 +36,8 @@ _FLAGS = {
     "drive-fault": SensorFlag.DRIVE_FAULT,
 }
 _JUMP_COUNTS = {"encoder-jump-cart": 1000, "encoder-jump-rod": 256}
-_FORM = re.compile(r"(?P<kind>[a-z-]+)(=(?P<size>[+-]?\d+))?@(?P<tick>\d+)(:(?P<periods>\d+))?")
+_FORM = re.compile(r"(?P<kind>[a-z-]+)(=(?P<size>[+-]?[0-9]{1,10}))?@(?P<tick>[0-9]{1,10})(:(?P<periods>[0-9]{1,10}))?")
+_SHOWN = 80  # characters of a wrong argument
 _COUNT_LIMIT = 2**31 - 1
 
 
@@ -59,8 +60,8 @@ def parse_fault(text: str) -> ScriptedFault:
     found = _FORM.fullmatch(text)
     if found is None:
         raise SimulatorError(
-            f"--inject {text!r}: expected KIND[=SIZE]@TICK[:PERIODS], for example e-stop@100 or "
-            f"encoder-jump-cart=2000@100:5; KIND is one of {', '.join(KINDS)}"
+            f"--inject {text[:_SHOWN]!r}: expected KIND[=SIZE]@TICK[:PERIODS], numbers of ten digits at most, for "
+            f"example e-stop@100 or encoder-jump-cart=2000@100:5; KIND is one of {', '.join(KINDS)}"
         )
     kind, tick = found["kind"], int(found["tick"])
     if kind not in KINDS:

@@ -35,6 +35,8 @@ def test_the_script_is_read(text, fault):
     [
         ("e-stip@3", "unknown kind 'e-stip', expected one of " + ", ".join(KINDS)),
         ("e-stop", "expected KIND[=SIZE]@TICK[:PERIODS]"),
+        ("e-stop@\u0663", "expected KIND[=SIZE]@TICK[:PERIODS]"),
+        ("e-stop@12345678901", "numbers of ten digits at most"),
         ("e-stop@", "expected KIND[=SIZE]@TICK[:PERIODS]"),
         ("e-stop@3:", "expected KIND[=SIZE]@TICK[:PERIODS]"),
         ("e-stop@-3", "expected KIND[=SIZE]@TICK[:PERIODS]"),
@@ -70,3 +72,10 @@ def test_several_faults_act_together():
     told = played("e-stop@2", "reference-lost@3", "encoder-frozen-rod@2")
     assert [seen.flags for seen in told[:3]] == [1, 1 | SensorFlag.EMERGENCY_STOP, SensorFlag.EMERGENCY_STOP]
     assert told[-1].rod_count == -1
+
+
+def test_thousands_of_digits_are_one_short_line():
+    """Python refuses to convert so many, with an error of its own."""
+    with pytest.raises(SimulatorError, match="numbers of ten digits at most") as caught:
+        parse_fault("e-stop@" + 5000 * "9")
+    assert len(str(caught.value)) < 600

@@ -165,7 +165,7 @@ def _relabelled(built, tmp_path, old, new):
 
 def test_an_image_for_another_plant_or_without_identity_is_refused(images, tmp_path):
     plant = _relabelled(images["real"], tmp_path, b"real cart_rail", b"real cart_free")
-    with pytest.raises(ImageError, match="is for the plant cart_free, got a netduinoplus2, which is wired to cart_rail"):
+    with pytest.raises(ImageError, match=r"is for the plant cart_free, got a netduinoplus2, .* cart_rail"):
         flash(plant, BOARD, None, dry_run=True)
     bare = _relabelled(images["real"], tmp_path, b"\0netduinoplus2 real", b"\0netduinoplus2\0real")
     with pytest.raises(ImageError, match="says 'real cart_rail' of itself"):
@@ -210,7 +210,10 @@ def test_every_image_says_in_flash_what_it_is(policy_of, tmp_path):
         ("echo '** Verify Failed **' >&2; exit 0", "Verify Failed"),
         ("exit 3", "exit status 3"),
         ('echo "x.tcl:28: Error: Can\'t find interface/stlink.cfg"; exit 1', "one of the names in its folder scripts"),
-        ("echo 'Error: the chip says of itself 0x10016433'; exit 1", "is no STM32F405RG, Cortex-M4F: 0x10016433, expected 0x413"),
+        (
+            "echo 'Error: the chip says of itself 0x10016433'; exit 1",
+            "F405RG, Cortex-M4F: 0x10016433, expected 0x413",
+        ),
     ],
 )
 def test_a_programmer_that_fails_is_one_line(images, openocd, script, words):

@@ -24,3 +24,11 @@ def test_the_modules_are_the_whole_image(policy_of, tmp_path, board, variant):
     assert modules["safety"].flash_bytes > 500
     assert modules["stack"].ram_bytes == chip.stack_bytes
     assert modules["main"].ram_bytes > 100
+
+
+@pytest.mark.cross
+def test_a_folder_may_have_any_name(policy_folder, tmp_path):
+    out = tmp_path / 'two, three = "four" $five'
+    image = build(policy_folder, out, "netduinoplus2")
+    assert sorted(path.name for path in out.iterdir()) == ["firmware_hil.bin", "firmware_hil.elf", "firmware_hil.map"]
+    assert module_sizes(image.path.with_suffix(".map"), BOARDS["netduinoplus2"].chip)["safety"].flash_bytes > 500
