@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,12 +14,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from firmware_bridge.errors import SimulatorError
+from hardware.parent_death import dies_with_parent
+from hardware.scratch import ScratchFolder
 
 _PACKAGES = ("mujoco", "elftools")
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
 _BUILD_TIMEOUT_S = 120.0
-_PATIENCE_S = 20.0  # a bridge that was killed answers nothing: the simulator then ends by itself
+_TIDY_TIMEOUT_S = 10.0
+_PATIENCE_S = 20.0  # where the simulator cannot be made to die with this process: then it ends by itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,19 +72,7 @@ def _importable(name: str) -> bool:
 def build_image(policy: Path, out: Path, board: str) -> BuiltImage:
     """Build the firmware for the simulator with this policy. Raises SimulatorError."""
     arguments = ["build", "--board", board, "--policy", str(policy), "--out", str(out), "--json"]
-    try:
-        done = subprocess.run(
-            _command(arguments),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_BUILD_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SimulatorError(
-            f"building the firmware took more than {_BUILD_TIMEOUT_S:g} s; try `{_text(arguments)}`"
-        ) from error
+    done = _run_build(arguments)
     built = _last_object(done.stdout)
     image = built.get("image")
     if done.returncode != 0 or not isinstance(image, str):
@@ -92,15 +82,48 @@ def build_image(policy: Path, out: Path, board: str) -> BuiltImage:
     return BuiltImage(Path(image), built.get("flash_bytes"), built.get("ram_bytes"))
 
 
+def _run_build(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run it to its end; an interrupt is passed on, and waited for: the child has a folder to remove."""
+    child = subprocess.Popen(
+        [*dies_with_parent(), *_command(arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Ctrl-C reaches the foreground group at the same time as us: then a second one would cut its tidying short.
+        start_new_session=True,
+    )
+    try:
+        out, errors = child.communicate(timeout=_BUILD_TIMEOUT_S)
+    except BaseException as error:
+        _interrupt(child)
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise SimulatorError(
+                f"building the firmware took more than {_BUILD_TIMEOUT_S:g} s; try `{_text(arguments)}`"
+            ) from error
+        raise
+    return subprocess.CompletedProcess(arguments, child.returncode, out, errors)
+
+
+def _interrupt(child: subprocess.Popen[str]) -> None:
+    """End the child and the compilers it started, by force if it takes too long."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.communicate(timeout=_TIDY_TIMEOUT_S)
+            return
+
+
 class SimulatedPort:
     """Context manager around the child. `path` is the port to open, `result` what the child reported after `stop`."""
 
     def __init__(self, settings: SimulatorSettings) -> None:
         self.result: dict[str, Any] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="firmware-bridge-")
-        self.path = Path(self._folder.name) / "link"
-        self._stdout_path = Path(self._folder.name) / "stdout"
-        self._stderr_path = Path(self._folder.name) / "stderr"
+        self._folder = ScratchFolder("firmware-bridge-")
+        self.path = self._folder.path / "link"
+        self._stdout_path = self._folder.path / "stdout"
+        self._stderr_path = self._folder.path / "stderr"
         self._arguments = [
             *("simulate", "--image", str(settings.image), "--link", str(self.path), "--clock", settings.clock),
             *("--seed", str(settings.seed), "--seconds", f"{settings.seconds:g}"),
@@ -115,7 +138,8 @@ class SimulatedPort:
             # Files, not pipes: a pipe nobody reads would stop the simulator when it is full.
             with self._stdout_path.open("wb") as out, self._stderr_path.open("wb") as errors:
                 self._process = subprocess.Popen(
-                    _command(self._arguments),
+                    # Killed with this process: one that ended by its patience would write over a later trajectory.
+                    [*dies_with_parent(), *_command(self._arguments)],
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=errors,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -26,6 +25,7 @@ from hardware.framing import MAXIMUM_ENCODED_SIZE, FrameDecoder
 from hardware.last_words import LastWords
 from hardware.link_name import LinkName
 from hardware.machine import machine_for
+from hardware.parent_death import dies_with_parent
 from hardware.protocol import Actuate, ExchangeDone
 
 END_TIMEOUT_S = 5.0
@@ -58,8 +58,6 @@ class EmulatedFirmware:
         pairs = [socket.socketpair() for _ in range(board.serial_ports + 1)]
         *self._serial, self.monitor = [ours for ours, _ in pairs]
         theirs = [their for _, their in pairs]
-        # Where this process is killed, the emulator must not stay behind.
-        guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         contents = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
         try:
             *serial, monitor = [end.fileno() for end in theirs]
@@ -68,7 +66,7 @@ class EmulatedFirmware:
             contents.seek(0)
             # Its own session: Ctrl-C in a terminal must not reach the firmware, which has to brake first.
             self._child = subprocess.Popen(
-                [*guard, *self._machine.command],
+                [*dies_with_parent(), *self._machine.command],
                 pass_fds=[*serial, monitor],
                 stdin=contents,
                 stdout=self._last_words.file,

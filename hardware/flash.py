@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from hardware.board import BOARDS, Board, Chip
 from hardware.errors import FlashError, ImageError
 from hardware.image import identify_flash, is_undamaged, read_flash
+from hardware.scratch import ScratchFolder
 
 _TIMEOUT_S = 180.0
 _WRONG_CHIP = "the chip says of itself"
@@ -43,9 +43,9 @@ def flash(image: Path, board: str, interface: str | None, *, dry_run: bool) -> F
     probe = target.interface if interface is None else interface
     command = _command(target, chip, f"{image.stem}.bin", probe)
     if not dry_run:
-        with tempfile.TemporaryDirectory(prefix="flash-") as folder:
-            Path(folder, f"{image.stem}.bin").write_bytes(contents)
-            _run(command, Path(folder), target, chip, probe)
+        with ScratchFolder("flash-") as folder:
+            (folder / f"{image.stem}.bin").write_bytes(contents)
+            _run(command, folder, target, chip, probe)
     return Flashed(command, board, len(contents), dry_run)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from hardware.board import Board
 from hardware.build import find_compiler
 from hardware.errors import BuildError, SimulatorError
 from hardware.image import flash_contents
+from hardware.scratch import ScratchFolder
 
 _RUNNER = Path(__file__).parent / "simavr_runner.c"
 _RUNNER_PACKAGES = "gcc libsimavr-dev libelf-dev"
@@ -63,14 +64,16 @@ def _simavr(board: Board, image: Path, serial: int, control: int) -> Machine:
 
 
 @functools.cache
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="simavr_runner-")
+def _scratch() -> ScratchFolder:
+    folder = ScratchFolder("simavr_runner-")
+    atexit.register(folder.cleanup)
+    return folder
 
 
 @functools.cache
 def simavr_runner() -> str:
     """Compile, once in a process, the program that runs an AVR. Raises SimulatorError."""
-    program = str(Path(_scratch().name, "simavr_runner"))
+    program = str(Path(_scratch().path, "simavr_runner"))
     try:
         command = [find_compiler(), "-std=c11", "-O2", str(_RUNNER), "-o", program, "-lsimavr", "-lelf"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
