@@ -10,8 +10,10 @@ def main() -> None:
         from firmware_bridge.command_line import command_line
 
         code = command_line()
-    except KeyboardInterrupt:
-        print("error: interrupted; earlier files are unchanged, nothing was armed", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        # Whoever knows better what was left behind says so in the interrupt. No verb but `run` arms a device, and
+        # files are replaced whole, one by one.
+        print(f"error: interrupted; {interrupt or 'nothing was armed, every file is whole'}", file=sys.stderr)
         code = 130
     sys.exit(code)
 

@@ -60,7 +60,7 @@ def command_line() -> int:
         config: Any = tyro.cli(Verb, prog="firmware_bridge", description=__doc__, args=arguments)
         return _dispatch(config)
     except StopRequested as stop:
-        return _complain(f"stopped by {stop}; nothing was armed", stop.exit_code)
+        return _complain(f"stopped by {stop}; {stop.left}", stop.exit_code)
     except ConfigurationError as error:
         return _complain(str(error), 2)
     except BridgeError as error:

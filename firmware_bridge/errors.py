@@ -108,11 +108,13 @@ class StopRequested(KeyboardInterrupt):
     it brakes).
 
     Its text follows "stopped by"; `exit_code` is what a shell expects: 128 + the signal's number, 130 for a person.
+    `left` says what was left behind; whoever armed something and catches it on the way says otherwise.
     """
 
     def __init__(self, reason: str, exit_code: int) -> None:
         super().__init__(reason)
         self.exit_code = exit_code
+        self.left = "nothing was armed"
 
     @classmethod
     def by_signal(cls, number: int) -> Self:

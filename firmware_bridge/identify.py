@@ -6,9 +6,11 @@ from typing import Any
 
 from firmware_bridge.config import Identify
 from firmware_bridge.conversation import Conversation
+from firmware_bridge.errors import LinkError
 from firmware_bridge.handshake import check_identity, greet
 from firmware_bridge.link import open_link
 from firmware_bridge.policy_folder import open_policy_folder
+from firmware_bridge.port_name import simulated_board
 from firmware_bridge.recorder import Recorder
 from hardware.codec import name_of
 from hardware.protocol import ResetCause, Variant
@@ -16,6 +18,11 @@ from hardware.protocol import ResetCause, Variant
 
 def identify(config: Identify) -> dict[str, Any]:
     """Ask; nothing is armed or configured. Raises BridgeError, also where the device has another policy than given."""
+    if simulated_board(config.port) is not None:
+        raise LinkError(
+            f"port {config.port!r}: a simulated device lives as long as its run only, expected a port that is there; "
+            "see who it is in the log of that run, or name the --link of `python -m hardware simulate`"
+        )
     folder = open_policy_folder(config.policy) if config.policy is not None else None
     link = open_link(config.port, config.baudrate)
     try:

@@ -207,7 +207,7 @@ class Recorder:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
         return RecorderError(
             f"log {self.path}: cannot write: {reason}; expected a writable disk with space; "
-            "free space or choose another --log folder"
+            "free space or choose another folder for it"
         )
 
 

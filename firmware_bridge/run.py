@@ -18,7 +18,15 @@ from firmware_bridge.config import Run
 from firmware_bridge.controls import Controls
 from firmware_bridge.conversation import Conversation, LinkCounters
 from firmware_bridge.dry_run import dry_run
-from firmware_bridge.errors import BridgeError, RefusedError, StopRequested
+from firmware_bridge.errors import (
+    BridgeError,
+    DeviceRestartedError,
+    LinkError,
+    NoReplyError,
+    RefusedError,
+    SimulatorError,
+    StopRequested,
+)
 from firmware_bridge.handshake import Limits, arm, check_identity, greet, prepare
 from firmware_bridge.history import History
 from firmware_bridge.host_machine import describe_machine
@@ -130,11 +138,19 @@ def run(config: Run, controls: Controls | None = None, *, keyboard: bool = False
                 supervisor.service.ready()
                 _converse_until_done(sessions, backend, port, supervisor)
         except (BridgeError, StopRequested, OSError) as error:
-            outcome.error = error
+            outcome.error = _with_the_simulators_reason(error, simulator)
         supervisor.service.stopping()
         _finish(sessions, outcome, requests, simulator, started)
         supervisor.service.close()
         return outcome
+
+
+def _with_the_simulators_reason(error: BaseException, simulator: SimulatedPort | None) -> BaseException:
+    """Where a simulated device ended by itself it knows why; its link only went silent, as if a cable was pulled."""
+    said = simulator.result.get("error") if simulator is not None else None
+    if said is None or not isinstance(error, (LinkError, NoReplyError, DeviceRestartedError)):
+        return error
+    return SimulatorError(f"the simulated device is gone: {said}")
 
 
 def _finish(

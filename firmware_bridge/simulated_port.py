@@ -172,7 +172,7 @@ class SimulatedPort:
                 process.wait()
             self.result = _last_object(_text_of(self._stdout_path))
             if process.returncode not in (0, -signal.SIGTERM) and not self.result:
-                self.result = {"error": _last_line(_text_of(self._stderr_path)) or f"exit code {process.returncode}"}
+                self.result = {"error": _ending(process.returncode, _text_of(self._stderr_path))}
         self._folder.cleanup()
 
     def _wait_for_link(self) -> None:
@@ -207,6 +207,15 @@ def _text_of(path: Path) -> str:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1].removeprefix("error: ") if lines else ""
+
+
+def _ending(status: int, said: str) -> str:
+    """Why the child ended: its own error, else how it was ended. Its last words may be that all is well."""
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    if errors:
+        return errors[-1].removeprefix("error: ")
+    how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    return f"the simulator was {how} and gave no reason, expected it to run until the end; try again"
 
 
 def _last_object(text: str) -> dict[str, Any]:

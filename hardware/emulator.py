@@ -126,9 +126,9 @@ class EmulatedFirmware:
                 f"the emulator still runs, but its serial ports are lost: {self._relay_end}; expected them open until "
                 "the end; try again"
             )
+        remedy = "look for who killed it (memory?)" if ending.startswith("SIGKILL") else "build the image again"
         return SimulatorError(
-            f"the emulator ended during the simulation: got {ending}, expected it to run until the end; "
-            "build the image again"
+            f"the emulator ended during the simulation: got {ending}, expected it to run until the end; {remedy}"
         )
 
     def _relay_until_closed(self) -> None:

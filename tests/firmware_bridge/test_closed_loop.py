@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -127,12 +128,15 @@ def _children(pid):
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_brakes_and_leaves_no_process_behind(number, policy_folder, image, tmp_path):
+@contextmanager
+def _armed_run(policy_folder, image, tmp_path):
+    """A run in a process of its own, once it is armed; its children, simulator first, then the firmware."""
     command = [sys.executable, "-m", "firmware_bridge", "run", "--port", "sim:", "--image", str(image)]
     command += ["--policy", str(policy_folder), "--log", str(tmp_path), "--json", "--duration-s", "1000"]
     command += ["--watchdog-periods", "10"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, env=environment) as process:
         deadline = time.monotonic() + 60
         while not _armed(tmp_path):
             assert process.poll() is None, process.communicate()
@@ -140,6 +144,53 @@ def test_signal_brakes_and_leaves_no_process_behind(number, policy_folder, image
             time.sleep(0.1)
         children = _children(process.pid)
         assert len(children) >= 2  # the simulator and its firmware
+        yield process, children
+
+
+@pytest.mark.parametrize(
+    ("victim", "words"), [(1, "the firmware ended during the simulation: got SIGKILL"), (0, "ended by SIGKILL")]
+)
+def test_a_simulated_device_that_is_killed_is_not_blamed_on_a_cable(victim, words, policy_folder, image, tmp_path):
+    with _armed_run(policy_folder, image, tmp_path) as (process, children):
+        os.kill(children[victim], signal.SIGKILL)
+        out, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.startswith("error: the simulated device is gone: ")
+    assert words in errors
+    assert "cable" not in errors
+    assert errors.count("\n") == 1
+    assert json.loads(out)["ended_by"] == "SimulatorError"
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv: the simulator ends by its own patience")
+def test_nothing_outlives_a_killed_bridge_and_the_next_one_sweeps(policy_folder, image, tmp_path):
+    with _armed_run(policy_folder, image, tmp_path) as (process, children):
+        process.kill()
+        process.communicate(timeout=60)
+    deadline = time.monotonic() + 10
+    while any(_runs(child) for child in children):
+        assert time.monotonic() < deadline  # half of the simulator's own patience
+        time.sleep(0.05)
+    assert not (tmp_path / "trajectory.safetensors").exists()
+    (left,) = tmp_path.glob("firmware-bridge-*")
+    (tmp_path / "run.mcap").unlink()  # the next one is armed when it has a log
+    with _armed_run(policy_folder, image, tmp_path) as (process, _):
+        assert not left.exists()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert not list(tmp_path.glob("firmware-bridge-*"))
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_brakes_and_leaves_no_process_behind(number, policy_folder, image, tmp_path):
+    with _armed_run(policy_folder, image, tmp_path) as (process, children):
         process.send_signal(number)
         out, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number

@@ -4,7 +4,7 @@ import pytest
 from fake_device import FakeDevice
 
 from firmware_bridge.config import Identify
-from firmware_bridge.errors import MismatchError, NoReplyError
+from firmware_bridge.errors import LinkError, MismatchError, NoReplyError
 from firmware_bridge.identify import identify
 from firmware_bridge.policy_folder import open_policy_folder
 from hardware.protocol import Arm, Config
@@ -36,3 +36,9 @@ def test_silence_is_one_line(tmp_path):
         identify(Identify(port=os.ttyname(slave)))
     os.close(master)
     os.close(slave)
+
+
+@pytest.mark.parametrize("port", ["sim:", "sim:qemu", "sim:qemu:microbit"])
+def test_a_simulated_device_is_no_port_to_ask(port):
+    with pytest.raises(LinkError, match=rf"port '{port}': a simulated device lives as long as its run only.*--link"):
+        identify(Identify(port=port))

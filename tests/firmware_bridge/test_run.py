@@ -483,7 +483,7 @@ def test_interrupt_while_packages_load_is_one_line(tmp_path):
     command = [sys.executable, "-m", "firmware_bridge", "list"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr == "error: interrupted; earlier files are unchanged, nothing was armed\n"
+    assert done.stderr == "error: interrupted; nothing was armed, every file is whole\n"
 
 
 def test_signal_before_arming(digest, policy_folder, tmp_path):
