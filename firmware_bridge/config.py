@@ -52,6 +52,9 @@ class Run:
     """Speed of a serial port [baud]; USB CDC, sockets and pseudo terminals ignore it."""
     slew_limit: Optional[float] = None  # noqa: UP045
     """Largest change of the commanded acceleration [m/s^3], mode host only; not limited when not given."""
+    constant_action: Optional[float] = None  # noqa: UP045
+    """Send this acceleration [the action's unit] instead of the policy's, mode host only; for a bench, where 0 holds
+    still. The policy computes all the same, and what it would have done is logged."""
     watchdog_periods: int = 2
     """Control periods without a valid answer after which the device brakes."""
     homing_timeout_s: float = 60.0
@@ -90,6 +93,11 @@ class Run:
             raise BridgeError(f"--cpu {self.cpu}: expected a processor's number, from 0 on, with --realtime; pass both")
         if self.slew_limit is not None:
             _in_range("--slew-limit", self.slew_limit, 0.001, 1e9, "m/s^3")
+        if self.constant_action is not None and (self.mode != "host" or self.dry_run):
+            raise BridgeError(
+                f"--constant-action {self.constant_action:g}: expected --mode host and no --dry-run, the only way in "
+                "which this computer sends actions; leave one of them out"
+            )
         _in_range("--live-port", self.live_port, 0, 65_535, "(0 takes a free one)")
         if not self.live and (self.live_port or self.live_bind != "127.0.0.1"):
             raise BridgeError("--live-port and --live-bind are about the live page; pass --live, too")

@@ -34,13 +34,15 @@ class LoopSettings:
     """`periods` control periods in `mode`; no observation for `silence_s` seconds ends the run with an error.
 
     After half of that the device is asked who is there, again and again: one that started anew tells so. `limits` holds
-    for what a COMMAND asks; the log and shadow mode have the policy's own action.
+    for what a COMMAND asks; the log and shadow mode have the policy's own action. `constant_action` is sent in its place
+    where it is given, limited like it.
     """
 
     mode: Mode
     periods: int
     silence_s: float
     limits: ActionLimits
+    constant_action: float | None = None
 
 
 def control_loop(
@@ -148,7 +150,8 @@ class _Loop:
                 if not math.isfinite(action):
                     raise _not_finite(action, tick)
                 if hosted:
-                    sent = self.settings.limits.limit(action)
+                    constant = self.settings.constant_action
+                    sent = self.settings.limits.limit(action if constant is None else constant)
             inferred_ns = time.monotonic_ns()
         encoded_ns, written_ns = conversation.answer_tick(tick, sent)
 

@@ -87,6 +87,12 @@ class _Session:
         # In lock-step the device's time stands still but for its ticks: no clock.
         self.tally = Tally(folder.period_us, ClockSync() if config.clock == "real" else None)
         low, high = float(folder.policy.action_low[0]), float(folder.policy.action_high[0])
+        constant = config.constant_action
+        if constant is not None and not low <= constant <= high:  # also refuses NaN
+            raise BridgeError(
+                f"--constant-action {constant:g}: the policy's actions go from {low:g} to {high:g}, expected one of "
+                "these; pass another"
+            )
         self.limits = ActionLimits(low, high, config.slew_limit, folder.policy.control_period_s)
         self.realtime = RealTime()
         self.armed = False
@@ -246,7 +252,9 @@ def _converse(session: _Session, port: str, supervisor: Supervisor) -> None:
                 return
             _home(session, conversation, supervisor, limits)
             conversation.faults.clear()
-            settings = LoopSettings(mode, session.periods, silence_s, session.limits)
+            settings = LoopSettings(mode, session.periods, silence_s, session.limits, config.constant_action)
+            if config.constant_action is not None:
+                supervisor.event("constant action", f"{config.constant_action:g} is sent instead of the policy's")
             with quiet_interpreter():
                 session.armed = True  # from ARM on: it may take effect although its acknowledgement is never read
                 session.baseline = conversation.counters()

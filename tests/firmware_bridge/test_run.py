@@ -87,6 +87,36 @@ def test_slew_limit_holds_for_what_is_sent_and_the_log_keeps_what_was_asked(dige
     assert result["limits"]["clamped"] == 0
 
 
+@pytest.mark.parametrize(("constant", "slew_limit"), [(0.0, None), (2.5, None), (2.5, 5.0)])
+def test_a_constant_action_is_sent_instead_of_the_policys(constant, slew_limit, digest, policy_folder, tmp_path):
+    with FakeDevice(digest) as device:
+        run(_config(device, policy_folder, tmp_path, constant_action=constant, slew_limit=slew_limit))
+    sent = [command.action for command in device.of_type(Command)]
+    assert len(sent) == 100
+    ramp = [constant if slew_limit is None else min(constant, 0.1 * (since + 1)) for since in range(100)]
+    assert sent == pytest.approx(ramp, rel=1e-5)
+    log = read_log(tmp_path)
+    backend = CsrBackend(open_policy_folder(policy_folder))
+    asked = [value["action"] for value in log.values("/host_action")]
+    assert asked == pytest.approx([backend.step(frame_at(device.armed_tick + since)) for since in range(100)], abs=1e-4)
+    assert log.session["config"]["constant_action"] == constant
+    assert any(event["kind"] == "constant action" for event in log.values("/event"))
+
+
+@pytest.mark.parametrize("constant", [math.nan, math.inf, 20.5, -20.5])
+def test_a_constant_action_out_of_range_never_arms(constant, digest, policy_folder, tmp_path):
+    with FakeDevice(digest) as device:
+        with pytest.raises(BridgeError, match=r"--constant-action .*: the policy's actions go from -20 to 20"):
+            run(_config(device, policy_folder, tmp_path, constant_action=constant))
+        assert not device.received
+
+
+@pytest.mark.parametrize("changes", [{"mode": "device"}, {"mode": "shadow"}, {"dry_run": True}])
+def test_a_constant_action_is_for_host_mode_only(changes, policy_folder, tmp_path):
+    with pytest.raises(BridgeError, match="--constant-action 0: expected --mode host and no --dry-run"):
+        Run(port="sim:", policy=policy_folder, log=tmp_path, constant_action=0.0, **changes)
+
+
 def test_log_tells_the_whole_story(digest, policy_folder, tmp_path):
     with FakeDevice(digest) as device:
         run(_config(device, policy_folder, tmp_path))
