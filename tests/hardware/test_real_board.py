@@ -193,6 +193,12 @@ def test_clock_tree(board):
     assert first_switch & 3 == 0
 
 
+def test_the_rate_of_the_link_is_within_one_percent_of_what_hosts_open(board):
+    divider = board.chip.register(0x4001_1008)
+    assert divider == 91
+    assert 84_000_000 / divider == pytest.approx(921_600, rel=0.01)
+
+
 def test_without_a_crystal_the_internal_oscillator_does(binary):
     board = RealBoard(binary, crystal=False).start()
     assert board.registers[RCC_PLLCFGR] == 16 | 336 << 6 | 7 << 24

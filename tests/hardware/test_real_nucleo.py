@@ -204,6 +204,13 @@ def test_clock_tree(edukit):
     assert edukit.registers[POWER_CR] >> 14 & 3 == 2
 
 
+def test_the_rate_of_the_link_is_within_one_percent_of_what_hosts_open(edukit):
+    """913043 baud: docs/new_board.md says so."""
+    divider = edukit.chip.register(0x4000_4408)
+    assert divider == 46
+    assert 42_000_000 / divider == pytest.approx(921_600, rel=0.01)
+
+
 @pytest.mark.parametrize("name", ["edukit", "bridge"])
 def test_the_drive_is_off_before_its_pin_is_an_output(name, request):
     board = request.getfixturevalue(name)

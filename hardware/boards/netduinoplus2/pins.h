@@ -3,7 +3,7 @@
 #define PINS_H
 
 #define PINS_BOARD_NAME "netduinoplus2"
-#define PINS_LINK_BAUD  921600u
+#define PINS_LINK_BAUD  921600u /* 84 MHz / 91: 0.16 % fast */
 
 /* Clocks. */
 #define PINS_CRYSTAL_MHZ       25u

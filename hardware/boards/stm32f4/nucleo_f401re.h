@@ -2,6 +2,7 @@
 #ifndef NUCLEO_F401RE_H
 #define NUCLEO_F401RE_H
 
+/* What hosts open by default. 42 MHz / 46 is 913043, 0.93 % slow; 1 Mbaud would be exact. */
 #define PINS_LINK_BAUD 921600u
 
 /* Clocks. The ST-LINK gives 8 MHz; VOS scale 2 is the most that an F401 has. */
