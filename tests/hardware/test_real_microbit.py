@@ -23,11 +23,15 @@ from hardware.build import build
 from hardware.plants.cart_rail import CART_RAIL
 from hardware.protocol import (
     PROTOCOL_VERSION,
+    Acknowledge,
+    Arm,
+    Disarm,
     Fault,
     Hello,
     Observation,
     ObservationFlag,
     ResetCause,
+    Result,
     State,
     Timing,
 )
@@ -70,7 +74,7 @@ class Microbit(LinkedBoard):
         chip.reads[TIMER0 + 0x540] = lambda: self.time_us & 0xFFFF_FFFF
         chip.reads[QDEC + 0x518] = self._take_moved
         chip.reads[QDEC + 0x548] = self._take_double
-        chip.reads[GPIO + 0x510] = lambda: self.inputs
+        chip.reads[GPIO + 0x510] = self._read_pins
         chip.writes[GPIO + 0x508] = lambda value: self._drive(self.output | value, value)
         chip.writes[GPIO + 0x50C] = lambda value: self._drive(self.output & ~value, -value)
         for address in (GPIO + 0x700 + 4 * ENABLE, WATCHDOG + 0x600, WATCHDOG, RESETREAS):
@@ -87,6 +91,10 @@ class Microbit(LinkedBoard):
         self.output = output
         self.steps.direction(self.pin(DIRECTION))
         self.writes.append((GPIO, value))
+
+    def _read_pins(self):
+        connected = not self.chip.register(GPIO + 0x700 + 4 * STEP) & 2
+        return self.inputs | (self.steps.high and connected) << STEP
 
     def _take_moved(self):
         moved, self.moved = self.moved, 0
@@ -307,15 +315,49 @@ def test_many_greetings_wait_for_no_random_byte(board):
     assert polls == 20
 
 
+@pytest.mark.parametrize("edge", ["rising", "falling"])
+def test_a_step_pin_that_rests_high_is_a_fault_until_the_next_reset(board, edge):
+    """A toggle that is lost turns pulses into gaps."""
+    board.arm()
+    for _ in range(4):
+        assert board.observe(40).state == State.ARMED
+    assert board.steps.rises
+    toggle, wrong = board.timer._task, [edge]
+
+    def task(address):
+        if address != GPIOTE:
+            toggle(address)
+        elif wrong and board.steps.high == (edge == "falling"):
+            wrong.clear()
+        else:
+            board.steps.high = not board.steps.high  # past the checks of the widths, which are broken from now on
+
+    board.timer._task = task
+    board.steps.direction = lambda backward: None
+    while (observed := board.observe(40)).state == State.ARMED:
+        pass
+    assert observed.fault == Fault.DRIVE_FAULT
+    for _ in range(CART_RAIL.disarm_delay_periods + 2):
+        observed = board.observe()
+    assert observed.state == State.OFF
+    board.tell(Disarm(0))
+    reply = board.tell(Hello(PROTOCOL_VERSION, 1))[0]
+    board.home()
+    assert board.tell(Arm(reply.device_nonce, 5)) == [Acknowledge(Arm.TYPE, 0, Result.INPUT_OPEN)]
+
+
 def test_steps_are_the_sum_of_the_speeds(bench):
     counts = CART_RAIL.cart_counts_per_metre
     check_profile(bench, profile(CART_RAIL.speed_limit, counts), counts)
+    bench.arm()  # no level was taken for a wrong one
 
 
 @pytest.mark.parametrize(("slow_hz", "fast_hz"), [(20, 2_000), (130, 40_000), (900, 6_000)])
 def test_a_speed_that_rises_is_followed_at_once(bench, slow_hz, fast_hz):
     check_slow_to_fast(bench, slow_hz, fast_hz, CART_RAIL.cart_counts_per_metre)
+    bench.arm()  # no level was taken for a wrong one
 
 
 def test_the_direction_changes_while_step_is_low(bench):
     check_reversals(bench, 20_000, CART_RAIL.cart_counts_per_metre)
+    bench.arm()  # no level was taken for a wrong one

@@ -19,7 +19,7 @@ static inline bool pin_read(unsigned number) {
     return (NRF51_GPIO->IN & (1u << number)) != 0u;
 }
 
-/* `mode`: GPIO_INPUT, GPIO_INPUT_PULL_UP or GPIO_OUTPUT. */
+/* `mode`: GPIO_INPUT, GPIO_INPUT_PULL_UP, GPIO_OUTPUT or GPIO_OUTPUT_READ. */
 static inline void pin_mode(unsigned number, uint32_t mode) {
     NRF51_GPIO->PIN_CNF[number] = mode;
 }

@@ -83,6 +83,7 @@ typedef struct {
 /* PIN_CNF */
 #define GPIO_INPUT         0u
 #define GPIO_OUTPUT        3u
+#define GPIO_OUTPUT_READ   1u /* its input buffer stays connected: the level of the pin can be read */
 #define GPIO_INPUT_PULL_UP (3u << 2)
 
 _Static_assert(offsetof(nrf51_power_t, RESETREAS) == 0x400, "POWER as in the manual");

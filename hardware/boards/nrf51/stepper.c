@@ -5,6 +5,10 @@
  * the step in timer 2; comparison 1, a pulse later, toggles the pin back; all over PPI: at any rate the
  * processor has nothing to do with a step. The timer must never come past comparison 1 with the pin low:
  * whatever clears it makes a step.
+ *
+ * A pin that is toggled keeps a toggle that was lost or came twice: it would rest high, and change direction
+ * there. So its level is read every millisecond that has room between two steps, and high is a fault of the
+ * drive until the next reset, which is what makes it low.
  */
 #include "motor.h"
 #include "pin.h"
@@ -18,7 +22,9 @@
 #define MILLISECOND    (TIMER_HZ / 1000u)
 #define NEVER          0xFFFFu /* 16 bits of the timer: 8.2 ms */
 #define LONGEST        (NEVER - 3u * MILLISECOND)
-#define PATIENCE       1000u /* polls for some microseconds */
+#define PATIENCE       1000u        /* polls for some microseconds */
+#define SETTLED        (PULSE + 8u) /* a microsecond later a pulse can be seen to have ended */
+#define LOOK           40u          /* 5 us: longer than reading the pin takes */
 #define COMPARE0_CLEAR (1u << 0)
 #define GPIOTE_TASK    3u
 #define GPIOTE_TOGGLE  (3u << 16)
@@ -27,6 +33,7 @@ static struct {
     speed_ramp_t ramp;
     step_pace_t pace;
     uint16_t last; /* of the counter */
+    bool inverted; /* step was high where it has to be low */
     int32_t count;
 } motor;
 
@@ -59,6 +66,14 @@ static void hold(void) {
     }
 }
 
+/* Between two steps, with time to look before the next one comes. */
+static void check_level(void) {
+    const uint32_t clocks = passed();
+    if (clocks > SETTLED && clocks + LOOK < NRF51_TIMER1->CC[0] && pin_read(PINS_STEP)) {
+        motor.inverted = true;
+    }
+}
+
 static uint32_t interval_of(float due, uint32_t passed_clocks) {
     return step_pace_interval(due, passed_clocks, MILLISECOND, 2u * PULSE);
 }
@@ -84,7 +99,7 @@ static void run(float due) {
  * next millisecond, which is the driver's set-up time. */
 static void reverse(void) {
     step_pace_seen(&motor.pace, motor_count()); /* one may have come just before the hold */
-    if (step_pace_due(&motor.pace) <= -1.0f && passed() > PULSE) {
+    if (step_pace_due(&motor.pace) <= -1.0f && passed() > PULSE && !pin_read(PINS_STEP)) {
         motor.pace.backward = !motor.pace.backward;
         pin_write(PINS_DIRECTION, motor.pace.backward);
     }
@@ -137,7 +152,7 @@ void motor_start(void) {
     pin_write(PINS_DIRECTION, false);
     pin_mode(PINS_DIRECTION, GPIO_OUTPUT);
     pin_write(PINS_STEP, false);
-    pin_mode(PINS_STEP, GPIO_OUTPUT);
+    pin_mode(PINS_STEP, GPIO_OUTPUT_READ);
     pin_mode(PINS_DRIVE_FAULT, GPIO_INPUT_PULL_UP);
     NRF51_GPIOTE->CONFIG[0] = GPIOTE_TASK | PINS_STEP << 8 | GPIOTE_TOGGLE; /* starts low */
     start_timers();
@@ -159,6 +174,7 @@ void motor_actuate(const protocol_actuate_t *actuate, bool blind) {
 void motor_millisecond(int32_t axis_count) {
     (void)axis_count; /* there is no encoder */
     set_speed(speed_ramp_millisecond(&motor.ramp));
+    check_level(); /* behind it: what takes time before it comes off the steps */
 }
 
 bool motor_enabled(void) {
@@ -172,5 +188,5 @@ void motor_off(void) {
 }
 
 bool motor_fault(void) {
-    return motor.ramp.overdue || !pin_read(PINS_DRIVE_FAULT); /* open drain, low is a fault */
+    return motor.ramp.overdue || motor.inverted || !pin_read(PINS_DRIVE_FAULT); /* low is a fault */
 }
