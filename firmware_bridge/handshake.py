@@ -3,7 +3,8 @@
     HELLO -> HELLO_REPLY     who is there; digest, protocol, schema and period are compared
     (DISARM)                 only when the device is not at rest: left armed or with a latched fault by somebody else
     CONFIG -> ACKNOWLEDGE    mode and watchdog, with the nonce of the HELLO_REPLY
-    wait                     until homed, and until one LINK_STATISTICS gives the base line of the device's counters
+    wait                     until homed
+    HELLO -> HELLO_REPLY     once more: LINK_STATISTICS behind it are the base line of the device's counters
     ARM -> state ARMED       with the nonce of the HELLO_REPLY (good for one use) and our share of the session
 
 All waiting is counted in the device's control periods and every observation is answered by a heartbeat: in lock-step
@@ -42,6 +43,7 @@ HELLO_TIMEOUT_S = 5.0
 _RESEND_S = 0.5
 _ATTEMPTS = 4
 _RETRY_PERIODS = 10
+_BASE_LINE_PERIODS = 2_100  # two seconds at 1 kHz, in which older firmware sends them once at least
 _LIMIT_TOLERANCE = 1e-6  # both sides are float32
 _BITS_PER_BYTE = 10  # 8N1: start bit, eight data bits, stop bit
 _FRAME_OVERHEAD_BYTES = 4  # CRC 2, COBS 1, delimiter 1
@@ -148,12 +150,11 @@ def prepare(conversation: Conversation, reply: HelloReply, mode: Mode, watchdog_
         )
     _configure(conversation, reply, mode, watchdog_periods)
     for _ in range(limits.homing_periods):
-        if observation.flags & ObservationFlag.HOMED and observation.state == State.IDLE and conversation.statistics:
-            return
+        if observation.flags & ObservationFlag.HOMED and observation.state == State.IDLE:
+            return _take_base_line(conversation, limits)
         observation = next_observation(conversation, limits)
-    missing = "LINK_STATISTICS" if conversation.statistics is None else "homed"
     raise HandshakeError(
-        f"waited {limits.homing_periods} control periods for {missing}, the device is in state "
+        f"waited {limits.homing_periods} control periods for homed, the device is in state "
         f"{name_of(State, observation.state)} with flags {observation.flags:#x}; move the cart to both rail ends "
         "and let the rod hang still"
     )
@@ -208,6 +209,28 @@ def next_observation(conversation: Conversation, limits: Limits) -> Observation:
     if conversation.observation is None:
         raise silence_error(conversation, limits.silence_s)
     return conversation.observation
+
+
+def _take_base_line(conversation: Conversation, limits: Limits) -> None:
+    """What the device has counted so far, asked for now: HELLO brings it (older firmware sends it once a second).
+
+    What a chip lost while it started, or before this program came, is not this run's. Raises NoReplyError.
+    """
+    before = conversation.statistics_count
+    sent = -1
+    for period in range(_BASE_LINE_PERIODS):
+        # Each HELLO takes the nonce of the one before: only the reply to the newest will do.
+        told = conversation.reply is not None and conversation.reply.host_nonce == sent
+        if told and conversation.statistics_count > before:
+            return
+        if not told and period % _RETRY_PERIODS == 0:
+            sent = secrets.randbits(32)
+            conversation.send(Hello(PROTOCOL_VERSION, sent))
+        next_observation(conversation, limits)
+    raise NoReplyError(
+        f"waited {_BASE_LINE_PERIODS} control periods for HELLO_REPLY and LINK_STATISTICS, expected both; "
+        "check the cable, or rebuild the firmware with `python -m hardware build`"
+    )
 
 
 def _configure(conversation: Conversation, reply: HelloReply, mode: Mode, watchdog_periods: int) -> None:

@@ -296,7 +296,7 @@ def test_late_answer_to_a_repeated_hello_does_not_spoil_the_nonce(digest, policy
     with FakeDevice(digest, mangle=delay_first_reply) as device:
         outcome = run(_config(device, policy_folder, tmp_path))
     assert outcome.error is None
-    assert device.nonce == 78
+    assert device.nonce == 79
 
 
 def test_device_that_is_never_homed(digest, policy_folder, tmp_path):
