@@ -15,9 +15,12 @@ CART    := --hidden 16 16 --data-weight 3e4 --observation-noise 0.02 --shrink 0.
 DISTILL ?= --teacher $(TEACHER) $(CART)
 # float32, int8 or int16: integers are fitted to the dataset, and what they cost in return is played.
 WEIGHTS ?= float32
-# For `make emulate` on a fresh checkout: a student of the cart's teacher (students/README.md).
+# For `make emulate` on a fresh checkout: a student of the cart's teacher.
 STUDENT ?= students/cart_rail.safetensors
 BOARD   ?= netduinoplus2
+# What `make emulate` and `make flash` take. An AVR's tables lie elsewhere, so its policy has a folder of its own; for
+# the EDUKIT's boards see docs/plants.md.
+POLICY  ?= $(BUILD)/policy$(if $(filter atmega328p,$(BOARD)),_avr)
 RUN     := $(VENV)/bin/python -m
 JOBS    ?= 2
 FUZZ_SECONDS ?= 600
@@ -61,15 +64,18 @@ install-daemon: install ## Install systemd unit, udev rule and an example of its
 	$(RUN) firmware_bridge install-daemon $(if $(DESTDIR),--destdir "$(DESTDIR)") $(if $(GROUP),--group $(GROUP)) $(if $(DRY_RUN),--dry-run)
 
 $(BUILD)/policy/policy.h:
-	$(RUN) export compile $(STUDENT) --out $(BUILD)/policy --weights int8 $(if $(filter atmega328p,$(BOARD)),--target avr)
+	$(RUN) export compile $(STUDENT) --out $(BUILD)/policy --weights int8
 
-emulate: tools install $(BUILD)/policy/policy.h ## A microcontroller in QEMU balances the cart (BOARD=netduinoplus2, microbit or atmega328p)
-	$(RUN) firmware_bridge emulate --board $(BOARD) --policy $(BUILD)/policy --out $(BUILD)/emulate
+$(BUILD)/policy_avr/policy.h:
+	$(RUN) export compile $(STUDENT) --out $(BUILD)/policy_avr --weights int8 --target avr
 
-flash: install $(BUILD)/policy/policy.h ## Build the real image for BOARD, program and verify it, read its digest back from PORT (DRY_RUN=1 prints)
-	$(RUN) hardware build --board $(BOARD) --variant real --policy $(BUILD)/policy --out $(BUILD)/flash/$(BOARD)
+emulate: tools install $(POLICY)/policy.h ## A microcontroller in QEMU balances the cart (BOARD=netduinoplus2, microbit or atmega328p)
+	$(RUN) firmware_bridge emulate --board $(BOARD) --policy $(POLICY) --out $(BUILD)/emulate
+
+flash: install $(POLICY)/policy.h ## Build the real image for BOARD, program and verify it, read its digest back from PORT (DRY_RUN=1 prints)
+	$(RUN) hardware build --board $(BOARD) --variant real --policy $(POLICY) --out $(BUILD)/flash/$(BOARD)
 	$(RUN) hardware flash $(BUILD)/flash/$(BOARD)/firmware_real.elf --board $(BOARD) $(if $(DRY_RUN),--dry-run)
-	$(if $(PORT),$(if $(DRY_RUN),,$(RUN) firmware_bridge identify --port $(PORT) $(if $(BAUD),--baudrate $(BAUD)) --policy $(BUILD)/policy),@echo "note: the digest was not read back; give the link's PORT" >&2)
+	$(if $(PORT),$(if $(DRY_RUN),,$(RUN) firmware_bridge identify --port $(PORT) $(if $(BAUD),--baudrate $(BAUD)) --policy $(POLICY)),@echo "note: the digest was not read back; give the link's PORT" >&2)
 
 # $(call record,ROOM VERB ...,NAME): run a verb with --json and keep its answer; a failure leaves no half-written file.
 define record

@@ -13,7 +13,7 @@ def main() -> None:
     except KeyboardInterrupt as interrupt:
         # Whoever knows better what was left behind says so in the interrupt. No verb but `run` arms a device, and
         # files are replaced whole, one by one.
-        print(f"error: interrupted; {interrupt or 'nothing was armed, every file is whole'}", file=sys.stderr)
+        print(f"error: interrupted; {str(interrupt) or 'nothing was armed, every file is whole'}", file=sys.stderr)
         code = 130
     sys.exit(code)
 

@@ -34,8 +34,8 @@ class LoopSettings:
     """`periods` control periods in `mode`; no observation for `silence_s` seconds ends the run with an error.
 
     After half of that the device is asked who is there, again and again: one that started anew tells so. `limits` holds
-    for what a COMMAND asks; the log and shadow mode have the policy's own action. `constant_action` is sent in its
-    place where it is given, limited like it.
+    for what a COMMAND asks; the log and shadow mode have the policy's own action. `constant_action`, where it is given,
+    is sent instead, limited like it.
     """
 
     mode: Mode

@@ -171,8 +171,9 @@ class SimulatedPort:
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             self.result = _last_object(_text_of(self._stdout_path))
-            if process.returncode not in (0, -signal.SIGTERM) and not self.result:
-                self.result = {"error": _ending(process.returncode, _text_of(self._stderr_path))}
+            said = _ending(process.returncode, _text_of(self._stderr_path))
+            if said and not self.result:
+                self.result = {"error": said}
         self._folder.cleanup()
 
     def _wait_for_link(self) -> None:
@@ -210,10 +211,15 @@ def _last_line(text: str) -> str:
 
 
 def _ending(status: int, said: str) -> str:
-    """Why the child ended: its own error, else how it was ended. Its last words may be that all is well."""
+    """Why the child ended, its own error first; "" where it did as it was told. Its last words may be that all is well.
+
+    A child that has said its error dies by our SIGTERM all the same if that finds it on its way out.
+    """
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     if errors:
         return errors[-1].removeprefix("error: ")
+    if status in (0, -signal.SIGTERM):
+        return ""
     how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     return f"the simulator was {how} and gave no reason, expected it to run until the end; try again"
 

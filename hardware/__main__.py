@@ -12,7 +12,7 @@ def main() -> None:
         code = command_line()
     except KeyboardInterrupt as interrupt:
         # Whoever knows better what was left behind says so in the interrupt.
-        print(f"error: interrupted; {interrupt or 'earlier files are unchanged'}", file=sys.stderr)
+        print(f"error: interrupted; {str(interrupt) or 'earlier files are unchanged'}", file=sys.stderr)
         code = 130
     sys.exit(code)
 

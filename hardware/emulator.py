@@ -118,6 +118,10 @@ class EmulatedFirmware:
         """Pull the chip's reset, as a supply that fails does. It is up again with its next word to the plant."""
         self.monitor.sendall(self._machine.reset)
 
+    def has_ended(self) -> bool:
+        """Whether the emulator is gone."""
+        return self._child.poll() is not None
+
     def why_it_ended(self) -> SimulatorError:
         """The error to raise when the plant socket turned out closed: what ended, and why."""
         ending = self._last_words.of(self._child, END_TIMEOUT_S)

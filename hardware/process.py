@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
 import tty
@@ -98,6 +99,12 @@ class FirmwareProcess:
         raise SimulatorError(
             "the firmware is a process, expected an emulated chip to reset; build its image for a board"
         )
+
+    def has_ended(self) -> bool:
+        """Whether it closed its side of the link: a host sees that before the process is quite gone."""
+        poll = select.poll()
+        poll.register(self._slave, 0)
+        return bool(poll.poll(0))
 
     def why_it_ended(self) -> SimulatorError:
         """The error to raise when the plant socket turned out closed: exit status and last words."""

@@ -210,10 +210,9 @@ class Simulator:
 
     def _receive(self, timeout_s: float) -> None:
         """Take what the firmware says within `timeout_s`; returns after the first piece. Raises Stopped."""
-        plant = self.firmware.plant
-        ready, _, _ = select.select([plant, self._stop_receiver], [], [], timeout_s)
-        if self._stop_receiver in ready and plant in ready and _has_ended(plant):
-            raise self.firmware.why_it_ended()  # whoever lost it stops us next: say why, not that all is well
+        ready, _, _ = select.select([self.firmware.plant, self._stop_receiver], [], [], timeout_s)
+        if self._stop_receiver in ready and self.firmware.has_ended():
+            raise self.firmware.why_it_ended()  # a host that lost it stops us next: say why, not that all is well
         if self._stop_receiver in ready or time.monotonic() - self._last_answer_s > self.patience_s:
             raise Stopped
         if not ready:
@@ -236,12 +235,3 @@ class Simulator:
                     self._actuate = Actuate(self._actuate.tick, 0.0, 0.0, Enable.OFF, Fault.NONE)
                 else:
                     self._done_tick = message.tick
-
-
-def _has_ended(plant: socket.socket) -> bool:
-    try:
-        return not plant.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except ConnectionError:
-        return True

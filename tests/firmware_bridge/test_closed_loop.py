@@ -155,6 +155,7 @@ def test_a_simulated_device_that_is_killed_is_not_blamed_on_a_cable(victim, word
         os.kill(children[victim], signal.SIGKILL)
         out, errors = process.communicate(timeout=60)
     assert process.returncode == 1
+    assert json.loads(out)["simulator"].keys() == {"error"}
     assert errors.startswith("error: the simulated device is gone: ")
     assert words in errors
     assert "cable" not in errors
