@@ -230,7 +230,7 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
     table = Table(show_header=False)
     for key, value in result.items():
         table.add_row(key, f"{value:.3f}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    Console(markup=False).print(table)  # else [find x.tcl] in a command is taken for a style
 
 
 def command_line() -> int:

@@ -42,7 +42,14 @@ class ScratchFolder:
         self.cleanup()
 
     def keep_as(self, target: Path) -> None:
-        """Rename it to `target`, in whose place no folder stands: it is no scratch folder any more. Raises OSError."""
+        """Rename it to `target`, in whose place no folder stands: it is no scratch folder any more. Raises OSError.
+
+        It gets the rights of any new folder; a scratch folder is its owner's alone.
+        """
+        usual = self.path / ".usual"
+        usual.mkdir()
+        self.path.chmod(usual.stat().st_mode & 0o777)
+        usual.rmdir()
         os.rename(self.path, target)
         (target / _LOCK).unlink(missing_ok=True)
         self._let_go()

@@ -62,3 +62,27 @@ def test_help_lists_every_public_target() -> None:
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     for target in ("demo", "test", "distill", "export-c", "bridge", "install", "check", "results"):
         assert f"make {target} " in done.stdout
+
+
+def test_documents_call_one_python() -> None:
+    """That of `make install`; a bare one has none of the packages."""
+    for page in PAGES:
+        if page.name != "results.md":  # written by a command
+            bare = re.findall(r"(?<![\w/.])python -m .*", page.read_text(encoding="utf-8"))
+            assert not bare, f"{page.name}: {bare[0]}"
+
+
+def test_every_target_has_a_policy_folder_of_its_own() -> None:
+    """An AVR must not get what was compiled for another processor before it."""
+    said = {}
+    for board in ("netduinoplus2", "microbit", "atmega328p"):
+        command = ["make", "--dry-run", "--always-make", "emulate", f"BOARD={board}", "BUILD=nowhere"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+        compiled = re.search(r"export compile \S+ --out (\S+)(.*)", done.stdout)
+        played = re.search(rf"emulate --board {board} --policy (\S+)", done.stdout)
+        assert compiled
+        assert played
+        assert compiled[1] == played[1]
+        assert ("--target avr" in compiled[2]) == (board == "atmega328p")
+        said[board] = compiled[1]
+    assert said["netduinoplus2"] == said["microbit"] != said["atmega328p"]

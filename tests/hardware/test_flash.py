@@ -10,6 +10,7 @@ import pytest
 
 from hardware.board import BOARDS
 from hardware.build import build
+from hardware.command_line import command_line
 from hardware.errors import FlashError, ImageError
 from hardware.flash import flash
 from hardware.image import flash_contents, identify, identify_flash
@@ -241,3 +242,11 @@ def test_a_missing_programmer_is_one_line(images, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FlashError, match=r"no openocd on PATH.*apt-get install openocd"):
         flash(images["real"], BOARD, None, dry_run=False)
+
+
+def test_the_printed_command_is_whole(images, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "500")
+    monkeypatch.setattr("sys.argv", ["hardware", "flash", str(images["real"]), "--board", BOARD, "--dry-run"])
+    assert command_line() == 0
+    expected = shlex.join(flash(images["real"], BOARD, None, dry_run=True).command)
+    assert expected in capsys.readouterr().out

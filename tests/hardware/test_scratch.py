@@ -54,3 +54,5 @@ def test_a_kept_folder_stays_without_its_lock(tmp_path):
     scratch.cleanup()
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["file"]
+    (tmp_path / "usual").mkdir()
+    assert (tmp_path / "kept").stat().st_mode == (tmp_path / "usual").stat().st_mode
