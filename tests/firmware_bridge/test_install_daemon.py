@@ -183,7 +183,7 @@ def test_rules_know_the_devices_that_list_knows():
 
 def test_make_install_daemon_prints_what_it_would_do(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = ["make", "-n", "install-daemon", "DRY_RUN=1", f"DESTDIR={tmp_path}", "VENV=/venv"]
+    command = ["make", "--no-print-directory", "-n", "install-daemon", "DRY_RUN=1", f"DESTDIR={tmp_path}", "VENV=/venv"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True, env=environment)
     assert f'/venv/bin/python -m firmware_bridge install-daemon --destdir "{tmp_path}"' in done.stdout
     assert done.stdout.strip().endswith("--dry-run")
