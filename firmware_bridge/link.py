@@ -40,6 +40,7 @@ class Link:
         self._handle = handle
         self._descriptor = descriptor
         # Built once: select() is called every period.
+        self._port = [descriptor]
         self._watched: list[int | socket.socket] = [descriptor]
         self._none: list[int] = []
         self._wake: socket.socket | None = None
@@ -80,7 +81,8 @@ class Link:
             try:
                 view = view[os.write(self._descriptor, view) :]
             except BlockingIOError:
-                if not select.select(self._none, self._watched, self._none, _WRITE_TIMEOUT_S)[1]:
+                # The port alone: the socket that wakes `wait` can always be written to.
+                if not select.select(self._none, self._port, self._none, _WRITE_TIMEOUT_S)[1]:
                     raise self._lost(f"the device took no bytes for {_WRITE_TIMEOUT_S} s") from None
             except OSError as error:
                 raise self._lost(error.strerror or str(error)) from error

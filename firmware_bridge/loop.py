@@ -98,8 +98,6 @@ class _Loop:
                 last_seen, asked = time.monotonic(), 0
                 if len(observations) > 1:
                     self.pass_over(observations[:-1])
-                    for older in observations[:-1]:
-                        self.watch.check(older)
                 newest = observations[-1]
                 error = stopped_error(conversation, newest, last_tick)
                 if error is not None:
@@ -137,6 +135,7 @@ class _Loop:
             self.tally.unanswered += 1
             if self.history is not None:
                 self.history.observe(observation.tick, observation.current, observation.previous)
+            self.watch.check(observation)
 
     def answer(self, observation: Observation) -> None:
         conversation, tally, tick = self.conversation, self.tally, observation.tick

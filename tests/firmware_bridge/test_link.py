@@ -1,4 +1,5 @@
 import os
+import socket
 import tty
 
 import pytest
@@ -71,9 +72,16 @@ def test_reads_what_is_there_and_notices_the_unplugged_cable(pseudo_terminal):
     link.close()
 
 
-def test_device_that_reads_nothing_is_an_error_not_a_hang(pseudo_terminal):
+@pytest.mark.parametrize("watched", [False, True])
+def test_device_that_reads_nothing_is_an_error_not_a_hang(pseudo_terminal, watched):
     _, path = pseudo_terminal
     link = open_link(path)
+    if watched:  # a socket that can always be written to says nothing about the port
+        wake, bell = socket.socketpair()
+        link.watch(wake)
     with pytest.raises(LinkLostError, match="took no bytes"):
         link.write(b"x" * 1_000_000)
     link.close()
+    if watched:
+        wake.close()
+        bell.close()

@@ -1,0 +1,26 @@
+"""One tick of the control loop, with everything around it played."""
+
+from types import SimpleNamespace
+
+from firmware_bridge.action_limits import ActionLimits
+from firmware_bridge.loop import LoopSettings, _Loop
+from firmware_bridge.tally import Tally
+from hardware.protocol import Fault, Mode, Observation, State
+
+FRAME = (0.0, 0.0, 0.0, -1.0, 0.0)
+
+
+def _observation(tick, state):
+    return Observation(tick, tick * 20_000, FRAME, FRAME, 0.0, state, Fault.NONE, 0)
+
+
+def test_sensors_are_judged_while_the_drive_follows_the_policy_and_not_while_it_brakes():
+    """What an axis does that brakes is no evidence against its encoder: the fault that it brakes for is the error."""
+    checked = []
+    conversation = SimpleNamespace(last_ns=1, recorder=SimpleNamespace(put=lambda *_: None))
+    settings = LoopSettings(Mode.HOST, 10, 1.0, ActionLimits(-1.0, 1.0, None, 0.02))
+    watch = SimpleNamespace(check=lambda observation: checked.append(observation.tick))
+    loop = _Loop(conversation, settings, None, Tally(20_000), watch)
+    loop.pass_over([_observation(7, State.ARMED), _observation(8, State.BRAKING)])
+    assert checked == [7]
+    assert loop.tally.unanswered == 1
