@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from firmware_bridge.read_log import Log
+from firmware_bridge.logs.read_log import Log
 from hardware.drive import DriveLimit
 from hardware.observe import Observer
 from hardware.protocol import Enable

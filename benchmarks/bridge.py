@@ -29,8 +29,8 @@ from benchmarks.soak import soak
 from distill.result_file import write_json
 from export.compile import compile_student
 from export.student_file import read_student, write_student
-from firmware_bridge.latency import decode_histogram
-from firmware_bridge.read_log import read_log
+from firmware_bridge.latency.stage_histograms import decode_histogram
+from firmware_bridge.logs.read_log import read_log
 
 TARGET = ROOT / "docs" / "results" / "bridge.json"
 SOAK_TARGET = ROOT / "docs" / "results" / "soak.json"

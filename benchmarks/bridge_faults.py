@@ -25,7 +25,7 @@ from benchmarks.provenance import ROOT, commit, machine, refuse_dirty
 from benchmarks.shadow_agreement import shadow_agreement
 from distill.result_file import write_json
 from export.compile import compile_student
-from firmware_bridge.simulated_port import build_image
+from firmware_bridge.ports.simulated_port import build_image
 
 TARGET = ROOT / "docs" / "results" / "bridge_faults.json"
 _KEPT = ROOT / "build" / "bridge_faults"

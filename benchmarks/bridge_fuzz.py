@@ -20,13 +20,13 @@ from typing import Any
 from benchmarks.hostile_bytes import LANDMARK_TICK, hostile_pieces
 from benchmarks.provenance import ROOT
 from distill.result_file import write_json
-from firmware_bridge.conversation import Conversation
-from firmware_bridge.history import History
-from firmware_bridge.link import Link
-from firmware_bridge.log_topics import LINK_ERRORS, MESSAGE_TOPICS
-from firmware_bridge.recorder import Recorder
-from firmware_bridge.stopped_device import stopped_error
-from firmware_bridge.tally import Tally
+from firmware_bridge.device.conversation import Conversation
+from firmware_bridge.device.stopped_device import stopped_error
+from firmware_bridge.logs.recorder import Recorder
+from firmware_bridge.logs.topics import LINK_ERRORS, MESSAGE_TOPICS
+from firmware_bridge.loop.history import History
+from firmware_bridge.loop.tally import Tally
+from firmware_bridge.ports.link import Link
 from hardware.framing import MAXIMUM_ENCODED_SIZE
 from hardware.protocol import Action, Mode, Observation, Timing
 

@@ -12,13 +12,13 @@ from typing import Any, Literal
 from benchmarks.applied_actions import judge, logged_commands
 from firmware_bridge.config import Run
 from firmware_bridge.errors import BridgeError, LogError, PortNotFoundError
-from firmware_bridge.fault_proxy import FaultProxy
-from firmware_bridge.fault_settings import Proxy
-from firmware_bridge.link import open_link
-from firmware_bridge.log_topics import MESSAGE_TOPICS
-from firmware_bridge.read_log import Log, read_log
+from firmware_bridge.faults.fault_proxy import FaultProxy
+from firmware_bridge.faults.settings import Proxy
+from firmware_bridge.logs.read_log import Log, read_log
+from firmware_bridge.logs.topics import MESSAGE_TOPICS
+from firmware_bridge.ports.link import open_link
+from firmware_bridge.ports.simulated_port import SimulatedPort, SimulatorSettings
 from firmware_bridge.run import run
-from firmware_bridge.simulated_port import SimulatedPort, SimulatorSettings
 from hardware.codec import decode_body
 from hardware.errors import ProtocolError
 from hardware.framing import FrameDecoder

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from firmware_bridge.config import SIMULATOR_PORT, Run
-from firmware_bridge.host_policy import CBackend, CsrBackend
-from firmware_bridge.policy_folder import open_policy_folder
-from firmware_bridge.read_log import read_log
+from firmware_bridge.logs.read_log import read_log
+from firmware_bridge.loop.host_policy import CBackend, CsrBackend
+from firmware_bridge.loop.policy_folder import open_policy_folder
 from firmware_bridge.run import run
 from hardware.protocol import State
 

@@ -18,7 +18,7 @@ from mcap.reader import make_reader
 
 from benchmarks.echo_device import EchoDevice, build_echo_device
 from benchmarks.provenance import ROOT
-from firmware_bridge.log_topics import CLOCK, SESSION
+from firmware_bridge.logs.topics import CLOCK, SESSION
 
 DRIFT_PPM = 50.0
 BEFORE_WRAP_US = 600_000_000  # ten minutes: every soak that is longer passes the wrap

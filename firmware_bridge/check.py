@@ -16,11 +16,11 @@ from firmware_bridge.config import Check, Run
 from firmware_bridge.configuration_file import configurable_fields, read_configuration, type_text
 from firmware_bridge.errors import BridgeError, ConfigurationError
 from firmware_bridge.field_texts import field_texts
-from firmware_bridge.policy_folder import open_policy_folder
-from firmware_bridge.port_name import HOST_BOARD, Simulated, TcpAddress, UsbDevice, parse_port
-from firmware_bridge.port_users import port_user
-from firmware_bridge.ports import existing_ports_text, find_usb_port
-from firmware_bridge.simulated_port import missing_packages
+from firmware_bridge.loop.policy_folder import open_policy_folder
+from firmware_bridge.ports.port_name import HOST_BOARD, Simulated, TcpAddress, UsbDevice, parse_port
+from firmware_bridge.ports.port_users import port_user
+from firmware_bridge.ports.serial_ports import existing_ports_text, find_usb_port
+from firmware_bridge.ports.simulated_port import missing_packages
 from hardware.board import find_board
 
 _EXAMPLES = {"port": "usb:0483:374b", "policy": "policy", "log": "log"}
@@ -68,7 +68,7 @@ def print_check(result: dict[str, Any]) -> None:
         return
     from rich.table import Table
 
-    from firmware_bridge.tables import console, two_columns
+    from firmware_bridge.reports.tables import console, two_columns
 
     table = Table("key", "value", "from", "meaning", title=result["file"], title_justify="left")
     for key in result["keys"]:

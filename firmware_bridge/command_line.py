@@ -12,8 +12,8 @@ from firmware_bridge import config as verbs
 from firmware_bridge import notices
 from firmware_bridge.configuration_file import with_configuration
 from firmware_bridge.errors import BridgeError, ConfigurationError, StopRequested
-from firmware_bridge.fault_settings import Proxy
-from firmware_bridge.log_topics import to_json
+from firmware_bridge.faults.settings import Proxy
+from firmware_bridge.logs.topics import to_json
 
 Verb = (
     Annotated[verbs.Run, tyro.conf.subcommand("run")]
@@ -36,17 +36,17 @@ Verb = (
 ACTIONS: dict[type, tuple[str, str, str]] = {
     verbs.Check: ("check", "check", "print_check"),
     verbs.Emulate: ("emulate", "emulate", "print_emulation"),
-    verbs.Identify: ("identify", "identify", "print_identity"),
-    verbs.Ping: ("ping", "ping", "print_ping"),
-    verbs.Report: ("report", "make_report", "print_report"),
-    verbs.Replay: ("replay", "replay", "print_replay"),
-    verbs.Live: ("live_replay", "show_log", "print_shown"),
-    verbs.Merge: ("merge", "merge", "print_merge"),
-    verbs.Export: ("export_log", "export_log", "print_export"),
-    verbs.InstallDaemon: ("install_daemon", "install_daemon", "print_installation"),
-    verbs.ListPorts: ("list_ports", "make_list", "print_list"),
-    Proxy: ("proxy", "run_proxy", "print_proxy"),
-    verbs.Summary: ("summary", "make_summary", "print_summary"),
+    verbs.Identify: ("device.identify", "identify", "print_identity"),
+    verbs.Ping: ("device.ping", "ping", "print_ping"),
+    verbs.Report: ("reports.report", "make_report", "print_report"),
+    verbs.Replay: ("replay.replay", "replay", "print_replay"),
+    verbs.Live: ("live.show_log", "show_log", "print_shown"),
+    verbs.Merge: ("latency.merge", "merge", "print_merge"),
+    verbs.Export: ("logs.export_log", "export_log", "print_export"),
+    verbs.InstallDaemon: ("systemd.install_daemon", "install_daemon", "print_installation"),
+    verbs.ListPorts: ("ports.list_ports", "make_list", "print_list"),
+    Proxy: ("faults.proxy", "run_proxy", "print_proxy"),
+    verbs.Summary: ("reports.summary", "make_summary", "print_summary"),
 }
 
 
@@ -97,7 +97,8 @@ def _run(config: verbs.Run) -> int:
             if config.json:
                 print(to_json(outcome.result).decode(), flush=True)
             else:
-                from firmware_bridge.tables import print_run  # tables take a quarter of a second: not before the run
+                # Tables take a quarter of a second to load: not before the run.
+                from firmware_bridge.reports.tables import print_run
 
                 print_run(outcome.result)
     if isinstance(outcome.error, StopRequested):

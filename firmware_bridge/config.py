@@ -11,7 +11,7 @@ from typing import Literal, Optional
 import tyro
 
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.port_name import simulated_board
+from firmware_bridge.ports.port_name import simulated_board
 from hardware.protocol import MAXIMUM_WATCHDOG_PERIODS
 
 SIMULATOR_PORT = "sim:"  # other forms: port_name.py

@@ -16,12 +16,13 @@ from typing import Any
 
 from export.errors import ExportError
 from export.measure import measure
-from firmware_bridge import notices, page
+from firmware_bridge import notices
 from firmware_bridge.config import SIMULATOR_PORT, Emulate, Run
 from firmware_bridge.errors import BridgeError, HostPolicyError, SimulatorError, StopRequested
-from firmware_bridge.policy_folder import PolicyFolder, open_policy_folder
+from firmware_bridge.loop.policy_folder import PolicyFolder, open_policy_folder
+from firmware_bridge.ports.simulated_port import BuiltImage, build_image
+from firmware_bridge.reports import page
 from firmware_bridge.run import run
-from firmware_bridge.simulated_port import BuiltImage, build_image
 from hardware.scratch import ScratchFolder
 
 # The processor whose instructions are counted for each board's chip.
@@ -128,7 +129,7 @@ def _signals_wait() -> Iterator[None]:
 
 def print_emulation(result: dict[str, Any]) -> None:
     """The result as a table."""
-    from firmware_bridge.tables import console, two_columns
+    from firmware_bridge.reports.tables import console, two_columns
 
     rows = [
         ("upright, last 3 s", f"{result['upright_fraction_last_3s']:.1%}"),

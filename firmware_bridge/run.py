@@ -10,14 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from firmware_bridge.action_limits import ActionLimits
-from firmware_bridge.arming import wait_for_arm
-from firmware_bridge.back_off import RECONNECTED, BackOff
-from firmware_bridge.clock_sync import ClockSync
 from firmware_bridge.config import Run
-from firmware_bridge.controls import Controls
-from firmware_bridge.conversation import Conversation, LinkCounters
-from firmware_bridge.dry_run import dry_run
+from firmware_bridge.device.conversation import Conversation, LinkCounters
+from firmware_bridge.device.handshake import Limits, arm, check_identity, greet, prepare
 from firmware_bridge.errors import (
     BridgeError,
     DeviceRestartedError,
@@ -27,28 +22,33 @@ from firmware_bridge.errors import (
     SimulatorError,
     StopRequested,
 )
-from firmware_bridge.handshake import Limits, arm, check_identity, greet, prepare
-from firmware_bridge.history import History
-from firmware_bridge.host_machine import describe_machine
-from firmware_bridge.host_policy import Backend, open_backend
-from firmware_bridge.host_state import HostState
-from firmware_bridge.keyboard import Keyboard
-from firmware_bridge.latency import APPLY, STAGES
-from firmware_bridge.link import open_link
-from firmware_bridge.live import LiveSettings, live_page
-from firmware_bridge.log_parts import LOG_NAME
-from firmware_bridge.loop import LoopSettings, control_loop, quiet_interpreter
-from firmware_bridge.policy_folder import PolicyFolder, open_policy_folder
-from firmware_bridge.port_name import simulated_board
-from firmware_bridge.realtime import RealTime
-from firmware_bridge.recorder import Recorder, Rotation
-from firmware_bridge.sensor_watch import SensorWatch, plant_constants
-from firmware_bridge.service_manager import ServiceManager
-from firmware_bridge.signals import StopSignals
-from firmware_bridge.simulated_port import SimulatedPort, SimulatorSettings, build_image, require_packages
-from firmware_bridge.stop import Stop, brake
+from firmware_bridge.latency.stage_histograms import APPLY, STAGES
+from firmware_bridge.live.page import LiveSettings, live_page
+from firmware_bridge.logs.host_machine import describe_machine
+from firmware_bridge.logs.parts import LOG_NAME
+from firmware_bridge.logs.recorder import Recorder, Rotation
+from firmware_bridge.loop.clock_sync import ClockSync
+from firmware_bridge.loop.control_loop import LoopSettings, control_loop, quiet_interpreter
+from firmware_bridge.loop.dry_run import dry_run
+from firmware_bridge.loop.history import History
+from firmware_bridge.loop.host_policy import Backend, open_backend
+from firmware_bridge.loop.policy_folder import PolicyFolder, open_policy_folder
+from firmware_bridge.loop.realtime import RealTime
+from firmware_bridge.loop.tally import Tally
+from firmware_bridge.ports.back_off import RECONNECTED, BackOff
+from firmware_bridge.ports.link import open_link
+from firmware_bridge.ports.port_name import simulated_board
+from firmware_bridge.ports.simulated_port import SimulatedPort, SimulatorSettings, build_image, require_packages
+from firmware_bridge.safety.action_limits import ActionLimits
+from firmware_bridge.safety.arming import wait_for_arm
+from firmware_bridge.safety.brake import Stop, brake
+from firmware_bridge.safety.controls import Controls
+from firmware_bridge.safety.host_state import HostState
+from firmware_bridge.safety.keyboard import Keyboard
+from firmware_bridge.safety.sensor_watch import SensorWatch, plant_constants
+from firmware_bridge.safety.signals import StopSignals
 from firmware_bridge.supervisor import Supervisor
-from firmware_bridge.tally import Tally
+from firmware_bridge.systemd.service_manager import ServiceManager
 from hardware.codec import SCHEMA_HASH, name_of
 from hardware.protocol import PROTOCOL_VERSION, Fault, HelloReply, Mode, ResetCause, Variant
 

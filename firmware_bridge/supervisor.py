@@ -2,13 +2,14 @@
 
 import time
 
-from firmware_bridge import log_topics, notices
-from firmware_bridge.controls import Controls
+from firmware_bridge import notices
 from firmware_bridge.errors import StopRequested
-from firmware_bridge.host_state import HostState, HostStateMachine
-from firmware_bridge.live import LivePage
-from firmware_bridge.recorder import Recorder
-from firmware_bridge.service_manager import ServiceManager
+from firmware_bridge.live.page import LivePage
+from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.logs.recorder import Recorder
+from firmware_bridge.safety.controls import Controls
+from firmware_bridge.safety.host_state import HostState, HostStateMachine
+from firmware_bridge.systemd.service_manager import ServiceManager
 
 _SLICE_S = 1.0  # of a longer pause: the watchdog is fed in between
 

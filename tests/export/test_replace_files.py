@@ -9,7 +9,7 @@ from distill.datasets.mapped_tensors import TensorWriter
 from distill.errors import DistillError
 from export.errors import ExportError
 from export.replace_files import replace_files
-from firmware_bridge.export_tables import CsvFile
+from firmware_bridge.logs.export_tables import CsvFile
 
 
 def test_a_pipe_is_refused_before_anything_is_written(tmp_path):

@@ -28,9 +28,9 @@ def bodies_of(data: bytes) -> bytes:
 def one_input(data: bytes) -> None:
     """A conversation that hears `data`, in two reads; raises what should not have been raised."""
     from benchmarks.bridge_fuzz import Fed
-    from firmware_bridge.conversation import Conversation
-    from firmware_bridge.log_topics import MESSAGE_TOPICS
-    from firmware_bridge.recorder import Recorder
+    from firmware_bridge.device.conversation import Conversation
+    from firmware_bridge.logs.recorder import Recorder
+    from firmware_bridge.logs.topics import MESSAGE_TOPICS
     from hardware.framing import encode_frame
     from hardware.protocol import Acknowledge
 
@@ -61,8 +61,10 @@ def main() -> None:
         import atheris
     except ImportError:
         sys.exit("error: atheris is not installed, expected it in this environment; pip install atheris==3.0.0")
-    with atheris.instrument_imports(include=["hardware.framing", "hardware.codec", "firmware_bridge.conversation"]):
-        import firmware_bridge.conversation  # noqa: F401
+    with atheris.instrument_imports(
+        include=["hardware.framing", "hardware.codec", "firmware_bridge.device.conversation"]
+    ):
+        import firmware_bridge.device.conversation  # noqa: F401
         import hardware.codec
         import hardware.framing  # noqa: F401
     atheris.Setup(sys.argv, one_input)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware_bridge.action_limits import ActionLimits
+from firmware_bridge.safety.action_limits import ActionLimits
 
 
 def test_without_slew_limit_only_the_range_counts():

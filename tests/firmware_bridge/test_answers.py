@@ -2,11 +2,11 @@
 
 import pytest
 
-from firmware_bridge import answers as answers_module
-from firmware_bridge import log_topics
-from firmware_bridge.answers import Answers
-from firmware_bridge.clock_sync import ClockSync
-from firmware_bridge.tally import Tally
+from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.loop import answers as answers_module
+from firmware_bridge.loop.answers import Answers
+from firmware_bridge.loop.clock_sync import ClockSync
+from firmware_bridge.loop.tally import Tally
 from hardware.protocol import NO_TIME_US, Observation, ObservationFlag, State, Timing
 
 PERIOD_US = 1_000

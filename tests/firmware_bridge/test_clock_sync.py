@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.clock_sync import DRIFT_LIMIT_PPM, LARGEST_DRIFT_PPM, ClockSync
+from firmware_bridge.loop.clock_sync import DRIFT_LIMIT_PPM, LARGEST_DRIFT_PPM, ClockSync
 
 WRAP_US = 2**32
 

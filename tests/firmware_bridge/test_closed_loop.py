@@ -14,9 +14,9 @@ import pytest
 
 from firmware_bridge.config import Run
 from firmware_bridge.errors import BridgeError, MismatchError, SimulatorError
-from firmware_bridge.read_log import read_log
+from firmware_bridge.logs.read_log import read_log
+from firmware_bridge.ports.simulated_port import build_image
 from firmware_bridge.run import run
-from firmware_bridge.simulated_port import build_image
 
 if not any(shutil.which(name) for name in (os.environ.get("CC", ""), "cc", "gcc", "clang") if name):
     if os.environ.get("CI") == "true":

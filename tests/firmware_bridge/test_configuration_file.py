@@ -20,8 +20,8 @@ from firmware_bridge.config import Check, Run
 from firmware_bridge.configuration_file import configurable_fields, read_configuration, with_configuration
 from firmware_bridge.errors import ConfigurationError
 from firmware_bridge.field_texts import field_texts
-from firmware_bridge.policy_folder import open_policy_folder
-from firmware_bridge.read_log import read_log
+from firmware_bridge.logs.read_log import read_log
+from firmware_bridge.loop.policy_folder import open_policy_folder
 
 
 def _file(tmp_path, text):

@@ -7,10 +7,10 @@ import threading
 import pytest
 from fake_device import FakeDevice
 
-from firmware_bridge.controls import Controls
 from firmware_bridge.errors import StopRequested
-from firmware_bridge.link import open_link
-from firmware_bridge.signals import StopSignals
+from firmware_bridge.ports.link import open_link
+from firmware_bridge.safety.controls import Controls
+from firmware_bridge.safety.signals import StopSignals
 
 
 def test_first_stop_counts_and_every_later_one_is_the_same():

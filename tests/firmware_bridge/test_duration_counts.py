@@ -8,10 +8,10 @@ from hdrh.log import HistogramLogReader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.duration_counts import count_durations, merge_counts
 from firmware_bridge.errors import LogError
-from firmware_bridge.histogram_files import read_histograms, read_hlog, write_histograms
-from firmware_bridge.latency import DurationHistogram
+from firmware_bridge.latency.duration_counts import count_durations, merge_counts
+from firmware_bridge.latency.histogram_files import read_histograms, read_hlog, write_histograms
+from firmware_bridge.latency.stage_histograms import DurationHistogram
 
 DURATIONS = st.lists(st.integers(1, 60_000_000_000), max_size=60)
 

@@ -13,8 +13,8 @@ from benchmarks.bridge_tables import section
 from benchmarks.echo_device import EchoDevice, build_echo_device
 from benchmarks.soak import clock_errors, resident_kib, true_offset_ns
 from firmware_bridge.config import Ping, Run
-from firmware_bridge.ping import ping
-from firmware_bridge.read_log import read_log
+from firmware_bridge.device.ping import ping
+from firmware_bridge.logs.read_log import read_log
 from firmware_bridge.run import run
 
 RATE_HZ = 100.0
@@ -144,7 +144,7 @@ def test_section_says_what_was_found():
 
 
 def test_policy_has_the_period_that_was_asked_for(tmp_path):
-    from firmware_bridge.policy_folder import open_policy_folder
+    from firmware_bridge.loop.policy_folder import open_policy_folder
 
     policy, digest = policy_at(1000.0, tmp_path)
     folder = open_policy_folder(policy)

@@ -53,7 +53,7 @@ def test_the_chip_balances_with_the_bits_of_the_host(policy, host_sha256, tmp_pa
 
 
 def test_shadow_on_the_chip_agrees_to_the_bit(policy, tmp_path):
-    from firmware_bridge.simulated_port import build_image
+    from firmware_bridge.ports.simulated_port import build_image
 
     image = build_image(policy, tmp_path, "netduinoplus2").path
     config = Run(port="sim:", policy=policy, log=tmp_path, mode="shadow", clock="lockstep", image=image, duration_s=2.0)
@@ -63,7 +63,7 @@ def test_shadow_on_the_chip_agrees_to_the_bit(policy, tmp_path):
 
 
 def test_real_time_run_in_the_emulator_is_clean(policy, tmp_path):
-    from firmware_bridge.simulated_port import build_image
+    from firmware_bridge.ports.simulated_port import build_image
 
     image = build_image(policy, tmp_path, "microbit").path
     config = Run(port="sim:", policy=policy, log=tmp_path, image=image, duration_s=1.0, watchdog_periods=10)

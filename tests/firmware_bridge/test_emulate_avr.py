@@ -8,8 +8,8 @@ from export.compile import compile_student
 from firmware_bridge.config import Emulate, Run
 from firmware_bridge.emulate import emulate
 from firmware_bridge.errors import SimulatorError
+from firmware_bridge.ports.simulated_port import build_image
 from firmware_bridge.run import run
-from firmware_bridge.simulated_port import build_image
 
 pytestmark = [pytest.mark.avr, pytest.mark.slow]
 STUDENT = Path(__file__).parents[2] / "students" / "cart_rail.safetensors"

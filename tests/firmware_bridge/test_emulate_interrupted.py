@@ -13,8 +13,8 @@ from firmware_bridge.command_line import command_line
 from firmware_bridge.config import Emulate
 from firmware_bridge.emulate import emulate
 from firmware_bridge.errors import BridgeError, LinkLostError, StopRequested
+from firmware_bridge.ports.simulated_port import BuiltImage
 from firmware_bridge.run import Outcome
-from firmware_bridge.simulated_port import BuiltImage
 
 BOARD = "netduinoplus2"
 RESULT = {
@@ -119,7 +119,7 @@ def test_a_trajectory_that_could_not_be_written_is_an_error(stages, config, monk
 _BUILD = """
 import sys
 from pathlib import Path
-from firmware_bridge.simulated_port import build_image
+from firmware_bridge.ports.simulated_port import build_image
 build_image(Path(sys.argv[1]), Path(sys.argv[2]), "host")
 """
 

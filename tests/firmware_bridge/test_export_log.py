@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from firmware_bridge import log_topics
 from firmware_bridge.config import Export
 from firmware_bridge.errors import BridgeError, LogError
-from firmware_bridge.export_log import export_log
-from firmware_bridge.log_file import LogFile
-from firmware_bridge.read_log import LogReader
-from firmware_bridge.recorder import Recorder
+from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.logs.export_log import export_log
+from firmware_bridge.logs.log_file import LogFile
+from firmware_bridge.logs.read_log import LogReader
+from firmware_bridge.logs.recorder import Recorder
 from hardware import protocol
 
 NAMES = ["x [m]", "x' [m/s]", "sin", "cos", "theta' [rad/s]"]

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from fake_device import FakeDevice
 
-from firmware_bridge.policy_folder import open_policy_folder
+from firmware_bridge.loop.policy_folder import open_policy_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 _OURS = {"distill", "export", "firmware_bridge", "hardware"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from firmware_bridge.fault_connection import Connection, DeviceClock, LockStep
+from firmware_bridge.faults.connection import Connection, DeviceClock, LockStep
 from hardware.codec import decode_body
 from hardware.framing import FrameDecoder
 from hardware.protocol import Acknowledge, Arm, Command, Heartbeat, HelloReply, Observation, Result, State

@@ -15,12 +15,12 @@ from fake_device import FakeDevice
 
 from firmware_bridge.config import Run
 from firmware_bridge.errors import BridgeError, DeviceFaultError, LinkError, LinkLostError, PortBusyError
-from firmware_bridge.fault_port import host_port
-from firmware_bridge.fault_proxy import FaultProxy
-from firmware_bridge.fault_settings import Proxy
-from firmware_bridge.link import open_link
-from firmware_bridge.policy_folder import open_policy_folder
-from firmware_bridge.read_log import read_log
+from firmware_bridge.faults.fault_proxy import FaultProxy
+from firmware_bridge.faults.port import host_port
+from firmware_bridge.faults.settings import Proxy
+from firmware_bridge.logs.read_log import read_log
+from firmware_bridge.loop.policy_folder import open_policy_folder
+from firmware_bridge.ports.link import open_link
 from firmware_bridge.run import run
 from hardware.protocol import Command
 

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.fault_plan import Direction, FaultPlan, FaultRates, Moment
-from firmware_bridge.fault_script import RATE_KINDS, ScriptedFault, read_script
-from firmware_bridge.fault_stream import FaultStream
+from firmware_bridge.faults.plan import Direction, FaultPlan, FaultRates, Moment
+from firmware_bridge.faults.script import RATE_KINDS, ScriptedFault, read_script
+from firmware_bridge.faults.stream import FaultStream
 from hardware.framing import FrameDecoder, encode_frame
 from hardware.protocol import Arm, Command, Config, Heartbeat, Hello
 

@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 from benchmarks.applied_actions import judge, logged_commands
 from benchmarks.fault_run import FaultRun, fault_run
 from export.compile import compile_student
-from firmware_bridge.read_log import read_log
-from firmware_bridge.simulated_port import build_image
+from firmware_bridge.logs.read_log import read_log
+from firmware_bridge.ports.simulated_port import build_image
 from hardware.build import build
 from hardware.protocol import Enable
 

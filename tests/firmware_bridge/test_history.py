@@ -2,9 +2,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.history import History
-from firmware_bridge.host_policy import CBackend, CsrBackend
-from firmware_bridge.policy_folder import open_policy_folder
+from firmware_bridge.loop.history import History
+from firmware_bridge.loop.host_policy import CBackend, CsrBackend
+from firmware_bridge.loop.policy_folder import open_policy_folder
 
 FRAMES = 5
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from firmware_bridge.errors import HostPolicyError
-from firmware_bridge.host_policy import CBackend, CsrBackend, OnnxBackend, open_backend
-from firmware_bridge.policy_folder import open_policy_folder
+from firmware_bridge.loop.host_policy import CBackend, CsrBackend, OnnxBackend, open_backend
+from firmware_bridge.loop.policy_folder import open_policy_folder
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from firmware_bridge.host_state import HostState, HostStateMachine
+from firmware_bridge.safety.host_state import HostState, HostStateMachine
 
 IDLE, HOMING, ARMED, RUN, FAULT = HostState
 

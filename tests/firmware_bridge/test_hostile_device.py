@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from benchmarks import bridge_fuzz
 from benchmarks.bridge_fuzz import Fed, fuzz
 from benchmarks.hostile_bytes import hostile_pieces
-from firmware_bridge.conversation import Conversation
-from firmware_bridge.recorder import Recorder
+from firmware_bridge.device.conversation import Conversation
+from firmware_bridge.logs.recorder import Recorder
 from hardware.codec import SCHEMA_HASH, body_size, decode_body, encode_body
 from hardware.errors import ProtocolError
 from hardware.framing import MAXIMUM_ENCODED_SIZE, FrameDecoder, encode_frame, frame_body
@@ -239,7 +239,7 @@ def _forgets(body):
 
 @pytest.mark.parametrize("wrong", [_raises, _forgets])
 def test_the_run_notices_a_parser_that_raises_or_loses(wrong, monkeypatch):
-    monkeypatch.setattr("firmware_bridge.conversation.decode_body", wrong)
+    monkeypatch.setattr("firmware_bridge.device.conversation.decode_body", wrong)
     with pytest.raises((ValueError, AssertionError)):
         fuzz(1_000_000, seed=1)
 

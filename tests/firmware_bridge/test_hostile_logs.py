@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcap.writer import CompressionType, Writer
 
-from firmware_bridge import log_topics
 from firmware_bridge.config import Report
 from firmware_bridge.errors import LogError
-from firmware_bridge.mcap_file import CHUNK_LIMIT_BYTES, MAGIC, McapFile
-from firmware_bridge.read_log import LogReader, read_log
-from firmware_bridge.report import make_report
+from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.logs.mcap_file import CHUNK_LIMIT_BYTES, MAGIC, McapFile
+from firmware_bridge.logs.read_log import LogReader, read_log
+from firmware_bridge.reports.report import make_report
 
 SESSION = {"format_version": log_topics.FORMAT_VERSION, "period_us": 20000}
 

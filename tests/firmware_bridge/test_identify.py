@@ -4,9 +4,9 @@ import pytest
 from fake_device import FakeDevice
 
 from firmware_bridge.config import Identify
+from firmware_bridge.device.identify import identify
 from firmware_bridge.errors import LinkError, MismatchError, NoReplyError
-from firmware_bridge.identify import identify
-from firmware_bridge.policy_folder import open_policy_folder
+from firmware_bridge.loop.policy_folder import open_policy_folder
 from hardware.protocol import Arm, Config
 
 

@@ -13,8 +13,8 @@ import pytest
 from firmware_bridge.config import InstallDaemon
 from firmware_bridge.configuration_file import read_configuration
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.install_daemon import RULES, UNIT, install_daemon, print_installation
-from firmware_bridge.known_devices import _PRODUCTS, _VENDORS
+from firmware_bridge.ports.known_devices import _PRODUCTS, _VENDORS
+from firmware_bridge.systemd.install_daemon import RULES, UNIT, install_daemon, print_installation
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUP = grp.getgrgid(os.getgid()).gr_name

@@ -11,11 +11,11 @@ import termios
 import pytest
 from fake_device import FakeDevice
 
-from firmware_bridge.controls import Controls
-from firmware_bridge.host_state import HostState, HostStateMachine
-from firmware_bridge.keyboard import Keyboard
-from firmware_bridge.policy_folder import open_policy_folder
-from firmware_bridge.read_log import read_log
+from firmware_bridge.logs.read_log import read_log
+from firmware_bridge.loop.policy_folder import open_policy_folder
+from firmware_bridge.safety.controls import Controls
+from firmware_bridge.safety.host_state import HostState, HostStateMachine
+from firmware_bridge.safety.keyboard import Keyboard
 from hardware.protocol import Arm, Disarm, State
 
 

@@ -4,7 +4,7 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.latency import STAGES, DurationHistogram, StageHistograms, decode_histogram
+from firmware_bridge.latency.stage_histograms import STAGES, DurationHistogram, StageHistograms, decode_histogram
 
 
 def _record(histograms, total_ns):

@@ -5,7 +5,7 @@ import tty
 import pytest
 
 from firmware_bridge.errors import LinkError, LinkLostError, PortBusyError, PortNotFoundError
-from firmware_bridge.link import open_link
+from firmware_bridge.ports.link import open_link
 
 
 @pytest.fixture

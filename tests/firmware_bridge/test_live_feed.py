@@ -7,10 +7,10 @@ import os
 
 import pytest
 
-from firmware_bridge import log_topics
-from firmware_bridge.live_feed import RECORD_BYTES, Counts, LiveFeed
-from firmware_bridge.live_picture import picture_of
-from firmware_bridge.live_state import LiveState
+from firmware_bridge.live.feed import RECORD_BYTES, Counts, LiveFeed
+from firmware_bridge.live.picture import picture_of
+from firmware_bridge.live.state import LiveState
+from firmware_bridge.logs import topics as log_topics
 from hardware.plants.cart_rail import CART_RAIL
 from hardware.plants.edukit import EDUKIT
 from hardware.protocol import NO_TIME_US, Fault, Observation, ObservationFlag, State, Timing

@@ -16,8 +16,8 @@ from fake_device import FakeDevice
 
 from firmware_bridge.config import Run
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.policy_folder import open_policy_folder
-from firmware_bridge.read_log import read_log
+from firmware_bridge.logs.read_log import read_log
+from firmware_bridge.loop.policy_folder import open_policy_folder
 from firmware_bridge.run import run
 from hardware.protocol import Arm, Command, Disarm, State
 
@@ -192,7 +192,7 @@ def test_a_stop_that_cannot_be_delivered_is_said(policy_folder, tmp_path):
 def _page_process(parent):
     """The process that serves the page of a run."""
     done = subprocess.run(["ps", "--ppid", str(parent), "-o", "pid=,args="], capture_output=True, text=True, check=True)
-    return next(int(line.split()[0]) for line in done.stdout.splitlines() if "firmware_bridge.live_process" in line)
+    return next(int(line.split()[0]) for line in done.stdout.splitlines() if "firmware_bridge.live.process" in line)
 
 
 def _config(device, policy_folder, log, **changes):

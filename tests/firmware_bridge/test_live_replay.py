@@ -10,9 +10,9 @@ from fake_device import FakeDevice
 
 from firmware_bridge.config import Live, Run
 from firmware_bridge.errors import BridgeError, LogError, StopRequested
-from firmware_bridge.live_replay import show_log
-from firmware_bridge.policy_folder import open_policy_folder
-from firmware_bridge.read_log import read_log
+from firmware_bridge.live.show_log import show_log
+from firmware_bridge.logs.read_log import read_log
+from firmware_bridge.loop.policy_folder import open_policy_folder
 from firmware_bridge.run import run
 
 

@@ -12,12 +12,12 @@ import time
 
 import pytest
 
-from firmware_bridge import live_server
-from firmware_bridge.live import LiveSettings, live_page
-from firmware_bridge.live_document import live_document
-from firmware_bridge.live_feed import WATCHED, PageSettings
-from firmware_bridge.live_process import serve_page
-from firmware_bridge.live_request import HEAD_LIMIT_BYTES
+from firmware_bridge.live import server as live_server
+from firmware_bridge.live.document import live_document
+from firmware_bridge.live.feed import WATCHED, PageSettings
+from firmware_bridge.live.page import LiveSettings, live_page
+from firmware_bridge.live.process import serve_page
+from firmware_bridge.live.request import HEAD_LIMIT_BYTES
 
 TOKEN = "the-right-token"
 
@@ -215,7 +215,7 @@ def test_slow_and_silent_clients_do_not_keep_a_stop_out(served):
 
 
 def test_a_request_that_never_ends_is_answered_with_408(monkeypatch):
-    monkeypatch.setattr("firmware_bridge.live_request.HEAD_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("firmware_bridge.live.request.HEAD_TIMEOUT_S", 0.1)
     with Served() as server, server.connect() as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n")
         assert _parsed(_all(connection))[0] == 408

@@ -9,9 +9,9 @@ import pytest
 from fake_device import FakeDevice
 
 from firmware_bridge.config import Replay
-from firmware_bridge.policy_folder import open_policy_folder
-from firmware_bridge.read_log import read_log
-from firmware_bridge.replay import replay
+from firmware_bridge.logs.read_log import read_log
+from firmware_bridge.loop.policy_folder import open_policy_folder
+from firmware_bridge.replay.replay import replay
 from hardware.protocol import Command, Disarm, State
 
 

@@ -3,17 +3,17 @@ import time
 import pytest
 from mcap.reader import make_reader
 
-from firmware_bridge import log_topics
 from firmware_bridge.config import Run
 from firmware_bridge.errors import BridgeError, LogError
-from firmware_bridge.read_log import LogReader, read_log
-from firmware_bridge.recorder import Recorder, Rotation
+from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.logs.read_log import LogReader, read_log
+from firmware_bridge.logs.recorder import Recorder, Rotation
 
 
 def _write(path, count=40, rotation=None, flush_interval_s=0.0, monkeypatch=None):
     """A log of `count` host actions, looked at for rotation after every one."""
-    monkeypatch.setattr("firmware_bridge.recorder.FLUSH_INTERVAL_S", flush_interval_s)
-    monkeypatch.setattr("firmware_bridge.recorder._BATCH", 1)
+    monkeypatch.setattr("firmware_bridge.logs.recorder.FLUSH_INTERVAL_S", flush_interval_s)
+    monkeypatch.setattr("firmware_bridge.logs.recorder._BATCH", 1)
     recorder = Recorder(path, rotation=rotation)
     recorder.start({"mode": "host"})
     for tick in range(count):

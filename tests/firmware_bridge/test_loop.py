@@ -2,9 +2,9 @@
 
 from types import SimpleNamespace
 
-from firmware_bridge.action_limits import ActionLimits
-from firmware_bridge.loop import LoopSettings, _Loop
-from firmware_bridge.tally import Tally
+from firmware_bridge.loop.control_loop import LoopSettings, _Loop
+from firmware_bridge.loop.tally import Tally
+from firmware_bridge.safety.action_limits import ActionLimits
 from hardware.protocol import Fault, Mode, Observation, State
 
 FRAME = (0.0, 0.0, 0.0, -1.0, 0.0)

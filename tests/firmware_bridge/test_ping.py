@@ -6,10 +6,10 @@ import pytest
 from fake_device import FakeDevice
 
 from firmware_bridge.config import Ping
+from firmware_bridge.device.link_verdict import Evidence, Load, latency_timer_ms, stolen_and_runnable, verdict_of
+from firmware_bridge.device.ping import ping
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.latency import Percentiles
-from firmware_bridge.link_verdict import Evidence, Load, latency_timer_ms, stolen_and_runnable, verdict_of
-from firmware_bridge.ping import ping
+from firmware_bridge.latency.stage_histograms import Percentiles
 from hardware.protocol import Arm, Config, Hello, HelloReply, Observation
 
 DIGEST = "ab" * 32

@@ -15,13 +15,14 @@ from fake_device import FakeDevice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware_bridge import list_ports, port_users, ports
 from firmware_bridge.config import ListPorts, Run
 from firmware_bridge.errors import BridgeError, LinkError, PortBusyError, PortNotFoundError
-from firmware_bridge.known_devices import controller_kind
-from firmware_bridge.link import keep_others_out, open_link
-from firmware_bridge.port_name import SerialPath, Simulated, TcpAddress, UsbDevice, parse_port
-from firmware_bridge.port_users import port_user
+from firmware_bridge.ports import list_ports, port_users
+from firmware_bridge.ports import serial_ports as ports
+from firmware_bridge.ports.known_devices import controller_kind
+from firmware_bridge.ports.link import keep_others_out, open_link
+from firmware_bridge.ports.port_name import SerialPath, Simulated, TcpAddress, UsbDevice, parse_port
+from firmware_bridge.ports.port_users import port_user
 from hardware.board import BOARDS
 
 
@@ -229,7 +230,7 @@ def test_locked_port_is_refused_and_its_holder_named(terminal):
 def test_real_port_that_another_program_merely_has_open_is_refused(terminal, monkeypatch):
     """Two readers share the bytes; a real port, which no simulator holds from both ends, is then left alone."""
     path, _ = terminal
-    monkeypatch.setattr("firmware_bridge.link._PSEUDO_FOLDER", "/nothing/")
+    monkeypatch.setattr("firmware_bridge.ports.link._PSEUDO_FOLDER", "/nothing/")
     with _Holder(path, lock=False) as process, pytest.raises(PortBusyError, match=rf"process {process}\) holds it"):
         open_link(path)
 

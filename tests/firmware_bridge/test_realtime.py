@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from firmware_bridge import realtime
-from firmware_bridge.realtime import RealTime
+from firmware_bridge.loop import realtime
+from firmware_bridge.loop.realtime import RealTime
 
 KNOBS = {
     *("low_latency_serial", "memory_lock", "cpu_dma_latency", "timer_slack", "cpu_affinity", "sched_fifo"),

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcap.reader import make_reader
 
-from firmware_bridge import log_topics
 from firmware_bridge.errors import LogError, RecorderError
-from firmware_bridge.read_log import LogReader, number, read_log
-from firmware_bridge.recorder import Recorder
+from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.logs.read_log import LogReader, number, read_log
+from firmware_bridge.logs.recorder import Recorder
 from hardware import protocol
 
 
@@ -231,8 +231,8 @@ def test_disk_that_fills_up_is_reported_by_check_and_close(tmp_path):
 _ENDLESS = """
 import sys, time
 from pathlib import Path
-from firmware_bridge import log_topics
-from firmware_bridge.recorder import Recorder
+from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.logs.recorder import Recorder
 recorder = Recorder(Path(sys.argv[1]))
 recorder.start({"policy_digest": "00"})
 tick = 0

@@ -11,13 +11,13 @@ from fake_device import FakeDevice
 
 from firmware_bridge.config import Report, Run, Summary
 from firmware_bridge.errors import SummaryError
-from firmware_bridge.figures import latency_svg, return_svg, sizes_svg, trajectory_svg
-from firmware_bridge.page import table_html
-from firmware_bridge.policy_folder import open_policy_folder
-from firmware_bridge.report import make_report
+from firmware_bridge.loop.policy_folder import open_policy_folder
+from firmware_bridge.reports.figures import latency_svg, return_svg, sizes_svg, trajectory_svg
+from firmware_bridge.reports.page import table_html
+from firmware_bridge.reports.report import make_report
+from firmware_bridge.reports.stages import COMMANDS
+from firmware_bridge.reports.summary import collect, make_summary
 from firmware_bridge.run import run
-from firmware_bridge.stages import COMMANDS
-from firmware_bridge.summary import collect, make_summary
 
 WITHOUT_DURATION = ("n", "p50", "p99", "p999", "max")
 REQUIRED = {
@@ -175,6 +175,6 @@ def test_text_in_pages_is_escaped():
 
 
 def test_collect_needs_no_files(build):
-    from firmware_bridge.stages import read_stages
+    from firmware_bridge.reports.stages import read_stages
 
     assert collect(read_stages(build))["kept_parameters"] == 120

@@ -10,14 +10,14 @@ import sys
 import numpy as np
 import pytest
 
-from firmware_bridge import log_topics
 from firmware_bridge.config import Merge, Report
 from firmware_bridge.errors import LogError
-from firmware_bridge.figures import draw_range, new_figure
-from firmware_bridge.histogram_files import read_histograms
-from firmware_bridge.log_file import LogFile
-from firmware_bridge.merge import merge
-from firmware_bridge.report import make_report
+from firmware_bridge.latency.histogram_files import read_histograms
+from firmware_bridge.latency.merge import merge
+from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.logs.log_file import LogFile
+from firmware_bridge.reports.figures import draw_range, new_figure
+from firmware_bridge.reports.report import make_report
 from hardware.protocol import ObservationFlag, State
 
 PERIOD_NS = 20_000_000

@@ -10,7 +10,7 @@ import pytest
 from fake_device import FakeDevice, frame_at
 
 from firmware_bridge.config import Run
-from firmware_bridge.controls import Controls
+from firmware_bridge.device.handshake import check_identity
 from firmware_bridge.errors import (
     BridgeError,
     DeviceFaultError,
@@ -22,13 +22,13 @@ from firmware_bridge.errors import (
     RefusedError,
     StopRequested,
 )
-from firmware_bridge.handshake import check_identity
-from firmware_bridge.host_policy import CsrBackend
-from firmware_bridge.log_topics import to_json
-from firmware_bridge.policy_folder import open_policy_folder
-from firmware_bridge.read_log import read_log
+from firmware_bridge.logs.read_log import read_log
+from firmware_bridge.logs.topics import to_json
+from firmware_bridge.loop.host_policy import CsrBackend
+from firmware_bridge.loop.policy_folder import open_policy_folder
 from firmware_bridge.run import run
-from firmware_bridge.signals import StopSignals
+from firmware_bridge.safety.controls import Controls
+from firmware_bridge.safety.signals import StopSignals
 from hardware.codec import SCHEMA_HASH
 from hardware.protocol import (
     PROTOCOL_VERSION,
@@ -429,7 +429,7 @@ def test_device_that_falls_silent(digest, policy_folder, tmp_path):
 
 
 def test_silent_port_and_port_with_another_language(policy_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("firmware_bridge.handshake.HELLO_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("firmware_bridge.device.handshake.HELLO_TIMEOUT_S", 0.3)
     monkeypatch.setattr("firmware_bridge.run.greet", lambda conversation: _greet(conversation, 0.3))
     master, slave = os.openpty()
     config = Run(port=os.ttyname(slave), policy=policy_folder, log=tmp_path)
@@ -443,7 +443,7 @@ def test_silent_port_and_port_with_another_language(policy_folder, tmp_path, mon
 
 
 def _greet(conversation, timeout_s):
-    from firmware_bridge.handshake import greet
+    from firmware_bridge.device.handshake import greet
 
     return greet(conversation, timeout_s)
 
@@ -593,7 +593,7 @@ def test_stop_requested_leaves_no_traceback_for_usage_errors():
 
 def test_heavy_packages_stay_out():
     code = (
-        "import sys, firmware_bridge.run, firmware_bridge.report, firmware_bridge.summary;"
+        "import sys, firmware_bridge.run, firmware_bridge.reports.report, firmware_bridge.reports.summary;"
         "print(*({'torch', 'mujoco', 'onnxruntime'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

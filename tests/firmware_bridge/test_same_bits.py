@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from export.c_order import COrder, tanh_of_c
 from export.compile import compile_student
 from export.student_file import Layer, Student, write_student
-from firmware_bridge.host_policy import CBackend, CsrBackend
-from firmware_bridge.policy_folder import open_policy_folder
+from firmware_bridge.loop.host_policy import CBackend, CsrBackend
+from firmware_bridge.loop.policy_folder import open_policy_folder
 
 FRAMES = 400
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from firmware_bridge.errors import SensorError
-from firmware_bridge.sensor_watch import SensorWatch, plant_constants
+from firmware_bridge.safety.sensor_watch import SensorWatch, plant_constants
 from hardware.drive import DriveLimit
 from hardware.observe import Observer
 from hardware.plants.cart_rail import CART_RAIL, CartRailPlant

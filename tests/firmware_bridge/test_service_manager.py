@@ -10,8 +10,8 @@ import pytest
 from fake_device import FakeDevice
 
 from firmware_bridge import notices
-from firmware_bridge.policy_folder import open_policy_folder
-from firmware_bridge.service_manager import ServiceManager
+from firmware_bridge.loop.policy_folder import open_policy_folder
+from firmware_bridge.systemd.service_manager import ServiceManager
 from hardware.protocol import Arm
 
 
@@ -48,7 +48,7 @@ def test_life_of_a_service(listener):
 
 def test_watchdog_is_fed_four_times_per_timeout_however_often_the_loop_turns(listener, monkeypatch):
     now = [0]
-    monkeypatch.setattr("firmware_bridge.service_manager.time.monotonic_ns", lambda: now[0])
+    monkeypatch.setattr("firmware_bridge.systemd.service_manager.time.monotonic_ns", lambda: now[0])
     service = ServiceManager(_environment(listener, WATCHDOG_USEC="1000000", WATCHDOG_PID=str(os.getpid())))
     for now[0] in range(0, 2_000_000_000, 1_000_000):  # 2 s at 1 kHz
         service.feed()

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import shadow_agreement as module
 from benchmarks.shadow_agreement import shadow_agreement
 from export.compile import compile_student
-from firmware_bridge.simulated_port import build_image
+from firmware_bridge.ports.simulated_port import build_image
 
 STUDENT = Path(__file__).resolve().parents[2] / "students" / "cart_rail.safetensors"
 

@@ -10,14 +10,14 @@ import threading
 import pytest
 from fake_device import FakeDevice, frame_at
 
-from firmware_bridge import back_off
 from firmware_bridge.config import Run
-from firmware_bridge.controls import Controls
 from firmware_bridge.errors import BridgeError, LinkLostError, MismatchError, SensorError, StopRequested
-from firmware_bridge.host_policy import CsrBackend
-from firmware_bridge.policy_folder import open_policy_folder
-from firmware_bridge.read_log import read_log
+from firmware_bridge.logs.read_log import read_log
+from firmware_bridge.loop.host_policy import CsrBackend
+from firmware_bridge.loop.policy_folder import open_policy_folder
+from firmware_bridge.ports import back_off
 from firmware_bridge.run import run
+from firmware_bridge.safety.controls import Controls
 from hardware.protocol import Arm, Command, Config, Disarm, Heartbeat, Hello, Observation, State
 
 

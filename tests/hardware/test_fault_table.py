@@ -18,8 +18,8 @@ from conftest import FIXTURE_DIGEST
 from fault_bench import Device, assert_starved, assert_stopped, full_speed, gentle, to_and_fro
 from pendulum_host import SESSION, arm_message, disarm_message
 
+from firmware_bridge.device.handshake import check_identity
 from firmware_bridge.errors import MismatchError
-from firmware_bridge.handshake import check_identity
 from hardware.framing import FrameDecoder, encode_frame
 from hardware.plants.cart_rail import CART_RAIL
 from hardware.protocol import (

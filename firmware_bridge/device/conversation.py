@@ -1,0 +1,207 @@
+"""Messages over a link: sequence numbers, framing, counting, logging, and what the device said last.
+
+Losses and errors are counted in both directions: ours from frames that arrive damaged or not at all, the device's from
+its LinkStatistics. A frame that fails in COBS, length or CRC is one `crc_errors`: on a wire all three are the same
+damage.
+"""
+
+import dataclasses
+import time
+from typing import Protocol
+
+from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.logs.recorder import Recorder
+from firmware_bridge.ports.link import Link
+from hardware.codec import decode_body, packer
+from hardware.errors import ProtocolError
+from hardware.framing import FrameDecoder, SequenceCounter, encode_frame, frame_body
+from hardware.protocol import Command, FaultReport, Heartbeat, HelloReply, LinkStatistics, Message, Observation
+
+_PACK_COMMAND = packer(Command)
+_PACK_HEARTBEAT = packer(Heartbeat)
+
+_MOST_FAULTS = 1000  # kept for the result; a device that sends more is broken, and the log has them all
+
+
+@dataclasses.dataclass(frozen=True)
+class LinkCounters:
+    """Health of the link since it was opened, both directions."""
+
+    crc_errors: int
+    lost: int
+    stale_commands: int
+    refused: int
+
+    def since(self, earlier: "LinkCounters") -> "LinkCounters":
+        """What happened after `earlier`; a counter that fell (the device restarted) counts from zero."""
+        mine, theirs = dataclasses.astuple(self), dataclasses.astuple(earlier)
+        return LinkCounters(*(a - b if a >= b else a for a, b in zip(mine, theirs, strict=True)))
+
+
+class Polled(Protocol):
+    """Who is asked before every wait whether the run should end, and feeds the service manager's watchdog with it."""
+
+    def poll(self) -> None:
+        """Raise StopRequested when the run should end."""
+
+
+class Conversation:
+    """Sends and receives messages on one link.
+
+    `first_ns`, `last_ns`, `decoded_ns` are the stamps of the newest message of the last `receive`;
+    `read_ns` that of the return of its read: only then whatever it brought had surely come.
+    `observation` is the newest one seen, `unanswered` True until `answer` sent a heartbeat for it or the loop, which
+    writes answers of its own, cleared it. `session` is carried by heartbeats; 0 before arming. `reply` is the newest
+    HELLO_REPLY: its nonce is the valid one.
+    """
+
+    def __init__(self, link: Link, recorder: Recorder, stop: Polled | None = None) -> None:
+        self.link = link
+        self.recorder = recorder
+        self.session = 0
+        self.observation: Observation | None = None
+        self.unanswered = False
+        self.statistics: LinkStatistics | None = None
+        self.statistics_count = 0
+        self.reply: HelloReply | None = None
+        self.faults: list[FaultReport] = []
+        self.bytes_received = 0
+        self.first_ns = self.last_ns = self.read_ns = self.decoded_ns = 0
+        self._stop = stop
+        self._decoder = FrameDecoder()
+        self._received = SequenceCounter()
+        self._undecodable = 0
+        self._sequence = 0
+        self._sent_sequence = 0
+        self._pending_since_ns = 0
+        self._errors_logged = 0
+        recorder.put(log_topics.LINK_ERRORS, time.monotonic_ns(), (0, 0, 0))
+
+    def ignore_signals(self) -> None:
+        """From now on `receive` does not raise StopRequested: the stop is under way."""
+        self._stop = None
+
+    def receive(self, timeout_s: float) -> list[Message]:
+        """All messages that have come, after waiting at most `timeout_s` for the first byte.
+
+        Raises StopRequested, LinkLostError.
+        """
+        if self._stop is not None:
+            self._stop.poll()
+        if not self.link.wait(0.0):
+            self.recorder.wake()  # only now: its thread would hold the interpreter when the rest of a period comes
+            if not self.link.wait(timeout_s):
+                return []
+        ready_ns = time.monotonic_ns()
+        data = self.link.read()
+        read_ns = time.monotonic_ns()
+        if not data:
+            return []
+        self.bytes_received += len(data)
+        messages = [
+            message for body in self._decoder.feed(data) if (message := self._decode(body, ready_ns)) is not None
+        ]
+        # The first byte of the newest frame came with this read, unless this read only completed one begun earlier.
+        self.first_ns = self._pending_since_ns if self._pending_since_ns and data.count(0) == 1 else ready_ns
+        if data[-1] == 0:
+            self._pending_since_ns = 0
+        elif 0 in data or not self._pending_since_ns:
+            self._pending_since_ns = ready_ns
+        self.last_ns = ready_ns
+        self.read_ns = read_ns
+        self.decoded_ns = time.monotonic_ns()
+        self.recorder.put(log_topics.RAW_RECEIVED, ready_ns, data)
+        rejected, undecodable, lost = self._decoder.rejected, self._undecodable, self._received.lost
+        if rejected + undecodable + lost != self._errors_logged:
+            self._errors_logged = rejected + undecodable + lost
+            self.recorder.put(log_topics.LINK_ERRORS, ready_ns, (rejected, undecodable, lost))
+        return messages
+
+    def encode(self, message: Message) -> bytes:
+        """The frame of `message` with the next sequence number; send it with `write`, once."""
+        self._sent_sequence = self._sequence
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        return encode_frame(message, self._sent_sequence)
+
+    def write(self, message: Message, frame: bytes) -> int:
+        """Send a frame that `encode` made and log it; the stamp [ns] taken when the kernel had it."""
+        self.link.write(frame)
+        written_ns = time.monotonic_ns()
+        self.recorder.put(log_topics.MESSAGE_TOPICS[type(message)], written_ns, (self._sent_sequence, message))
+        self.recorder.put(log_topics.RAW_SENT, written_ns, frame)
+        return written_ns
+
+    def answer_tick(self, tick: int, action: float | None) -> tuple[int, int]:
+        """Send COMMAND (or HEARTBEAT where `action` is None) for observation `tick`; the stamps [ns] encoded, written.
+
+        The shortest way from an action to the wire: the message itself is made afterwards, for the log.
+        """
+        sequence = self._sequence
+        self._sequence = (sequence + 1) & 0xFFFF
+        if action is not None:
+            frame = frame_body(_PACK_COMMAND(Command.TYPE, sequence, self.session, tick, action))
+        else:
+            frame = frame_body(_PACK_HEARTBEAT(Heartbeat.TYPE, sequence, self.session, tick))
+        encoded_ns = time.monotonic_ns()
+        self.link.write(frame)
+        written_ns = time.monotonic_ns()
+        self.unanswered = False
+        message = Command(self.session, tick, action) if action is not None else Heartbeat(self.session, tick)
+        self.recorder.put(log_topics.MESSAGE_TOPICS[type(message)], written_ns, (sequence, message))
+        self.recorder.put(log_topics.RAW_SENT, written_ns, frame)
+        return encoded_ns, written_ns
+
+    def send(self, message: Message) -> int:
+        """Encode and write at once; the sequence number it travelled under."""
+        self.write(message, self.encode(message))
+        return self._sent_sequence
+
+    def answer(self) -> None:
+        """Send a heartbeat for the newest observation if it has no answer yet (in lock-step the device waits)."""
+        if self.unanswered and self.observation is not None:
+            self.unanswered = False
+            self.send(Heartbeat(self.session, self.observation.tick))
+            self.recorder.wake()
+
+    def counters(self) -> LinkCounters:
+        """Both directions together, since the link was opened (ours) and since the device's boot (its)."""
+        device = self.statistics or LinkStatistics(0, 0, 0, 0)
+        return LinkCounters(
+            crc_errors=self._decoder.rejected + self._undecodable + device.crc_errors,
+            lost=self._received.lost + device.lost,
+            stale_commands=device.stale_commands,
+            refused=device.refused,
+        )
+
+    @property
+    def frames_received(self) -> int:
+        """Frames with a right checksum."""
+        return self._decoder.frames
+
+    @property
+    def frames_rejected(self) -> int:
+        """Frames that arrived damaged."""
+        return self._decoder.rejected
+
+    def _decode(self, body: bytes, time_ns: int) -> Message | None:
+        try:
+            sequence, message = decode_body(body)
+        except ProtocolError:
+            self._undecodable += 1
+            return None
+        if message.ROUTE != "device>host":
+            self._undecodable += 1  # a port that echoes, or two bridges on one wire
+            return None
+        self._received.update(sequence)
+        self.recorder.put(log_topics.MESSAGE_TOPICS[type(message)], time_ns, (sequence, message))
+        if isinstance(message, Observation):
+            self.observation = message
+            self.unanswered = True
+        elif isinstance(message, HelloReply):
+            self.reply = message
+        elif isinstance(message, LinkStatistics):
+            self.statistics = message
+            self.statistics_count += 1
+        elif isinstance(message, FaultReport) and len(self.faults) < _MOST_FAULTS:
+            self.faults.append(message)
+        return message

@@ -1,0 +1,1 @@
+"""The fault proxy between a bridge and a device."""

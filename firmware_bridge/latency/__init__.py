@@ -1,0 +1,1 @@
+"""Durations: recorded, corrected, merged, written and read out of a log."""

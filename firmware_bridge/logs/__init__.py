@@ -1,0 +1,1 @@
+"""The log: what is in it, how it is written, read and exported."""

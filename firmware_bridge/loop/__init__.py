@@ -1,0 +1,1 @@
+"""The control loop and all it touches in a period: policy, clock, counting."""

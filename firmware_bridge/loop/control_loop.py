@@ -1,0 +1,203 @@
+"""The control loop: one OBSERVATION in, one COMMAND (host mode) or HEARTBEAT (device, shadow mode) out.
+
+The device owns time: there is no pace of the host's own, an answer is due when an observation has come. The loop sleeps
+in select(), decodes what came, answers the newest observation, and only then does its accounting; the log writer is
+woken when there is nothing left to read. Nothing is printed; the garbage collector is off; what must be allocated per
+period (messages, frames, log tuples) is small and freed by reference counting.
+"""
+
+import contextlib
+import dataclasses
+import gc
+import math
+import sys
+import time
+from collections.abc import Iterator
+
+from firmware_bridge.device.conversation import Conversation
+from firmware_bridge.device.handshake import Armed, silence_error
+from firmware_bridge.device.stopped_device import ask_who_is_there, stopped_error
+from firmware_bridge.errors import HostPolicyError
+from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.loop.answers import Answers
+from firmware_bridge.loop.history import History
+from firmware_bridge.loop.tally import Tally
+from firmware_bridge.safety.action_limits import ActionLimits
+from firmware_bridge.safety.sensor_watch import SensorWatch
+from hardware.protocol import Action, Mode, Observation, State, Timing
+
+_SWITCH_INTERVAL_S = 50e-6  # the writer thread gives the interpreter back this fast when an observation arrives
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopSettings:
+    """`periods` control periods in `mode`; no observation for `silence_s` seconds ends the run with an error.
+
+    After half of that the device is asked who is there, again and again: one that started anew tells so. `limits` holds
+    for what a COMMAND asks; the log and shadow mode have the policy's own action. `constant_action`, where it is given,
+    is sent instead, limited like it.
+    """
+
+    mode: Mode
+    periods: int
+    silence_s: float
+    limits: ActionLimits
+    constant_action: float | None = None
+
+
+def control_loop(
+    conversation: Conversation,
+    armed: Armed,
+    settings: LoopSettings,
+    history: History | None,
+    tally: Tally,
+    *,
+    watch: SensorWatch,
+) -> None:
+    """Run for `settings.periods` control periods from the first ARMED observation.
+
+    Returns with the last observation unanswered: the caller brakes and answers. `history` is None in device mode.
+    Raises DeviceFaultError (the device left ARMED), DeviceRestartedError, LinkLostError, RecorderError,
+    HostPolicyError, SensorError, StopRequested.
+    """
+    loop = _Loop(conversation, settings, history, tally, watch)
+    try:
+        loop.run(armed)
+    finally:
+        loop.answers.close()
+
+
+class _Loop:
+    """What one tick needs, at hand."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        settings: LoopSettings,
+        history: History | None,
+        tally: Tally,
+        watch: SensorWatch,
+    ) -> None:
+        self.watch = watch
+        self.conversation = conversation
+        self.settings = settings
+        self.history = history
+        self.tally = tally
+        self.answers = Answers(tally, conversation.recorder)
+
+    def run(self, armed: Armed) -> None:
+        conversation, settings = self.conversation, self.settings
+        messages, observations = armed.messages, armed.observations
+        first_tick = observations[0].tick
+        if self.history is not None:
+            self.history.restart(armed.idle_tick)
+        last_seen, last_tick, asked = time.monotonic(), first_tick, 0
+        ended = False
+        while True:
+            if observations:
+                last_seen, asked = time.monotonic(), 0
+                if len(observations) > 1:
+                    self.pass_over(observations[:-1])
+                newest = observations[-1]
+                error = stopped_error(conversation, newest, last_tick)
+                if error is not None:
+                    raise error
+                last_tick = newest.tick
+                ended = (newest.tick - first_tick) & 0xFFFF_FFFF >= settings.periods
+                if not ended:
+                    self.answer(newest)
+                    # After the answer: a stop still reaches the device before that answer is latched.
+                    self.watch.check(newest)
+            elif time.monotonic() - last_seen > settings.silence_s:
+                raise silence_error(conversation, settings.silence_s)
+            elif time.monotonic() - last_seen > (0.5 + 0.1 * asked) * settings.silence_s:
+                ask_who_is_there(conversation)
+                asked += 1
+            # The device's ACTION often comes in the same read as its OBSERVATION: compared once ours is computed.
+            for message in messages:
+                if isinstance(message, Timing):
+                    self.tally.device_timing(message, settings.mode)
+                    self.answers.timing(message)
+                elif isinstance(message, Action):
+                    self.tally.device_action(message)
+            if ended:
+                return
+            conversation.recorder.check()
+            messages = conversation.receive(0.05)
+            observations = [message for message in messages if isinstance(message, Observation)]
+
+    def pass_over(self, older: list[Observation]) -> None:
+        """Observations that were overtaken by a newer one in the same read: they feed the ring and count as missed."""
+        missed = [observation for observation in older if observation.state == State.ARMED]
+        self.answers.passed_over(len(missed))
+        for observation in missed:
+            self.tally.observe(observation, self.conversation.last_ns)
+            self.tally.unanswered += 1
+            if self.history is not None:
+                self.history.observe(observation.tick, observation.current, observation.previous)
+            self.watch.check(observation)
+
+    def answer(self, observation: Observation) -> None:
+        conversation, tally, tick = self.conversation, self.tally, observation.tick
+        hosted = self.settings.mode == Mode.HOST
+        action: float | None = None
+        sent: float | None = None
+        inferred_ns = conversation.decoded_ns
+        if self.history is not None:
+            action = self.history.step(tick, observation.current, observation.previous)
+            if action is not None:
+                if not math.isfinite(action):
+                    raise _not_finite(action, tick)
+                if hosted:
+                    constant = self.settings.constant_action
+                    sent = self.settings.limits.limit(action if constant is None else constant)
+            inferred_ns = time.monotonic_ns()
+        encoded_ns, written_ns = conversation.answer_tick(tick, sent)
+
+        tally.observe(observation, conversation.last_ns)
+        if hosted:
+            self.answers.held(observation)
+        self.answers.written(
+            observation,
+            sent is not None,
+            conversation.read_ns,
+            first=conversation.first_ns,
+            last=conversation.last_ns,
+            decoded=conversation.decoded_ns,
+            inferred=inferred_ns,
+            encoded=encoded_ns,
+            written=written_ns,
+        )
+        if self.history is not None:
+            if action is not None:
+                tally.host_action(tick, action)
+            record = (tick, math.nan if action is None else action)
+            conversation.recorder.put(log_topics.HOST_ACTION, inferred_ns, record)
+
+
+def _not_finite(action: float, tick: int) -> HostPolicyError:
+    return HostPolicyError(
+        f"the policy answered {action} to observation {tick}, expected a finite acceleration; "
+        "check the observation in the log and `python -m export verify`"
+    )
+
+
+@contextlib.contextmanager
+def quiet_interpreter() -> Iterator[None]:
+    """No garbage collection, and a fast hand-over between threads; both are put back on leaving.
+
+    Enter it before arming: the collection on the way in took 44 ms here, two control periods.
+    """
+    interval = sys.getswitchinterval()
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        gc.unfreeze()
+        if collecting:
+            gc.enable()

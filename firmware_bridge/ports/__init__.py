@@ -1,0 +1,1 @@
+"""Serial ports and what stands for one: named, found, opened, locked, simulated."""

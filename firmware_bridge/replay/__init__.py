@@ -1,0 +1,1 @@
+"""A log through the parser and the policy again."""

@@ -1,0 +1,1 @@
+"""What a log, or a whole demo, says: tables, figures, pages."""

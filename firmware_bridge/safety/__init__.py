@@ -1,0 +1,1 @@
+"""What may happen, and how it ends: states, requests, limits, checks, the brake."""
