@@ -12,13 +12,15 @@ from typing import Protocol
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.recorder import Recorder
 from firmware_bridge.ports.link import Link
-from hardware.codec import decode_body, packer
+from hardware.codec import decode_body, encode_body, packer
 from hardware.errors import ProtocolError
-from hardware.framing import FrameDecoder, SequenceCounter, encode_frame, frame_body
+from hardware.framing import FrameDecoder, SequenceCounter, frame_body
 from hardware.protocol import Command, FaultReport, Heartbeat, HelloReply, LinkStatistics, Message, Observation
 
 _PACK_COMMAND = packer(Command)
 _PACK_HEARTBEAT = packer(Heartbeat)
+_COMMAND_TOPIC = log_topics.MESSAGE_TOPICS[Command]
+_HEARTBEAT_TOPIC = log_topics.MESSAGE_TOPICS[Heartbeat]
 
 _MOST_FAULTS = 1000  # kept for the result; a device that sends more is broken, and the log has them all
 
@@ -72,7 +74,6 @@ class Conversation:
         self._received = SequenceCounter()
         self._undecodable = 0
         self._sequence = 0
-        self._sent_sequence = 0
         self._pending_since_ns = 0
         self._errors_logged = 0
         recorder.put(log_topics.LINK_ERRORS, time.monotonic_ns(), (0, 0, 0))
@@ -88,10 +89,11 @@ class Conversation:
         """
         if self._stop is not None:
             self._stop.poll()
-        if not self.link.wait(0.0):
-            self.recorder.wake()  # only now: its thread would hold the interpreter when the rest of a period comes
-            if not self.link.wait(timeout_s):
-                return []
+        ready = self.link.wait(0.0)
+        if not ready or self.recorder.crowded:
+            self.recorder.pump()  # only now: there is nothing to answer
+        if not ready and not self.link.wait(timeout_s):
+            return []
         ready_ns = time.monotonic_ns()
         data = self.link.read()
         read_ns = time.monotonic_ns()
@@ -117,51 +119,44 @@ class Conversation:
             self.recorder.put(log_topics.LINK_ERRORS, ready_ns, (rejected, undecodable, lost))
         return messages
 
-    def encode(self, message: Message) -> bytes:
-        """The frame of `message` with the next sequence number; send it with `write`, once."""
-        self._sent_sequence = self._sequence
-        self._sequence = (self._sequence + 1) & 0xFFFF
-        return encode_frame(message, self._sent_sequence)
-
-    def write(self, message: Message, frame: bytes) -> int:
-        """Send a frame that `encode` made and log it; the stamp [ns] taken when the kernel had it."""
-        self.link.write(frame)
-        written_ns = time.monotonic_ns()
-        self.recorder.put(log_topics.MESSAGE_TOPICS[type(message)], written_ns, (self._sent_sequence, message))
-        self.recorder.put(log_topics.RAW_SENT, written_ns, frame)
-        return written_ns
-
     def answer_tick(self, tick: int, action: float | None) -> tuple[int, int]:
         """Send COMMAND (or HEARTBEAT where `action` is None) for observation `tick`; the stamps [ns] encoded, written.
 
-        The shortest way from an action to the wire: the message itself is made afterwards, for the log.
+        The shortest way from an action to the wire: without a message.
         """
         sequence = self._sequence
         self._sequence = (sequence + 1) & 0xFFFF
         if action is not None:
-            frame = frame_body(_PACK_COMMAND(Command.TYPE, sequence, self.session, tick, action))
+            topic, body = _COMMAND_TOPIC, _PACK_COMMAND(Command.TYPE, sequence, self.session, tick, action)
         else:
-            frame = frame_body(_PACK_HEARTBEAT(Heartbeat.TYPE, sequence, self.session, tick))
+            topic, body = _HEARTBEAT_TOPIC, _PACK_HEARTBEAT(Heartbeat.TYPE, sequence, self.session, tick)
+        frame = frame_body(body)
         encoded_ns = time.monotonic_ns()
         self.link.write(frame)
         written_ns = time.monotonic_ns()
         self.unanswered = False
-        message = Command(self.session, tick, action) if action is not None else Heartbeat(self.session, tick)
-        self.recorder.put(log_topics.MESSAGE_TOPICS[type(message)], written_ns, (sequence, message))
+        self.recorder.put(topic, written_ns, body)
         self.recorder.put(log_topics.RAW_SENT, written_ns, frame)
         return encoded_ns, written_ns
 
     def send(self, message: Message) -> int:
         """Encode and write at once; the sequence number it travelled under."""
-        self.write(message, self.encode(message))
-        return self._sent_sequence
+        sequence = self._sequence
+        self._sequence = (sequence + 1) & 0xFFFF
+        body = encode_body(message, sequence)
+        frame = frame_body(body)
+        self.link.write(frame)
+        written_ns = time.monotonic_ns()
+        self.recorder.put(log_topics.MESSAGE_TOPICS[type(message)], written_ns, body)
+        self.recorder.put(log_topics.RAW_SENT, written_ns, frame)
+        return sequence
 
     def answer(self) -> None:
         """Send a heartbeat for the newest observation if it has no answer yet (in lock-step the device waits)."""
         if self.unanswered and self.observation is not None:
             self.unanswered = False
             self.send(Heartbeat(self.session, self.observation.tick))
-            self.recorder.wake()
+            self.recorder.pump()
 
     def counters(self) -> LinkCounters:
         """Both directions together, since the link was opened (ours) and since the device's boot (its)."""
@@ -193,7 +188,7 @@ class Conversation:
             self._undecodable += 1  # a port that echoes, or two bridges on one wire
             return None
         self._received.update(sequence)
-        self.recorder.put(log_topics.MESSAGE_TOPICS[type(message)], time_ns, (sequence, message))
+        self.recorder.put(log_topics.MESSAGE_TOPICS[type(message)], time_ns, body)
         if isinstance(message, Observation):
             self.observation = message
             self.unanswered = True

@@ -1,7 +1,6 @@
 """What the live page is told, from the thread of the loop to the process that serves the page, through a pipe.
 
-`LiveFeed.take` is called by the recorder for every record of the log. Before an answer is written it only keeps
-references; the one thing it packs per control period it packs after the bytes of the answer have gone (`/raw/sent`).
+`LiveFeed.take` is called by the recorder for every record of the log, once the answer is on its way.
 The pipe never blocks: what does not fit is dropped and counted, and the page says how many periods it did not show.
 
 The pipe begins with `PageSettings`. After that a record is 64 bytes, so that writes of whole records up to PIPE_BUF are
@@ -19,10 +18,11 @@ import select
 import struct
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.topics import Topic
+from hardware.codec import decode_body
 from hardware.protocol import NO_TIME_US, Observation, Timing
 
 RECORD_BYTES = 64
@@ -43,6 +43,8 @@ _TEXT_LIMIT_BYTES = _BATCH_BYTES // RECORD_BYTES * _PIECE_BYTES
 _FLUSH_NS = 18_000_000  # the page is updated every 50 ms
 _COUNTS_NS = 50_000_000
 _U32 = 0xFFFF_FFFF
+
+Received = TypeVar("Received", Observation, Timing)
 
 _OBSERVATION = log_topics.MESSAGE_TOPICS[Observation]
 _TIMING = log_topics.MESSAGE_TOPICS[Timing]
@@ -98,7 +100,7 @@ class LiveFeed:
         if topic is _OBSERVATION:
             if self._observation is not None:
                 self._pack_tick(self._observation)  # two in one read: the older one is shown, too
-            self._observation, self._observed_ns = payload[1], time_ns
+            self._observation, self._observed_ns = _message(payload, Observation), time_ns
         elif topic is log_topics.RAW_SENT:
             if self._observation is not None:
                 self._pack_tick(self._observation)
@@ -107,7 +109,7 @@ class LiveFeed:
         elif topic is log_topics.LATENCY:
             self._latency_ns = payload[6]
         elif topic is _TIMING:
-            age_us = payload[1].action_age_us
+            age_us = _message(payload, Timing).action_age_us
             self._age_us = 0 if age_us == NO_TIME_US else age_us
         elif topic is log_topics.EVENT:
             self.tell("event", {"kind": payload[0], "text": payload[1]})
@@ -178,6 +180,12 @@ class LiveFeed:
             self.not_shown += filled // RECORD_BYTES
         except OSError:
             self._open = False  # the page's process is gone; the run goes on without it
+
+
+def _message(body: bytes, kind: type[Received]) -> Received:
+    _, message = decode_body(body)
+    assert isinstance(message, kind)  # its topic says so
+    return message
 
 
 def _about(session: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The verb `live`: a log shown on the live page at the speed at which it was recorded, or another."""
 
 import dataclasses
-import struct
 import time
 from typing import Any
 
@@ -13,6 +12,8 @@ from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.read_log import LogReader, Record, number
 from firmware_bridge.safety.controls import Controls
 from firmware_bridge.safety.signals import StopSignals
+from hardware.codec import encode_body
+from hardware.errors import ProtocolError
 from hardware.framing import SequenceCounter
 from hardware.protocol import MESSAGES, LinkStatistics, Observation, Timing
 
@@ -62,7 +63,7 @@ def show_log(config: Live) -> dict[str, Any]:
                 controls.poll()
             try:
                 _show(record, page, counted)
-            except (KeyError, TypeError, ValueError, OverflowError, struct.error) as error:
+            except (KeyError, TypeError, ValueError, OverflowError, ProtocolError) as error:
                 raise LogError(
                     f"log {reader.path}: a record of {record.topic} is not what firmware_bridge writes ({error!r}); "
                     "expected a log of this version; record it again"
@@ -79,10 +80,10 @@ def _show(record: Record, page: LivePage, counted: _Counted) -> None:
         counted.received.update(value["sequence"])
     if record.topic == _OBSERVATION.name:
         # Shown at once: nobody waits for an answer here.
-        take(_OBSERVATION, now, (0, _observation(value)))
+        take(_OBSERVATION, now, encode_body(_observation(value), 0))
         take(log_topics.RAW_SENT, now, b"")
     elif record.topic == _TIMING.name:
-        take(_TIMING, now, (0, Timing(**_fields(value))))
+        take(_TIMING, now, encode_body(Timing(**_fields(value)), 0))
     elif record.topic == _STATISTICS:
         counted.newest = value
         counted.first = counted.first or value

@@ -5,11 +5,14 @@ rendered from `hardware.protocol` (names, units); the bridge's own are listed he
 the bytes of the port exactly as they came and went (no schema, encoding `application/octet-stream`), so that the parser
 itself can be replayed; `/link_errors` says which of those bytes were no frames. `/dropped` stands where records are
 missing because the disk was too slow. A number that JSON cannot say (NaN, infinity) is written as null, never as 0.
+
+JSON is made in the writer's process: the loop only packs numbers (`Topic.pack`), and of a message it has the bytes.
 """
 
 import dataclasses
 import json
 import math
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -17,21 +20,19 @@ from hardware import codec, protocol
 
 FORMAT_VERSION = 1
 
-_QUEUED_BYTES = 900  # a decoded message with its tuples and numbers, measured: OBSERVATION takes most, 830
-
 
 @dataclasses.dataclass(frozen=True)
 class Topic:
-    """One kind of record: its MCAP names, its JSON Schema (None for raw bytes) and how a payload becomes bytes.
+    """One kind of record: its MCAP names, its JSON Schema (None for raw bytes), and how a payload becomes bytes.
 
-    `queued_bytes` is what a queued record takes of memory at most; a payload of bytes takes its length besides.
+    `pack` is for the loop: the payload as bytes, cheaply. `render` makes of them the record that stands in the file.
     """
 
     name: str
     schema_name: str
     schema: dict[str, Any] | None
-    encode: Callable[[Any], bytes]
-    queued_bytes: int = _QUEUED_BYTES
+    pack: Callable[[Any], bytes]
+    render: Callable[[bytes], bytes]
 
     @property
     def message_encoding(self) -> str:
@@ -39,19 +40,22 @@ class Topic:
         return "json" if self.schema is not None else "application/octet-stream"
 
 
-def to_json(value: Any) -> bytes:
-    """Compact JSON; bytes become hex, numbers that are not finite become null."""
-    try:
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)
-    except ValueError:
-        text = json.dumps(_finite(value), allow_nan=False, separators=(",", ":"), default=_plain)
-    return text.encode()
-
-
 def _plain(value: object) -> str:
     if isinstance(value, bytes | bytearray):
         return value.hex()
     return str(value)
+
+
+_JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain)
+
+
+def to_json(value: Any) -> bytes:
+    """Compact JSON; bytes become hex, numbers that are not finite become null."""
+    try:
+        text = _JSON.encode(value)
+    except ValueError:
+        text = _JSON.encode(_finite(value))
+    return text.encode()
 
 
 def _finite(value: Any) -> Any:
@@ -80,30 +84,40 @@ def _message_schema(message: type[protocol.Message]) -> dict[str, Any]:
 
 
 def _message_topic(message: type[protocol.Message]) -> Topic:
-    names = tuple(codec.wire_fields(message))
+    def render(body: bytes) -> bytes:
+        sequence, fields = codec.decode_body(body)
+        return to_json({"sequence": sequence, **vars(fields)})
 
-    def encode(payload: tuple[int, protocol.Message]) -> bytes:
-        sequence, fields = payload
-        record: dict[str, Any] = {"sequence": sequence}
-        for name in names:
-            record[name] = getattr(fields, name)
-        return to_json(record)
-
-    return Topic(f"/{codec.snake_case(message.__name__)}", message.__name__, _message_schema(message), encode)
+    name = f"/{codec.snake_case(message.__name__)}"
+    return Topic(name, message.__name__, _message_schema(message), bytes, render)
 
 
 def _tuple_topic(name: str, title: str, fields: dict[str, tuple[str, str]]) -> Topic:
     names = tuple(fields)
-    properties = {key: {"type": kind, "description": text} for key, (kind, text) in fields.items()}
+    schema = {
+        "type": "object",
+        "title": title,
+        "properties": {key: {"type": kind, "description": text} for key, (kind, text) in fields.items()},
+    }
+    if any(kind == "string" for kind, _ in fields.values()):
 
-    def encode(payload: tuple[Any, ...]) -> bytes:
-        return to_json(dict(zip(names, payload, strict=True)))
+        def pack_texts(payload: tuple[Any, ...]) -> bytes:
+            return to_json(dict(zip(names, payload, strict=True)))
 
-    return Topic(name, title, {"type": "object", "title": title, "properties": properties}, encode)
+        return Topic(name, title, schema, pack_texts, bytes)
+    layout = struct.Struct("<" + "".join("q" if kind == "integer" else "d" for kind, _ in fields.values()))
+
+    def pack(payload: tuple[Any, ...]) -> bytes:
+        return layout.pack(*payload)
+
+    def render(packed: bytes) -> bytes:
+        return to_json(dict(zip(names, layout.unpack(packed), strict=True)))
+
+    return Topic(name, title, schema, pack, render)
 
 
 def _object_topic(name: str, title: str, description: str) -> Topic:
-    return Topic(name, title, {"type": "object", "title": title, "description": description}, to_json)
+    return Topic(name, title, {"type": "object", "title": title, "description": description}, to_json, bytes)
 
 
 SESSION = _object_topic("/session", "Session", "first record: digests, configuration, versions, machine")
@@ -165,13 +179,13 @@ DROPPED = _tuple_topic(
         "total": ("integer", "[records] missing of this topic since the log was opened"),
     },
 )
-RAW_RECEIVED = Topic("/raw/received", "", None, bytes, 160)
-RAW_SENT = Topic("/raw/sent", "", None, bytes, 160)
+RAW_RECEIVED = Topic("/raw/received", "", None, bytes, bytes)
+RAW_SENT = Topic("/raw/sent", "", None, bytes, bytes)
 
 MESSAGE_TOPICS: dict[type[protocol.Message], Topic] = {
     message: _message_topic(message) for message in protocol.MESSAGES if message.ROUTE in ("host>device", "device>host")
 }
-"""Topic of each message that travels on the link; payload `(sequence, message)`."""
+"""Topic of each message that travels on the link; the payload is the body of its frame."""
 
 TOPICS: tuple[Topic, ...] = (
     SESSION,
@@ -186,3 +200,6 @@ TOPICS: tuple[Topic, ...] = (
     RAW_RECEIVED,
     RAW_SENT,
 )
+
+NUMBERS = {topic.name: number for number, topic in enumerate(TOPICS)}
+"""Place of each topic in `TOPICS`, by its name."""

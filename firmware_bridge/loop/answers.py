@@ -10,6 +10,7 @@ the kernel or the wire.
 """
 
 import dataclasses
+import math
 import time
 
 from firmware_bridge.logs import topics as log_topics
@@ -123,8 +124,8 @@ class Answers:
         return round(max(_LEAST_SHARE * self._period_ns, self._period_ns - round_trip_ns))
 
     def _put(self, answer: "_Answer", apply_ns: int | None, uncertainty_ns: int | None) -> None:
-        record = (answer.tick, *answer.stages, apply_ns, uncertainty_ns)
-        self._recorder.put(log_topics.LATENCY, answer.written_ns, record)
+        told = (math.nan, math.nan) if apply_ns is None or uncertainty_ns is None else (apply_ns, uncertainty_ns)
+        self._recorder.put(log_topics.LATENCY, answer.written_ns, (answer.tick, *answer.stages, *told))
 
     def _put_clock(self, now_ns: int) -> None:
         estimate = self._clock.estimate(now_ns) if self._clock is not None else None

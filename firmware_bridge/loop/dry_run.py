@@ -12,7 +12,7 @@ from firmware_bridge.device.handshake import silence_error
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.loop.history import History
 from firmware_bridge.loop.tally import Tally
-from hardware.protocol import Heartbeat, Observation
+from hardware.protocol import Observation
 
 
 def dry_run(conversation: Conversation, periods: int, silence_s: float, history: History | None, tally: Tally) -> None:
@@ -44,12 +44,8 @@ def _watch(observation: Observation, conversation: Conversation, history: Histor
     if history is not None:
         action = history.step(tick, observation.current, observation.previous)
     inferred_ns = time.monotonic_ns() if history is not None else conversation.decoded_ns
-    # In lock-step the device waits for it; session 0 feeds no watchdog.
-    message = Heartbeat(0, tick)
-    frame = conversation.encode(message)
-    encoded_ns = time.monotonic_ns()
-    conversation.unanswered = False
-    written_ns = conversation.write(message, frame)
+    # In lock-step the device waits for it. Nothing is armed: it carries session 0, which feeds no watchdog.
+    encoded_ns, written_ns = conversation.answer_tick(tick, None)
     tally.observe(observation, conversation.last_ns)
     tally.histograms.record(
         first=conversation.first_ns,
@@ -61,4 +57,3 @@ def _watch(observation: Observation, conversation: Conversation, history: Histor
     )
     if history is not None:
         conversation.recorder.put(log_topics.HOST_ACTION, inferred_ns, (tick, math.nan if action is None else action))
-    conversation.recorder.wake()

@@ -75,7 +75,7 @@ class _Direction:
                 self.undecodable += 1
                 continue
             self.sequence.update(sequence)
-            self._parsed.append(self._frame(sequence, message))
+            self._parsed.append(self._frame(body, message))
         return self._compare()
 
     def expect(self, record: Record) -> Difference | None:
@@ -94,9 +94,9 @@ class _Direction:
             return self._difference(None, self._logged[0])
         return None
 
-    def _frame(self, sequence: int, message: Message) -> _Frame:
+    def _frame(self, body: bytes, message: Message) -> _Frame:
         topic = log_topics.MESSAGE_TOPICS[type(message)]
-        return _Frame(topic.name, topic.encode((sequence, message)), self._reads)
+        return _Frame(topic.name, topic.render(body), self._reads)
 
     def _compare(self) -> Difference | None:
         if not self._aligned:

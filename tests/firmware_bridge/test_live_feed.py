@@ -11,6 +11,7 @@ from firmware_bridge.live.feed import RECORD_BYTES, Counts, LiveFeed
 from firmware_bridge.live.picture import picture_of
 from firmware_bridge.live.state import LiveState
 from firmware_bridge.logs import topics as log_topics
+from hardware.codec import encode_body
 from hardware.plants.cart_rail import CART_RAIL
 from hardware.plants.edukit import EDUKIT
 from hardware.protocol import NO_TIME_US, Fault, Observation, ObservationFlag, State, Timing
@@ -39,8 +40,8 @@ def pipe():
 def period(feed, tick, latency_ns=0, age_us=NO_TIME_US, **changes):
     """What one period of the loop puts into the log, in its order."""
     now = START_NS + tick * PERIOD_NS
-    feed.take(OBSERVATION, now, (tick, observation(tick, **changes)))
-    feed.take(TIMING, now, (tick, Timing(tick, age_us, NO_TIME_US, 0)))
+    feed.take(OBSERVATION, now, encode_body(observation(tick, **changes), tick))
+    feed.take(TIMING, now, encode_body(Timing(tick, age_us, NO_TIME_US, 0), tick))
     feed.take(log_topics.RAW_RECEIVED, now, b"raw")
     feed.take(log_topics.RAW_SENT, now + 100_000, b"raw")
     if latency_ns:
@@ -103,8 +104,8 @@ def test_the_loop_pays_nothing_before_its_answer_is_written(pipe):
     feed = LiveFeed(write)
     feed.counts = lambda: pytest.fail("asked before the answer")
     now = START_NS
-    feed.take(OBSERVATION, now, (1, observation(1)))
-    feed.take(TIMING, now, (1, Timing(1, 5, 5, 0)))
+    feed.take(OBSERVATION, now, encode_body(observation(1), 1))
+    feed.take(TIMING, now, encode_body(Timing(1, 5, 5, 0), 1))
     feed.take(log_topics.RAW_RECEIVED, now, b"raw")
     with pytest.raises(BlockingIOError):
         os.read(read, 1)
@@ -114,7 +115,7 @@ def test_two_observations_in_one_read_are_both_shown(pipe):
     read, write = pipe
     feed, state = LiveFeed(write), LiveState()
     for tick in (1, 2):
-        feed.take(OBSERVATION, START_NS + tick * PERIOD_NS, (tick, observation(tick)))
+        feed.take(OBSERVATION, START_NS + tick * PERIOD_NS, encode_body(observation(tick), tick))
     feed.take(log_topics.RAW_SENT, START_NS + 3 * PERIOD_NS, b"")
     drained(read, state)
     assert state.points == 2
@@ -126,7 +127,7 @@ def test_a_fast_loop_is_thinned_to_a_hundred_points_a_second(pipe):
     for tick in range(2000):
         now = START_NS + tick * 1_000_000
         action = -20.0 if tick % 10 == 5 else 1.0
-        feed.take(OBSERVATION, now, (tick, observation(tick, action=action)))
+        feed.take(OBSERVATION, now, encode_body(observation(tick, action=action), tick & 0xFFFF))
         feed.take(log_topics.RAW_SENT, now, b"")
         if tick % 100 == 0:
             drained(read, state)

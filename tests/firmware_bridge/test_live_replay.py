@@ -1,5 +1,6 @@
 """A log on the live page: what is shown is what was recorded."""
 
+import itertools
 import json
 import re
 import socket
@@ -11,7 +12,7 @@ from fake_device import FakeDevice
 from firmware_bridge.config import Live, Run
 from firmware_bridge.errors import BridgeError, LogError, StopRequested
 from firmware_bridge.live.show_log import show_log
-from firmware_bridge.logs.read_log import read_log
+from firmware_bridge.logs.read_log import LogReader, read_log
 from firmware_bridge.loop.policy_folder import open_policy_folder
 from firmware_bridge.run import run
 
@@ -67,8 +68,10 @@ def test_a_log_is_shown_from_its_first_to_its_last_record(log, watch):
     last = watch.updates[-1]
     observation = recorded.values("/observation")[-1]
     assert (last["tick"], last["position"]) == (observation["tick"], pytest.approx(observation["current"][0]))
-    # An answer is logged when the device has told of it: the last ones come behind the last observation.
-    answers = len(recorded.values("/latency"))
+    # An answer is logged when the device has told of it: the last ones come behind the last observation, and of two
+    # that come between two observations the newer one is shown.
+    topics = [record.topic for record in LogReader(log) if record.topic in ("/observation", "/latency")]
+    answers = sum(pair == ("/observation", "/latency") for pair in itertools.pairwise(topics))
     not_shown = last["counts"]["not_shown"]  # a machine that is too busy
     assert answers - 5 - not_shown <= last["latency"]["since_start"]["n"] <= answers
     assert last["ended"]

@@ -7,17 +7,17 @@ from firmware_bridge.config import Run
 from firmware_bridge.errors import BridgeError, LogError
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.read_log import LogReader, read_log
-from firmware_bridge.logs.recorder import Recorder, Rotation
+from firmware_bridge.logs.record_pipe import Rotation
+from firmware_bridge.logs.recorder import Recorder
 
 
-def _write(path, count=40, rotation=None, flush_interval_s=0.0, monkeypatch=None):
+def _write(path, count=40, rotation=None):
     """A log of `count` host actions, looked at for rotation after every one."""
-    monkeypatch.setattr("firmware_bridge.logs.recorder.FLUSH_INTERVAL_S", flush_interval_s)
-    monkeypatch.setattr("firmware_bridge.logs.recorder._BATCH", 1)
-    recorder = Recorder(path, rotation=rotation)
+    recorder = Recorder(path, rotation=rotation, flush_interval_s=0.0)
     recorder.start({"mode": "host"})
     for tick in range(count):
         recorder.put(log_topics.HOST_ACTION, time.monotonic_ns(), (tick, tick * 0.5))
+        recorder.pump()
     recorder.close({"steps": count})
     return recorder
 
@@ -36,9 +36,9 @@ def _ticks(log):
 
 
 @pytest.fixture
-def rotated(tmp_path, monkeypatch):
+def rotated(tmp_path):
     rotation = _small_parts(tmp_path / "scratch" / "run.mcap")
-    _write(tmp_path / "run.mcap", rotation=rotation, monkeypatch=monkeypatch)
+    _write(tmp_path / "run.mcap", rotation=rotation)
     return tmp_path
 
 
@@ -63,8 +63,8 @@ def test_rotated_log_reads_as_one_and_every_part_opens_alone(rotated):
     assert alone == list(range(40))[-len(alone) :]
 
 
-def test_rotation_by_time(tmp_path, monkeypatch):
-    _write(tmp_path / "run.mcap", 5, Rotation(interval_s=1e-9), monkeypatch=monkeypatch)
+def test_rotation_by_time(tmp_path):
+    _write(tmp_path / "run.mcap", 5, Rotation(interval_s=1e-9))
     assert len(list(tmp_path.glob("run.*.mcap"))) >= 5
     assert _ticks(read_log(tmp_path)) == list(range(5))
 
@@ -80,9 +80,9 @@ def test_first_parts_may_be_deleted_and_a_hole_ends_the_log(rotated):
     assert log.result is None
 
 
-def test_part_of_another_log_is_not_read_on_with(rotated, tmp_path, monkeypatch):
+def test_part_of_another_log_is_not_read_on_with(rotated, tmp_path):
     other = tmp_path / "other"
-    _write(other / "run.mcap", rotation=Rotation(size_bytes=1), monkeypatch=monkeypatch)
+    _write(other / "run.mcap", rotation=Rotation(size_bytes=1))
     (other / "run.0001.mcap").replace(rotated / "run.0001.mcap")
     log = read_log(rotated)
     assert (log.complete, log.cut) == (False, "run.0001.mcap belongs to another log")
@@ -101,12 +101,12 @@ def test_part_cut_in_the_middle_says_that_later_ones_were_not_read(rotated):
     assert "not read" in reader.cut
 
 
-def test_previous_log_is_kept_with_all_its_parts(rotated, monkeypatch):
+def test_previous_log_is_kept_with_all_its_parts(rotated):
     before = _ticks(read_log(rotated))
-    _write(rotated / "run.mcap", 3, monkeypatch=monkeypatch)
+    _write(rotated / "run.mcap", 3)
     assert _ticks(read_log(rotated)) == [0, 1, 2]
     assert _ticks(read_log(rotated / "run.previous.mcap")) == before
-    _write(rotated / "run.mcap", 4, monkeypatch=monkeypatch)
+    _write(rotated / "run.mcap", 4)
     assert sorted(path.name for path in rotated.glob("*.mcap")) == ["run.mcap", "run.previous.mcap"]
     assert _ticks(read_log(rotated / "run.previous.mcap")) == [0, 1, 2]
 

@@ -1,5 +1,6 @@
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,8 +15,13 @@ from mcap.reader import make_reader
 from firmware_bridge.errors import LogError, RecorderError
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.read_log import LogReader, number, read_log
+from firmware_bridge.logs.record_pipe import HEADER
 from firmware_bridge.logs.recorder import Recorder
 from hardware import protocol
+from hardware.codec import body_size, encode_body
+
+OBSERVATION = log_topics.MESSAGE_TOPICS[protocol.Observation]
+RECORD_BYTES = HEADER.size + body_size(protocol.Observation)
 
 
 def _observation(tick, x=0.0):
@@ -23,9 +29,7 @@ def _observation(tick, x=0.0):
 
 
 def _put(recorder, tick, x=0.0):
-    recorder.put(
-        log_topics.MESSAGE_TOPICS[protocol.Observation], time.monotonic_ns(), (tick & 0xFFFF, _observation(tick, x))
-    )
+    recorder.put(OBSERVATION, time.monotonic_ns(), encode_body(_observation(tick, x), tick & 0xFFFF))
 
 
 def _written_log(path, count=500):
@@ -34,7 +38,7 @@ def _written_log(path, count=500):
     for tick in range(count):
         _put(recorder, tick)
         if tick % 100 == 0:
-            recorder.wake()
+            recorder.pump()
             time.sleep(0.005)
     recorder.put(log_topics.RAW_RECEIVED, time.monotonic_ns(), b"\x01\x00\xff")
     recorder.close({"steps": count})
@@ -77,19 +81,17 @@ def test_records_put_before_start_come_after_the_session_record(tmp_path):
 
 
 def test_full_queue_drops_counts_by_topic_and_marks_the_hole(tmp_path):
-    size = log_topics.MESSAGE_TOPICS[protocol.Observation].queued_bytes
-    recorder = Recorder(tmp_path / "run.mcap", capacity_bytes=10 * size)
+    recorder = Recorder(tmp_path / "run.mcap", capacity_bytes=10 * RECORD_BYTES + 8)
     for tick in range(25):
         _put(recorder, tick)
     recorder.put(log_topics.RAW_SENT, time.monotonic_ns(), b"1234")
+    recorder.pump()
     assert recorder.dropped_by_topic == {"/observation": 15, "/raw/sent": 1}
     assert recorder.dropped == 16
-    recorder.start({})
-    while recorder.written < 11:
-        recorder.wake()
-        time.sleep(0.01)
+    recorder.start({})  # from here on the pipe takes all of it
     _put(recorder, 99)
     recorder.close({})
+    assert recorder.written == 15
     log = read_log(tmp_path)
     assert [value["tick"] for value in log.values("/observation")] == [*range(10), 99]
     holes = [(value["topic"], value["count"], value["total"]) for value in log.values("/dropped")]
@@ -113,25 +115,31 @@ def test_queue_is_bounded_in_bytes_whatever_the_records_are(tmp_path):
     recorder = Recorder(tmp_path / "run.mcap", capacity_bytes=1_000_000)
     tracemalloc.start()
     for _ in range(200):
-        recorder.put(log_topics.RAW_RECEIVED, time.monotonic_ns(), os.urandom(65536))
+        recorder.put(log_topics.RAW_RECEIVED, time.monotonic_ns(), os.urandom(4096))
+        recorder.pump()
     for tick in range(100_000):
         _put(recorder, tick, tick * 0.1)
+        if recorder.crowded:
+            recorder.pump()
+    recorder.pump()
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert 500_000 < held < 1_100_000
-    assert recorder.dropped > 99_000
+    assert recorder.dropped > 90_000
 
 
 def test_after_a_hole_half_of_the_queue_must_be_free(tmp_path):
-    size = log_topics.MESSAGE_TOPICS[protocol.Observation].queued_bytes
-    recorder = Recorder(tmp_path / "run.mcap", capacity_bytes=10 * size)
+    recorder = Recorder(tmp_path / "run.mcap", capacity_bytes=10 * RECORD_BYTES + 4 * HEADER.size)
     for tick in range(11):
         _put(recorder, tick)
-    recorder._bytes_out += 4 * size  # as if the writer had taken four
+    recorder.pump()
+    recorder._held_bytes -= 4 * RECORD_BYTES  # as if the pipe had taken four
     _put(recorder, 11)
+    recorder.pump()
     assert recorder.dropped == 2
-    recorder._bytes_out += 2 * size
+    recorder._held_bytes -= 2 * RECORD_BYTES
     _put(recorder, 12)
+    recorder.pump()
     assert recorder.dropped == 2
 
 
@@ -146,6 +154,7 @@ def test_every_flush_is_readable(tmp_path):
     recorder = Recorder(tmp_path / "run.mcap")
     recorder.start({})
     _put(recorder, 1)
+    recorder.pump()
     deadline = time.monotonic() + 10
     while not (log := read_log(tmp_path)).values("/observation"):
         assert time.monotonic() < deadline, "a flushed record never became readable"
@@ -213,19 +222,58 @@ def test_full_disk_at_start_is_one_line(tmp_path):
 def test_disk_that_fills_up_is_reported_by_check_and_close(tmp_path):
     recorder = Recorder(tmp_path / "run.mcap")
     recorder.start({})
-    # From here on every write meets a full disk.
-    full = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(full, recorder._file._stream.fileno())
-    os.close(full)
+    size = (tmp_path / "run.mcap").stat().st_size
+    # From here on every write fails, as on a full disk.
+    resource.prlimit(recorder._process.pid, resource.RLIMIT_FSIZE, (size, size))
     _put(recorder, 1)
     deadline = time.monotonic() + 10
-    while recorder._failure is None and time.monotonic() < deadline:
-        recorder.wake()
+    while not recorder._failure and time.monotonic() < deadline:
+        recorder.put(log_topics.HOST_ACTION, time.monotonic_ns(), (1, 0.5))
+        recorder.pump()
         time.sleep(0.02)
-    with pytest.raises(RecorderError, match=r"run\.mcap: cannot write: No space left"):
+    with pytest.raises(RecorderError, match=r"run\.mcap: cannot write: File too large"):
         recorder.check()
-    with pytest.raises(RecorderError, match="No space left"):
+    with pytest.raises(RecorderError, match="File too large"):
         recorder.close({"steps": 1})
+
+
+def test_writer_that_is_killed_is_noticed(tmp_path):
+    recorder = Recorder(tmp_path / "run.mcap")
+    recorder.start({})
+    recorder._process.kill()
+    recorder._process.wait()
+    _put(recorder, 1)
+    recorder.pump()
+    with pytest.raises(RecorderError, match="its writer ended at once"):
+        recorder.check()
+    with pytest.raises(RecorderError, match="its writer ended at once"):
+        recorder.close({"steps": 1})
+
+
+def test_writer_that_hangs_blocks_nobody_and_nothing_is_lost_once_it_goes_on(tmp_path):
+    recorder = Recorder(tmp_path / "run.mcap")
+    recorder.start({})
+    process = recorder._process
+    process.send_signal(signal.SIGSTOP)
+    for tick in range(4000):  # three times what the pipe holds
+        _put(recorder, tick)
+        recorder.put(log_topics.RAW_RECEIVED, time.monotonic_ns(), bytes(1024))
+        recorder.pump()
+    assert recorder.dropped == 0
+    process.send_signal(signal.SIGCONT)
+    recorder.close({"steps": 4000})
+    log = read_log(tmp_path)
+    assert [value["tick"] for value in log.values("/observation")] == list(range(4000))
+    assert log.complete
+
+
+def test_writer_that_was_launched_and_never_started_leaves_no_file(tmp_path):
+    recorder = Recorder(tmp_path / "run.mcap")
+    recorder.launch()
+    process = recorder._process
+    recorder.close()
+    assert process.returncode == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 _ENDLESS = """
@@ -238,7 +286,7 @@ recorder.start({"policy_digest": "00"})
 tick = 0
 while True:
     recorder.put(log_topics.HOST_ACTION, time.monotonic_ns(), (tick, 0.5))
-    recorder.wake()
+    recorder.pump()
     tick += 1
     if tick == 300:
         print("going", flush=True)
@@ -246,16 +294,16 @@ while True:
 """
 
 
-def test_log_of_a_killed_process_opens(tmp_path):
+def test_log_of_a_killed_process_has_all_that_it_handed_over(tmp_path):
     path = tmp_path / "run.mcap"
     with subprocess.Popen([sys.executable, "-c", _ENDLESS, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(1.1)  # longer than the promise, so that the first records must be on disk
         process.send_signal(signal.SIGKILL)
         process.wait()
-    log = read_log(path)
-    ticks = [value["observation_tick"] for value in log.values("/host_action")]
-    assert not log.complete
-    assert len(ticks) >= 100
+    deadline = time.monotonic() + 10
+    while len(ticks := [value["observation_tick"] for value in read_log(path).values("/host_action")]) < 300:
+        assert time.monotonic() < deadline, f"only {len(ticks)} of at least 300 records"
+        time.sleep(0.05)
+    assert not read_log(path).complete
     assert ticks == list(range(len(ticks)))

@@ -1,3 +1,4 @@
+import functools
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from firmware_bridge.errors import BridgeError, LogError, MismatchError
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.log_file import LogFile
 from firmware_bridge.logs.read_log import LogReader
+from firmware_bridge.logs.recorder import Recorder
 from firmware_bridge.loop.host_policy import CBackend, CsrBackend
 from firmware_bridge.loop.policy_folder import open_policy_folder
 from firmware_bridge.replay.replay import replay
@@ -202,7 +204,7 @@ def test_changed_error_count_is_found(policy_folder, tmp_path):
 def rotated(policy_folder, tmp_path_factory):
     log = tmp_path_factory.mktemp("rotated")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("firmware_bridge.logs.recorder.FLUSH_INTERVAL_S", 0.02)
+        patch.setattr("firmware_bridge.session.Recorder", functools.partial(Recorder, flush_interval_s=0.02))
         _run(policy_folder, log, log_rotate_minutes=0.001, device={"pace_s": 0.002, "mangle": _noisy})
     assert len(list(log.glob("run.*.mcap"))) >= 3
     return log

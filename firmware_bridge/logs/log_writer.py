@@ -1,0 +1,75 @@
+"""The log in the process that writes it: records become JSON, chunks are closed by time, parts follow one another.
+
+Chunks are closed and handed to the kernel every `flush_interval_s`; a power cut loses at most that much, a bridge that
+is killed nothing of what it had handed over. Each part is finished and synchronised before the next begins, and opens
+alone.
+"""
+
+import time
+
+from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.logs.log_file import LogFile
+from firmware_bridge.logs.parts import keep_previous, part_path
+from firmware_bridge.logs.record_pipe import LogSettings
+from firmware_bridge.logs.topics import Topic
+
+
+class LogWriter:
+    """One log. Opening it keeps an older one of the same name as `<stem>.previous.mcap`.
+
+    `written` counts records. Every method raises OSError when the disk does not take it; call `abandon` then.
+    """
+
+    def __init__(self, settings: LogSettings) -> None:
+        self.written = 0
+        self._settings = settings
+        self._part = 0
+        settings.path.parent.mkdir(parents=True, exist_ok=True)
+        keep_previous(settings.path)
+        self._part_started = self._flushed = time.monotonic()
+        self._file = self._open_part()
+
+    def add(self, topic: Topic, time_ns: int, packed: bytes) -> None:
+        """One record, stamped with CLOCK_MONOTONIC [ns]."""
+        self._file.add(topic, time_ns + self._settings.epoch_offset_ns, topic.render(packed), self.written)
+        self.written += 1
+
+    def flush_when_due(self) -> None:
+        """Close the chunk, and begin a new part, when it is time."""
+        now = time.monotonic()
+        if now - self._flushed < self._settings.flush_interval_s:
+            return
+        self._flushed = now
+        size = self._file.flush()
+        rotation = self._settings.rotation
+        too_large = rotation.size_bytes and size >= rotation.size_bytes
+        if too_large or (rotation.interval_s and now - self._part_started >= rotation.interval_s):
+            self._file.finish()
+            self._part += 1
+            self._part_started = now
+            self._file = self._open_part()
+
+    def finish(self) -> None:
+        """Write index and footer, wait until the disk has everything."""
+        self._file.finish()
+
+    def cut(self) -> None:
+        """Keep everything that came, without a footer: the bridge did not get to the end."""
+        self._file.flush()
+        self._file.abandon()
+
+    def abandon(self) -> None:
+        """Close after a failure."""
+        self._file.abandon()
+
+    def _open_part(self) -> LogFile:
+        file = LogFile(part_path(self._settings.path, self._part))
+        session = {**self._settings.session, "part": self._part}
+        try:
+            file.add(log_topics.SESSION, time.time_ns(), log_topics.SESSION.pack(session), self.written)
+            file.flush()
+        except OSError:
+            file.abandon()
+            raise
+        self.written += 1
+        return file

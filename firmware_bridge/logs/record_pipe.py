@@ -1,0 +1,81 @@
+"""What goes from the control loop to the process that writes the log, and what comes back.
+
+The pipe begins with `LogSettings`. After that each record is a header and its bytes as `Topic.pack` made them. `PAUSE`
+is a header alone: what belongs to one read is complete, here the log may go on in another file. The last header is
+`END`, which a process that was killed never sent. What comes back are lines of JSON: `{"opened": true}` once
+the file is there, then `{"written": N}`, or `{"error": TEXT}` when the disk does not take it.
+"""
+
+import dataclasses
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from firmware_bridge.logs.topics import to_json
+
+HEADER = struct.Struct("<BqI")
+"""Number of the topic, CLOCK_MONOTONIC [ns], bytes that follow."""
+END = 255
+PAUSE = 254
+_LENGTH_BYTES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Rotation:
+    """When the log goes on in a new file: after `size_bytes` of file or `interval_s` seconds, 0 for never."""
+
+    size_bytes: int = 0
+    interval_s: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LogSettings:
+    """Where the log goes, and its first record. `epoch_offset_ns`: since 1970, less CLOCK_MONOTONIC."""
+
+    path: Path
+    rotation: Rotation
+    flush_interval_s: float
+    epoch_offset_ns: int
+    session: dict[str, Any]
+
+    def encoded(self) -> bytes:
+        """Four bytes of length and JSON."""
+        data = to_json(dataclasses.asdict(self))
+        return len(data).to_bytes(_LENGTH_BYTES, "little") + data
+
+
+class PipeReader:
+    """Takes the bytes of the pipe as they come. `settings` is None until they are complete; `ended` tells of `END`."""
+
+    def __init__(self) -> None:
+        self.settings: LogSettings | None = None
+        self.ended = False
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
+        """(topic number, time [ns], bytes) of each record, or PAUSE, that is complete; none before the settings are."""
+        self._buffer += data
+        buffer, position = self._buffer, 0
+        if self.settings is None:
+            size = int.from_bytes(buffer[:_LENGTH_BYTES], "little")
+            if len(buffer) < _LENGTH_BYTES + size or len(buffer) < _LENGTH_BYTES:
+                return
+            position = _LENGTH_BYTES + size
+            self.settings = _settings(json.loads(buffer[_LENGTH_BYTES:position]))
+        while len(buffer) - position >= HEADER.size:
+            number, time_ns, size = HEADER.unpack_from(buffer, position)
+            begin = position + HEADER.size
+            if len(buffer) < begin + size:
+                break
+            position = begin + size
+            if number == END:
+                self.ended = True
+                break
+            yield number, time_ns, bytes(buffer[begin:position])
+        del buffer[:position]
+
+
+def _settings(value: dict[str, Any]) -> LogSettings:
+    return LogSettings(**{**value, "path": Path(value["path"]), "rotation": Rotation(**value["rotation"])})
