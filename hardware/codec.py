@@ -32,7 +32,7 @@ class _Codec:
         self.names = tuple(wires)
         plain = all(not wire.count for wire in wires.values())
         # Of one name an itemgetter or attrgetter gives no tuple.
-        self.pick = None if plain else _places(list(wires.values()))
+        self.pick = None if plain else itemgetter(*_places(wires).values())
         self.texts = tuple(name for name, wire in wires.items() if wire.ctype == "char")
         self.all = attrgetter(*wires) if plain and len(wires) > 1 else None
         self.struct = struct.Struct("<BH" + "".join(_struct_format(wire) for wire in wires.values()))
@@ -68,14 +68,14 @@ class _Codec:
         return flat[1], message
 
 
-def _places(wires: list[Wire]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """What takes the fields out of the flat tuple of struct, which starts with type and sequence."""
-    position, places = 2, list[int | slice]()
-    for wire in wires:
+def _places(wires: dict[str, Wire]) -> dict[str, int | slice]:
+    """Where the fields stand in the flat tuple of struct, which starts with type and sequence."""
+    position, places = 2, dict[str, int | slice]()
+    for name, wire in wires.items():
         width = wire.count if wire.ctype == "f32" else 0
-        places.append(slice(position, position + width) if width else position)
+        places[name] = slice(position, position + width) if width else position
         position += width or 1
-    return itemgetter(*places)
+    return places
 
 
 def _struct_format(wire: Wire) -> str:
@@ -131,6 +131,17 @@ def packer(message: type[Message]) -> Callable[..., bytes]:
     if codec.pick is not None:
         raise ValueError(f"{message.__name__} has arrays, expected plain numbers; use encode_body")
     return codec.struct.pack
+
+
+def picker(message: type[Message], *names: str) -> tuple[int, Callable[[bytes], tuple[Any, ...]]]:
+    """Size of a body of this message, and what takes two or more of its fields out of one: faster than the message.
+
+    An array becomes a tuple. What it is given must be a body of that type and size.
+    """
+    codec = _CODECS[message.TYPE]
+    places = _places(wire_fields(message))
+    unpack, pick = codec.struct.unpack, itemgetter(*(places[name] for name in names))
+    return codec.struct.size, lambda body: pick(unpack(body))
 
 
 def decode_body(body: bytes) -> tuple[int, Message]:

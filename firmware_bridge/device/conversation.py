@@ -11,6 +11,7 @@ from typing import Protocol
 
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.recorder import Recorder
+from firmware_bridge.logs.topics import Topic
 from firmware_bridge.ports.link import Link
 from hardware.codec import decode_body, encode_body, packer
 from hardware.errors import ProtocolError
@@ -76,6 +77,8 @@ class Conversation:
         self._sequence = 0
         self._pending_since_ns = 0
         self._errors_logged = 0
+        self._taken: tuple[bytes, list[bytes]] | None = None
+        self._answered: tuple[Topic, int, bytes, bytes] | None = None
         recorder.put(log_topics.LINK_ERRORS, time.monotonic_ns(), (0, 0, 0))
 
     def ignore_signals(self) -> None:
@@ -87,8 +90,15 @@ class Conversation:
 
         Raises StopRequested, LinkLostError.
         """
+        self.take(timeout_s)
+        return self.settle()
+
+    def take(self, timeout_s: float) -> list[bytes]:
+        """The first half of `receive`: bodies with a right checksum. Answer what is urgent, then call `settle`."""
         if self._stop is not None:
             self._stop.poll()
+        if self._taken is not None:
+            self.settle()  # an error ended the period between the two halves
         ready = self.link.wait(0.0)
         if not ready or self.recorder.crowded:
             self.recorder.pump()  # only now: there is nothing to answer
@@ -96,27 +106,39 @@ class Conversation:
             return []
         ready_ns = time.monotonic_ns()
         data = self.link.read()
-        read_ns = time.monotonic_ns()
+        self.read_ns = time.monotonic_ns()
         if not data:
             return []
-        self.bytes_received += len(data)
-        messages = [
-            message for body in self._decoder.feed(data) if (message := self._decode(body, ready_ns)) is not None
-        ]
+        bodies = self._decoder.feed(data)
         # The first byte of the newest frame came with this read, unless this read only completed one begun earlier.
         self.first_ns = self._pending_since_ns if self._pending_since_ns and data.count(0) == 1 else ready_ns
+        self.last_ns = ready_ns
+        self._taken = (data, bodies)
+        return bodies
+
+    def settle(self) -> list[Message]:
+        """The second half of `receive`: the messages; counted, and logged together with the answer that they got."""
+        if self._taken is None:
+            return []
+        (data, bodies), self._taken = self._taken, None
+        ready_ns = self.last_ns
+        messages = [message for body in bodies if (message := self._decode(body, ready_ns)) is not None]
+        if self._answered is None:
+            self.decoded_ns = time.monotonic_ns()
         if data[-1] == 0:
             self._pending_since_ns = 0
         elif 0 in data or not self._pending_since_ns:
             self._pending_since_ns = ready_ns
-        self.last_ns = ready_ns
-        self.read_ns = read_ns
-        self.decoded_ns = time.monotonic_ns()
+        self.bytes_received += len(data)
         self.recorder.put(log_topics.RAW_RECEIVED, ready_ns, data)
         rejected, undecodable, lost = self._decoder.rejected, self._undecodable, self._received.lost
         if rejected + undecodable + lost != self._errors_logged:
             self._errors_logged = rejected + undecodable + lost
             self.recorder.put(log_topics.LINK_ERRORS, ready_ns, (rejected, undecodable, lost))
+        if self._answered is not None:
+            self._log_sent(*self._answered)
+            self._answered = None
+            self.unanswered = False
         return messages
 
     def answer_tick(self, tick: int, action: float | None) -> tuple[int, int]:
@@ -135,8 +157,10 @@ class Conversation:
         self.link.write(frame)
         written_ns = time.monotonic_ns()
         self.unanswered = False
-        self.recorder.put(topic, written_ns, body)
-        self.recorder.put(log_topics.RAW_SENT, written_ns, frame)
+        if self._taken is None:
+            self._log_sent(topic, written_ns, body, frame)
+        else:
+            self._answered = (topic, written_ns, body, frame)  # in the log it comes behind what it answers
         return encoded_ns, written_ns
 
     def send(self, message: Message) -> int:
@@ -147,8 +171,7 @@ class Conversation:
         frame = frame_body(body)
         self.link.write(frame)
         written_ns = time.monotonic_ns()
-        self.recorder.put(log_topics.MESSAGE_TOPICS[type(message)], written_ns, body)
-        self.recorder.put(log_topics.RAW_SENT, written_ns, frame)
+        self._log_sent(log_topics.MESSAGE_TOPICS[type(message)], written_ns, body, frame)
         return sequence
 
     def answer(self) -> None:
@@ -177,6 +200,10 @@ class Conversation:
     def frames_rejected(self) -> int:
         """Frames that arrived damaged."""
         return self._decoder.rejected
+
+    def _log_sent(self, topic: Topic, written_ns: int, body: bytes, frame: bytes) -> None:
+        self.recorder.put(topic, written_ns, body)
+        self.recorder.put(log_topics.RAW_SENT, written_ns, frame)
 
     def _decode(self, body: bytes, time_ns: int) -> Message | None:
         try:

@@ -3,10 +3,10 @@
 The device tells in the next period: TIMING k + 1 says when COMMAND k was accepted (a sample for `clock_sync`) and how
 old observation k was when its action was applied; OBSERVATION k + 1 says HELD when no command had come.
 
-A miss is of the bridge's own doing when its process (loop and log writer together) used the whole time there was, one
-control period less the link's smallest round trip, in processor time since the answer before. With less of it the
-answer would have come in time had nobody else wanted the processor: then the bridge was kept waiting, by the scheduler,
-the kernel or the wire.
+A miss is of the bridge's own doing when its process (together with the log's writer where the two share the only
+processor) used the whole time there was, one control period less the link's smallest round trip, in processor time
+since the answer before. With less of it the answer would have come in time had nobody else wanted the processor: then
+the bridge was kept waiting, by the scheduler, the kernel or the wire.
 """
 
 import dataclasses
@@ -31,13 +31,13 @@ class Answers:
         self._clock = tally.clock
         self._period_ns = tally.period_us * 1000
         self._clock_ticks = max(1, 1_000_000 // tally.period_us)
-        self._processor_ns = time.process_time_ns()
+        self._processor_ns = self._spent_ns()
         self._older: _Answer | None = None
         self._newer: _Answer | None = None
 
     def passed_over(self, count: int) -> None:
         """`count` observations were overtaken before they could be answered."""
-        self._tally.own_misses += min(count, (time.process_time_ns() - self._processor_ns) // self._time_there_is_ns())
+        self._tally.own_misses += min(count, (self._spent_ns() - self._processor_ns) // self._time_there_is_ns())
 
     def held(self, observation: Observation) -> None:
         """An ARMED observation of mode host: was the answer before it too late?"""
@@ -71,7 +71,7 @@ class Answers:
         self._tally.histograms.record(
             first=first, last=last, decoded=decoded, inferred=inferred, encoded=encoded, written=written
         )
-        spent_ns = time.process_time_ns()
+        spent_ns = self._spent_ns()
         if self._older is not None:
             self._put(self._older, None, None)
         self._older = self._newer
@@ -118,6 +118,9 @@ class Answers:
         self._older = self._newer = None
         if self._clock is not None:
             self._put_clock(time.monotonic_ns())
+
+    def _spent_ns(self) -> int:
+        return time.process_time_ns() + self._recorder.processor_ns()
 
     def _time_there_is_ns(self) -> int:
         round_trip_ns = self._clock.round_trip_ns if self._clock is not None else 0

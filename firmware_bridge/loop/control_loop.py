@@ -1,9 +1,9 @@
 """The control loop: one OBSERVATION in, one COMMAND (host mode) or HEARTBEAT (device, shadow mode) out.
 
 The device owns time: there is no pace of the host's own, an answer is due when an observation has come. The loop sleeps
-in select(), decodes what came, answers the newest observation, and only then does its accounting; the log writer is
-woken when there is nothing left to read. Nothing is printed; the garbage collector is off; what must be allocated per
-period (messages, frames, log tuples) is small and freed by reference counting.
+in select(), takes from the newest observation what the policy needs, answers, and only then decodes the rest, does its
+accounting, and hands what is to be logged to another process. Nothing is printed; the garbage collector is off; what
+must be allocated per period (messages, frames, log tuples) is small and freed by reference counting.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from firmware_bridge.device.conversation import Conversation
 from firmware_bridge.device.handshake import Armed, silence_error
@@ -24,9 +25,12 @@ from firmware_bridge.loop.history import History
 from firmware_bridge.loop.tally import Tally
 from firmware_bridge.safety.action_limits import ActionLimits
 from firmware_bridge.safety.sensor_watch import SensorWatch
+from hardware.codec import picker
 from hardware.protocol import Action, Mode, Observation, State, Timing
 
-_SWITCH_INTERVAL_S = 50e-6  # the writer thread gives the interpreter back this fast when an observation arrives
+_SWITCH_INTERVAL_S = 50e-6  # the threads of keyboard and page give the interpreter back this fast
+_TICKS = 0xFFFF_FFFF
+_OBSERVATION_BYTES, _PICK = picker(Observation, "tick", "current", "previous", "state")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,28 +88,34 @@ class _Loop:
         self.history = history
         self.tally = tally
         self.answers = Answers(tally, conversation.recorder)
+        self.hosted = settings.mode == Mode.HOST
+        self.first_tick = self.last_tick = 0
 
     def run(self, armed: Armed) -> None:
         conversation, settings = self.conversation, self.settings
         messages, observations = armed.messages, armed.observations
-        first_tick = observations[0].tick
+        self.first_tick = self.last_tick = observations[0].tick
         if self.history is not None:
             self.history.restart(armed.idle_tick)
-        last_seen, last_tick, asked = time.monotonic(), first_tick, 0
+        last_seen, asked = time.monotonic(), 0
+        answer: _Answer | None = None
         ended = False
         while True:
             if observations:
                 last_seen, asked = time.monotonic(), 0
-                if len(observations) > 1:
-                    self.pass_over(observations[:-1])
                 newest = observations[-1]
-                error = stopped_error(conversation, newest, last_tick)
-                if error is not None:
-                    raise error
-                last_tick = newest.tick
-                ended = (newest.tick - first_tick) & 0xFFFF_FFFF >= settings.periods
-                if not ended:
-                    self.answer(newest)
+                if answer is None:
+                    if len(observations) > 1:
+                        self.pass_over(observations[:-1])
+                    error = stopped_error(conversation, newest, self.last_tick)
+                    if error is not None:
+                        raise error
+                    ended = self.is_over(newest.tick)
+                    if not ended:
+                        answer = self.answer(newest.tick, newest.current, newest.previous)
+                self.last_tick = newest.tick
+                if answer is not None:
+                    self.account(newest, answer)
                     # After the answer: a stop still reaches the device before that answer is latched.
                     self.watch.check(newest)
             elif time.monotonic() - last_seen > settings.silence_s:
@@ -123,8 +133,28 @@ class _Loop:
             if ended:
                 return
             conversation.recorder.check()
-            messages = conversation.receive(0.05)
+            answer = self.answer_at_once(conversation.take(0.05))
+            messages = conversation.settle()
             observations = [message for message in messages if isinstance(message, Observation)]
+
+    def is_over(self, tick: int) -> bool:
+        return (tick - self.first_tick) & _TICKS >= self.settings.periods
+
+    def answer_at_once(self, bodies: list[bytes]) -> "_Answer | None":
+        """The usual case, before anything else is looked at: one OBSERVATION, armed, the next in order."""
+        found: bytes | None = None
+        for body in bodies:
+            if body[0] == Observation.TYPE and len(body) == _OBSERVATION_BYTES:
+                if found is not None:
+                    return None
+                found = body
+        if found is None:
+            return None
+        tick, current, previous, state = _PICK(found)
+        if state != State.ARMED or tick != (self.last_tick + 1) & _TICKS or self.is_over(tick):
+            return None
+        self.conversation.decoded_ns = time.monotonic_ns()
+        return self.answer(tick, current, previous)
 
     def pass_over(self, older: list[Observation]) -> None:
         """Observations that were overtaken by a newer one in the same read: they feed the ring and count as missed."""
@@ -137,42 +167,52 @@ class _Loop:
                 self.history.observe(observation.tick, observation.current, observation.previous)
             self.watch.check(observation)
 
-    def answer(self, observation: Observation) -> None:
-        conversation, tally, tick = self.conversation, self.tally, observation.tick
-        hosted = self.settings.mode == Mode.HOST
+    def answer(self, tick: int, current: tuple[float, ...], previous: tuple[float, ...]) -> "_Answer":
         action: float | None = None
         sent: float | None = None
-        inferred_ns = conversation.decoded_ns
+        inferred_ns = self.conversation.decoded_ns
         if self.history is not None:
-            action = self.history.step(tick, observation.current, observation.previous)
+            action = self.history.step(tick, current, previous)
             if action is not None:
                 if not math.isfinite(action):
                     raise _not_finite(action, tick)
-                if hosted:
+                if self.hosted:
                     constant = self.settings.constant_action
                     sent = self.settings.limits.limit(action if constant is None else constant)
             inferred_ns = time.monotonic_ns()
-        encoded_ns, written_ns = conversation.answer_tick(tick, sent)
+        return _Answer(action, sent, inferred_ns, *self.conversation.answer_tick(tick, sent))
 
+    def account(self, observation: Observation, answer: "_Answer") -> None:
+        conversation, tally, tick = self.conversation, self.tally, observation.tick
         tally.observe(observation, conversation.last_ns)
-        if hosted:
+        if self.hosted:
             self.answers.held(observation)
         self.answers.written(
             observation,
-            sent is not None,
+            answer.sent is not None,
             conversation.read_ns,
             first=conversation.first_ns,
             last=conversation.last_ns,
             decoded=conversation.decoded_ns,
-            inferred=inferred_ns,
-            encoded=encoded_ns,
-            written=written_ns,
+            inferred=answer.inferred_ns,
+            encoded=answer.encoded_ns,
+            written=answer.written_ns,
         )
         if self.history is not None:
-            if action is not None:
-                tally.host_action(tick, action)
-            record = (tick, math.nan if action is None else action)
-            conversation.recorder.put(log_topics.HOST_ACTION, inferred_ns, record)
+            if answer.action is not None:
+                tally.host_action(tick, answer.action)
+            record = (tick, math.nan if answer.action is None else answer.action)
+            conversation.recorder.put(log_topics.HOST_ACTION, answer.inferred_ns, record)
+
+
+class _Answer(NamedTuple):
+    """What the policy asked for, what was sent of it, and when; actions in m/s^2, None where there was none."""
+
+    action: float | None
+    sent: float | None
+    inferred_ns: int
+    encoded_ns: int
+    written_ns: int
 
 
 def _not_finite(action: float, tick: int) -> HostPolicyError:

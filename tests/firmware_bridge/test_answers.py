@@ -20,6 +20,10 @@ class Log:
 
     def __init__(self):
         self.records = []
+        self.writer_ns = 0
+
+    def processor_ns(self):
+        return self.writer_ns
 
     def put(self, topic, time_ns, payload):
         self.records.append((topic.name, payload))
@@ -158,6 +162,17 @@ def test_late_command_is_our_doing_when_we_used_the_time_there_was(processor, us
     answer(answers, 2, commanded)
     answers.held(observation(3, held))
     assert tally.own_misses == own
+
+
+def test_writer_that_shares_the_only_processor_is_ours_too(processor):
+    tally, log = Tally(PERIOD_US), Log()
+    answers = Answers(tally, log)
+    answer(answers, 1)
+    processor.now_ns += 500_000
+    log.writer_ns += 600_000
+    answer(answers, 2)
+    answers.held(observation(3, held=True))
+    assert tally.own_misses == 1
 
 
 def test_held_action_of_an_older_tick_is_not_this_answers(processor):

@@ -1,15 +1,17 @@
 """What the log of a real run holds, compared with what the device saw, when the run ends badly."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from fake_device import FakeDevice
 
 from firmware_bridge.config import Replay
-from firmware_bridge.logs.read_log import read_log
+from firmware_bridge.logs.read_log import LogReader, read_log
 from firmware_bridge.loop.policy_folder import open_policy_folder
 from firmware_bridge.replay.replay import replay
 from hardware.protocol import Command, Disarm, State
@@ -40,14 +42,18 @@ def digest(policy_folder):
     return open_policy_folder(policy_folder).digest
 
 
+@pytest.mark.parametrize("both", [False, True], ids=["the bridge", "and its writer"])
 @pytest.mark.parametrize("options", [[], ["--log-rotate-mb", "0.02"]], ids=["one file", "rotated"])
-def test_killed_run_loses_at_most_a_second_of_what_the_device_saw(options, digest, policy_folder, tmp_path):
+def test_killed_run_loses_at_most_a_second_of_what_the_device_saw(options, both, digest, policy_folder, tmp_path):
     with FakeDevice(digest, pace_s=0.005) as device:
         process = _start(device, policy_folder, tmp_path, *options)
         device.wait_for(lambda device: device._since() > 300)
         seen = _seen(device)
         time.sleep(1.0)  # the promise: what was sent before this second is in the file
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.send_signal(signal.SIGKILL)
+        if both:
+            os.kill(int(children[0]), signal.SIGKILL)
         process.communicate()
         everything = _seen(device)
     log = read_log(tmp_path)
@@ -60,6 +66,11 @@ def test_killed_run_loses_at_most_a_second_of_what_the_device_saw(options, diges
     answer = replay(Replay(log=tmp_path, policy=policy_folder, backend="c"))
     assert answer["difference"] is None
     assert answer["host_actions"] >= len(seen)
+    # What an answer answers stands in front of it.
+    ticks = [record.value for record in LogReader(tmp_path) if record.topic in ("/observation", "/command")]
+    places = {value["observation_tick"]: place for place, value in enumerate(ticks) if "observation_tick" in value}
+    observed = {value["tick"]: place for place, value in enumerate(ticks) if "tick" in value}
+    assert all(observed[tick] < place for tick, place in places.items())
 
 
 def test_full_disk_brakes_and_leaves_what_was_there_readable(digest, policy_folder, tmp_path):

@@ -267,6 +267,23 @@ def test_writer_that_hangs_blocks_nobody_and_nothing_is_lost_once_it_goes_on(tmp
     assert log.complete
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor only")
+def test_processor_time_of_the_writer_is_told_where_it_has_no_processor_of_its_own(tmp_path):
+    apart, together = Recorder(tmp_path / "a.mcap"), Recorder(tmp_path / "b.mcap")
+    apart.start({})
+    everywhere = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(everywhere)})
+    try:
+        together.start({})
+    finally:
+        os.sched_setaffinity(0, everywhere)
+    assert apart.processor_ns() == 0
+    assert together.processor_ns() > 0
+    for recorder in (apart, together):
+        recorder.close()
+        assert recorder.processor_ns() == 0
+
+
 def test_writer_that_was_launched_and_never_started_leaves_no_file(tmp_path):
     recorder = Recorder(tmp_path / "run.mcap")
     recorder.launch()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware.codec import body_size, decode_body, encode_body, name_of, schema_text, wire_fields
+from hardware.codec import body_size, decode_body, encode_body, name_of, picker, schema_text, wire_fields
 from hardware.errors import HardwareError, ProtocolError
 from hardware.framing import encode_frame
 from hardware.protocol import MESSAGES, STREAMED_FRAME_LIMIT, Command, Disarm, Hello, HelloReply, Observation, State
@@ -46,6 +46,14 @@ def test_round_trip(message, sequence):
     body = encode_body(message, sequence)
     assert len(body) == body_size(type(message))
     assert decode_body(body) == (sequence, message)
+
+
+@given(message_strategy(Observation))
+def test_picked_fields_are_those_of_the_message(message):
+    size, pick = picker(Observation, "tick", "current", "state", "previous")
+    body = encode_body(message, 7)
+    assert size == len(body)
+    assert pick(body) == (message.tick, message.current, message.state, message.previous)
 
 
 def test_layout_is_little_endian_and_packed():
