@@ -3,9 +3,10 @@
  *   echo_device --link-fd N --digest HEX --rate-hz F [--drift-ppm F] [--offset-us N] [--bare]
  *
  * It speaks the firmware's protocol with the firmware's own framing: answers HELLO, CONFIG, ARM and DISARM,
- * sends OBSERVATION and TIMING once a period, takes COMMAND and HEARTBEAT, and counts what comes too late. It
- * never stops by itself: a missing answer is HELD, and counted. With --bare it sends a frame of OBSERVATION's
- * size and takes any bytes as the answer: what the same pty and the same period cost without a protocol.
+ * sends OBSERVATION and TIMING once a period, takes COMMANDs in mode host and HEARTBEATs in the others, and
+ * counts what comes too late. It never stops by itself: a missing answer is HELD, and counted. With --bare it
+ * sends a frame of OBSERVATION's size and takes any bytes as the answer: what the same pty and the same
+ * period cost without a protocol.
  *
  * Its clock is CLOCK_MONOTONIC times (1 + drift), plus an offset, modulo 2^32 us: whoever estimates it can be
  * checked. What this process itself is late is not handed on: a period that begins late moves all that
@@ -131,14 +132,15 @@ static void reply_to_hello(const protocol_hello_t *hello) {
     device.greeted = true;
 }
 
-static void take_answer(uint32_t session, uint32_t tick, int64_t time_ns) {
+/* `feeds`: it is of the kind that feeds the watchdog in this mode; the other kind answers nothing. */
+static void take_answer(uint32_t session, uint32_t tick, bool feeds, int64_t time_ns) {
     if (device.state != PROTOCOL_STATE_ARMED || session != device.session) {
         device.refused += session != 0u;
         return;
     }
     if (tick != device.tick) {
         device.stale++;
-    } else if (!device.answered) {
+    } else if (feeds && !device.answered) {
         const int64_t response_us = (time_ns - device.sampled_ns) / 1000;
         device.answered = device.accepted = true;
         device.accepted_us = device_us(time_ns);
@@ -162,9 +164,10 @@ static void handle(const uint8_t *body, size_t size, int64_t time_ns) {
     device.received_any = true;
     device.receive_sequence = protocol_sequence(body);
     if (protocol_unpack_command(body, size, &command)) {
-        take_answer(command.session, command.observation_tick, time_ns);
+        take_answer(command.session, command.observation_tick, device.mode == PROTOCOL_MODE_HOST, time_ns);
     } else if (protocol_unpack_heartbeat(body, size, &heartbeat)) {
-        take_answer(heartbeat.session, heartbeat.observation_tick, time_ns);
+        take_answer(heartbeat.session, heartbeat.observation_tick, device.mode != PROTOCOL_MODE_HOST,
+                    time_ns);
     } else if (protocol_unpack_hello(body, size, &hello)) {
         reply_to_hello(&hello);
     } else if (protocol_unpack_config(body, size, &config)) {

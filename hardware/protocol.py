@@ -308,8 +308,9 @@ class Timing(Message):
 
     `action_age_us`: from the sampling of the observation that the applied action answers to the moment it was handed
     to the drive; grows while the action is held. `response_us`: from the sampling of the previous observation until
-    its Command was accepted. Both NO_TIME_US when there is none. `inference_us`: the last run of the device's policy,
-    0xFFFF and more as 0xFFFF; 0 in mode host.
+    its answer was accepted, the one that feeds the watchdog: in mode host the Command, in the others the Heartbeat,
+    which is read when the policy has run. Both NO_TIME_US when there is none. `inference_us`: the last run of the
+    device's policy, 0xFFFF and more as 0xFFFF; 0 in mode host.
     """
 
     TYPE = 0x47

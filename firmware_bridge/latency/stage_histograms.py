@@ -15,7 +15,8 @@ Stage durations are differences of neighbours; `total` is `last` to `written`, t
 What only the device can measure comes in TIMING; all from the sampling of an observation on its own clock:
 
     action_age  to the moment when the action that answers it was handed to the drive; grows while it is held
-    response    to the moment when its COMMAND was accepted (mode host)
+    response    to the moment when its answer was accepted: the COMMAND in mode host, the HEARTBEAT in the others,
+                which the device reads when its policy has run
     inference   how long the device's policy ran (modes device and shadow; 65,535 us and more count as that)
 
 Percentiles are never given without n, max and the duration they were taken over.

@@ -1,7 +1,9 @@
 """What became of each answer: when the device took and applied it, and if it came too late, whose doing that was.
 
-The device tells in the next period: TIMING k + 1 says when COMMAND k was accepted (a sample for `clock_sync`) and how
-old observation k was when its action was applied; OBSERVATION k + 1 says HELD when no command had come.
+The device tells in the next period: TIMING k + 1 says when the answer to observation k was accepted, COMMAND or
+HEARTBEAT (a sample for `clock_sync` in every mode), and how old the observation was when its action was applied;
+OBSERVATION k + 1 says HELD when no command had come. Only a COMMAND is applied: what a device applies in modes device
+and shadow is its own action, which no answer brought.
 
 A miss is of the bridge's own doing when its process (together with the log's writer where the two share the only
 processor) used the whole time there was, one control period less the link's smallest round trip, in processor time

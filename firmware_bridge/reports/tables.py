@@ -33,7 +33,7 @@ def latency_text(latency: dict[str, Any]) -> str:
 
 DEVICE_TIME_NAMES = {
     "action_age": "device: sampled to its action applied",
-    "response": "device: sampled to its COMMAND accepted",
+    "response": "device: sampled to its answer accepted",
     "inference": "device: policy",
 }
 

@@ -90,6 +90,11 @@ static void handle_arm(link_t *link, safety_t *safety, const uint8_t *body, cons
     acknowledge(link, body, safety_arm(safety, nonce_ok, arm->device_nonce ^ arm->host_nonce));
 }
 
+static void answer_accepted(link_t *link) {
+    link->answered = true;
+    link->answered_us = board_stopwatch_us();
+}
+
 /* Lock-step: the host's answer to the running period has been judged, whatever the verdict. */
 static void answer_judged(const safety_t *safety, uint32_t session, uint32_t tick) {
     if (tick == safety->tick && (session == safety->session || session == 0u)) {
@@ -117,12 +122,16 @@ void link_handle(link_t *link, safety_t *safety, const uint8_t *body, size_t siz
         const safety_verdict_t verdict = safety_offer_command(safety, &command);
         count_verdict(link, verdict);
         if (verdict == SAFETY_ACCEPTED) {
-            link->command_accepted = true;
-            link->command_us = board_stopwatch_us();
+            answer_accepted(link);
         }
         answer_judged(safety, command.session, command.observation_tick);
     } else if (protocol_unpack_heartbeat(body, size, &heartbeat)) {
+        const bool was_fed = safety->fed_tick == safety->tick;
         count_verdict(link, safety_offer_heartbeat(safety, &heartbeat));
+        /* Of the HEARTBEATs that are in order the first one answers that feeds the watchdog for this tick. */
+        if (!was_fed && safety->fed_tick == safety->tick) {
+            answer_accepted(link);
+        }
         answer_judged(safety, heartbeat.session, heartbeat.observation_tick);
     } else if (protocol_unpack_hello(body, size, &hello)) {
         link->greeted = true;

@@ -31,8 +31,8 @@ typedef struct {
     uint32_t lost;
     uint32_t stale_commands;
     uint32_t refused;
-    bool command_accepted; /* in the running period; main.c clears it */
-    uint32_t command_us;   /* board_stopwatch_us() when it was */
+    bool answered;        /* the running period, by a COMMAND or HEARTBEAT that feeds; main.c clears it */
+    uint32_t answered_us; /* board_stopwatch_us() when it was */
 } link_t;
 
 void link_start(link_t *link, const link_identity_t *identity);

@@ -95,7 +95,7 @@ static void report_timing(uint32_t actuated_us) {
         .tick = firmware.safety.tick,
         .action_age_us = timing->acting ? actuated_us - timing->answered_us : PROTOCOL_NO_TIME_US,
         .response_us =
-            link->command_accepted ? link->command_us - timing->sampled_stopwatch_us : PROTOCOL_NO_TIME_US,
+            link->answered ? link->answered_us - timing->sampled_stopwatch_us : PROTOCOL_NO_TIME_US,
         .inference_us = firmware.safety.mode == PROTOCOL_MODE_HOST ? 0u : timing->inference_us,
     };
     link_send_timing(&firmware.link, &message);
@@ -130,7 +130,7 @@ static void run_period(const protocol_sensors_t *sensors) {
     report_timing(actuated_us);
     firmware.timing.sampled_us = time_us;
     firmware.timing.sampled_stopwatch_us = stopwatch_us;
-    firmware.link.command_accepted = false;
+    firmware.link.answered = false;
     if (firmware.safety.tick == firmware.safety.armed_tick) {
         policy_reset(&firmware.policy); /* the first armed observation fills the whole history */
     }

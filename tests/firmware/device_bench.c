@@ -170,7 +170,7 @@ static void deliver(size_t size) {
     const uint8_t *body = bench.received.buffer;
     const link_t before = firmware.link;
     protocol_hello_t hello;
-    firmware.link.command_accepted = false;
+    firmware.link.answered = false;
     if (size > 0u) {
         bench.greeted = bench.greeted || protocol_unpack_hello(body, size, &hello);
         rules_receive(&bench.rules, body, size);
@@ -180,12 +180,12 @@ static void deliver(size_t size) {
     rules_require(firmware.link.decoder.frames == before.decoder.frames + (size > 0u ? 1u : 0u),
                   "a frame is a frame on both sides");
     if (size > 0u) {
-        rules_received(&bench.rules, firmware.link.command_accepted);
+        rules_received(&bench.rules, firmware.link.answered);
         note_received(body, size, &before);
     } else {
-        rules_require(!firmware.link.command_accepted, "a COMMAND comes in a frame");
+        rules_require(!firmware.link.answered, "an answer comes in a frame");
     }
-    firmware.link.command_accepted = firmware.link.command_accepted || before.command_accepted;
+    firmware.link.answered = firmware.link.answered || before.answered;
 }
 
 void bench_receive(const uint8_t *data, size_t size) {

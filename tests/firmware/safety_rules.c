@@ -51,12 +51,14 @@ static bool may_answer(const safety_rules_t *rules, const protocol_command_t *co
            command->action >= -PLANT_ACCELERATION_LIMIT && command->action <= PLANT_ACCELERATION_LIMIT;
 }
 
-static void feed(safety_rules_t *rules, const protocol_heartbeat_t *heartbeat) {
+static bool feed(safety_rules_t *rules, const protocol_heartbeat_t *heartbeat) {
     const uint32_t age = rules->sensors.tick - heartbeat->observation_tick;
     if (rules->armed && rules->config.mode != PROTOCOL_MODE_HOST && heartbeat->session == rules->session &&
         age <= rules->config.watchdog_periods && age < rules->sensors.tick - rules->fed_tick) {
         rules->fed_tick = heartbeat->observation_tick;
+        return age == 0u;
     }
+    return false;
 }
 
 void rules_receive(safety_rules_t *rules, const uint8_t *body, size_t size) {
@@ -77,14 +79,14 @@ void rules_receive(safety_rules_t *rules, const uint8_t *body, size_t size) {
     } else if (protocol_unpack_command(body, size, &command)) {
         rules->answer_deserved = may_answer(rules, &command);
     } else if (protocol_unpack_heartbeat(body, size, &heartbeat)) {
-        feed(rules, &heartbeat);
+        rules->answer_deserved = feed(rules, &heartbeat);
     }
 }
 
-void rules_received(safety_rules_t *rules, bool command_accepted) {
-    rules_require(!command_accepted || rules->answer_deserved,
-                  "a COMMAND is taken of the armed session, in mode host, for the running tick, in range");
-    if (command_accepted) {
+void rules_received(safety_rules_t *rules, bool answered) {
+    rules_require(!answered || rules->answer_deserved,
+                  "an answer is of the armed session, for the running tick, the first, of its mode's kind");
+    if (answered) {
         rules->fed_tick = rules->sensors.tick;
     }
 }

@@ -22,7 +22,7 @@ typedef struct {
     uint32_t offered_session;
     bool config_deserved; /* ... a CONFIG that may be taken */
     protocol_config_t offered_config;
-    bool answer_deserved; /* the running frame is a COMMAND that may be taken */
+    bool answer_deserved; /* ... a COMMAND or HEARTBEAT that may be taken for the running tick */
     protocol_sensors_t sensors;
     unsigned referenced_periods;    /* in a row, up to now */
     bool whole;                     /* the last two samples were one period apart */
@@ -38,7 +38,7 @@ void rules_nonce(safety_rules_t *rules, uint32_t nonce);
 
 /* Before the device gets a body whose CRC is right, and after it has. */
 void rules_receive(safety_rules_t *rules, const uint8_t *body, size_t size);
-void rules_received(safety_rules_t *rules, bool command_accepted);
+void rules_received(safety_rules_t *rules, bool answered);
 
 /* A body that the device sent. */
 void rules_sent(safety_rules_t *rules, const uint8_t *body, size_t size);

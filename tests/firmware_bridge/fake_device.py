@@ -188,6 +188,7 @@ class FakeDevice:
         policy = self.mode != Mode.HOST
         inference_us = 0 if not policy else 12 if self._since() != 50 else 21
         age_us = 20000 if self.state == State.ARMED and self._since() > 0 else NO_TIME_US
+        # Its time counts periods and is no clock: it times no answer, in any mode.
         self._send(Timing(self.tick, age_us, NO_TIME_US, inference_us))
         if self.state == State.ARMED and policy:
             self._send(Action(self.tick, self.options["device_action"](self.tick)))

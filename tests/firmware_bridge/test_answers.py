@@ -90,13 +90,23 @@ def test_clock_trusts_the_read_not_the_select_before_it(processor):
     assert abs(estimate.offset_ns - BEGIN_NS) <= estimate.uncertainty_ns < 40_000
 
 
-def test_heartbeat_is_a_sample_of_the_clock_but_is_not_applied(processor):
+def test_heartbeats_are_samples_of_the_clock_but_are_not_applied(processor):
+    """Modes device and shadow: the device reads them when its policy, here 40 us, has run."""
     log, tally = Log(), Tally(PERIOD_US, ClockSync())
     answers = Answers(tally, log)
-    answer(answers, 1, commanded=False)
-    answers.timing(Timing(2, 1_005, 80, 0))
-    assert tally.clock.samples == 1
-    assert all(math.isnan(value) for value in log.of(log_topics.LATENCY)[0][7:])
+    for tick in range(1, 2_001):
+        answer(answers, tick, commanded=False)
+        answers.timing(Timing(tick, 1_005, 120, 40))
+    answers.close()
+    assert (tally.clock.samples, tally.clock.restarts, tally.clock.rejected) == (1_999, 0, 0)
+    estimate = tally.clock.estimate(BEGIN_NS + 2_000 * PERIOD_US * 1000)
+    assert estimate.round_trip_ns == 102_000  # 120 us without the 20 from read to encoded, both stamps rounded
+    assert abs(estimate.offset_ns - BEGIN_NS) <= estimate.uncertainty_ns < 60_000
+    assert len(log.of(log_topics.CLOCK)) == 3
+    latency = log.of(log_topics.LATENCY)
+    assert [record[0] for record in latency] == list(range(1, 2_001))
+    assert all(math.isnan(value) for record in latency for value in record[7:])
+    assert tally.histograms.percentiles("apply", 1.0).n == 0
 
 
 def test_timing_in_the_read_of_its_observation_or_before_it_or_never(processor):

@@ -60,7 +60,7 @@ def test_host_and_device_give_the_same_trajectory_in_lockstep(policy_folder, ima
         # Time stands still but for the ticks: every action was one period old when it was applied.
         assert (result["device_us"]["action_age"]["n"], result["device_us"]["action_age"]["max"]) == (199, 20000)
     assert [host["device_us"][name]["n"] for name in ("response", "inference")] == [199, 0]
-    assert [device["device_us"][name]["n"] for name in ("response", "inference")] == [0, 199]
+    assert [device["device_us"][name]["n"] for name in ("response", "inference")] == [199, 199]
     assert host["trajectory_sha256"] == device["trajectory_sha256"]
     # The trajectory depends on the seed of the plant or on the policy, or the comparison would prove nothing.
     logs = [read_log(tmp_path / mode).values("/observation") for mode in ("host", "device")]
@@ -74,9 +74,10 @@ def test_shadow_agrees_to_the_bit_on_every_action(policy_folder, image, tmp_path
     assert result["shadow"] == {"compared": 200, "max_difference": 0.0}
 
 
-def test_real_time_run_is_clean(policy_folder, image, tmp_path):
-    config = Run(port="sim:", policy=policy_folder, log=tmp_path, image=image, duration_s=1.0, watchdog_periods=10)
-    result = run(config).result
+@pytest.mark.parametrize("mode", ["host", "device", "shadow"])
+def test_real_time_run_is_clean(policy_folder, image, tmp_path, mode):
+    settings = {"mode": mode, "image": image, "duration_s": 1.0, "watchdog_periods": 10}
+    result = run(Run(port="sim:", policy=policy_folder, log=tmp_path, **settings)).result
     # A slow machine may lose periods or trip the watchdog; it may not damage a byte, nor leave the cart unbraked.
     assert (result["crc_errors"], result["latency_overflows"], result["log_dropped"]) == (0, 0, 0)
     assert result["steps"] > 0
@@ -88,13 +89,16 @@ def test_real_time_run_is_clean(policy_folder, image, tmp_path):
     wrap_ns = 2**32 * 1000
     error_ns = (clock["offset_ns"] + wrap_ns // 2) % wrap_ns - wrap_ns // 2
     assert abs(error_ns) <= clock["uncertainty_ns"]
+    assert result["device_us"]["response"]["n"] > 0
     log = read_log(tmp_path)
     applied = [value for value in log.values("/latency") if value["apply_ns"] is not None]
-    assert len(applied) == result["stages_us"]["apply"]["n"] > 0
+    assert len(applied) == result["stages_us"]["apply"]["n"]
+    assert bool(applied) == (mode == "host")  # in the others the device applies its own action
     for value in applied:  # nothing is applied before it was written
         assert value["apply_ns"] >= -value["apply_uncertainty_ns"]
-    assert log.values("/clock")
-    assert read_log(tmp_path).complete
+    clock = log.values("/clock")[-1]
+    assert (clock["samples"], clock["restarts"]) == (result["clock_sync"]["samples"], 0)
+    assert log.complete
 
 
 def test_image_with_another_policy_is_refused_by_name(make_policy, image, tmp_path):

@@ -535,3 +535,38 @@ def test_the_age_of_a_held_action_grows(device):
     assert [ages[tick] for tick in (30, 31, 32)] == [20_000, 40_000, 20_000]
     responses = {timing.tick: timing.response_us for timing in host.timings}
     assert [responses[tick] == NO_TIME_US for tick in (30, 31, 32)] == [False, True, False]
+
+
+def answer(mode, tick, session=SESSION):
+    return Command(session, tick, 0.0) if mode == Mode.HOST else Heartbeat(session, tick)
+
+
+def answers_without_effect(mode, tick):
+    """Sets of messages that let time go on in lock-step, none of which is an answer in `mode`."""
+    time_goes_on = Heartbeat(0, tick)
+    foreign, late = answer(mode, tick, SESSION + 1), answer(mode, tick - 1)
+    other_kind = answer(Mode.DEVICE if mode == Mode.HOST else Mode.HOST, tick)
+    return [(time_goes_on,), (foreign, time_goes_on), (late, time_goes_on), (other_kind,)]
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_answer_that_feeds_the_watchdog_is_timed_and_nothing_else(device, mode):
+    one = device()
+    host, observation = one.host, one.arm(mode)
+    armed_tick = observation.tick
+    for without_effect in range(len(answers_without_effect(mode, 0))):
+        host.send(answer(mode, observation.tick))
+        observation = host.wait(Observation)
+        host.send(*answers_without_effect(mode, observation.tick)[without_effect])
+        observation = host.wait(Observation)
+        assert observation.state == State.ARMED
+    end_tick = observation.tick
+    # Of this session and for the running tick, but nothing is armed any more.
+    host.send(disarm_message(SESSION), answer(mode, end_tick))
+    for _ in range(3):
+        observation = host.wait(Observation)
+        assert observation.state != State.ARMED
+        host.send(answer(mode, observation.tick))
+    host.wait(Observation)
+    timed = {timing.tick for timing in host.timings if timing.response_us != NO_TIME_US}
+    assert timed == set(range(armed_tick + 1, end_tick, 2))
