@@ -28,12 +28,14 @@ _WRAP_NS = 2**32 * 1000
 
 
 def resident_kib(pid: int) -> int | None:
-    """Memory of a process in RAM [KiB]; None when it is gone."""
+    """Memory of a process and its children (the log's writer) in RAM [KiB]; None when it is gone."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        lines = [Path(f"/proc/{process}/status").read_text().splitlines() for process in (str(pid), *children)]
     except OSError:
         return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS")), None)
+    sizes = [int(line.split()[1]) for status in lines for line in status if line.startswith("VmRSS")]
+    return sum(sizes) if len(sizes) == len(lines) else None
 
 
 def true_offset_ns(host_ns: int, drift_ppm: float, offset_us: int) -> float:
@@ -101,8 +103,10 @@ def soak(
 
 
 def _watch(pid: int, started: float, memory: list[tuple[float, int]]) -> None:
-    while (kib := resident_kib(pid)) is not None:
-        memory.append((time.monotonic() - started, kib))
+    while Path(f"/proc/{pid}").exists():
+        kib = resident_kib(pid)
+        if kib is not None:
+            memory.append((time.monotonic() - started, kib))
         time.sleep(1.0)
 
 

@@ -25,7 +25,7 @@ from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.record_pipe import END, HEADER, PAUSE, LogSettings, Rotation
 from firmware_bridge.logs.topics import Topic
 
-FLUSH_INTERVAL_S = 0.25
+FLUSH_INTERVAL_S = 0.75  # with the writer's own tenth of a second less than the second that is promised
 QUEUE_CAPACITY_BYTES = 16 * 1024 * 1024  # at 1 kHz some 20 s of a blocked disk
 _PIPE_BYTES = 1024 * 1024
 _CROWD = 1000  # records; at 1 kHz some eight come between two answers

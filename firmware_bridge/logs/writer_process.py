@@ -18,7 +18,7 @@ from firmware_bridge.logs.topics import TOPICS, to_json
 
 _READ_BYTES = 1024 * 1024
 _NICE = 5  # where there is one processor only, the loop goes first
-_LOOK_S = 0.25  # how often a chunk is closed although nothing comes
+_LOOK_S = 0.1  # how often a chunk is closed although nothing comes
 
 
 def write_log(source: int, answers: int) -> None:

@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import resource
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcap.reader import make_reader
+from mcap.records import Chunk
+from mcap.stream_reader import StreamReader
 
 from firmware_bridge.errors import LogError, RecorderError
 from firmware_bridge.logs import topics as log_topics
@@ -57,6 +60,28 @@ def test_round_trip_and_any_mcap_reader_opens_it(tmp_path):
     with path.open("rb") as stream:
         first = next(iter(make_reader(stream).iter_messages(log_time_order=False)))
     assert first[1].topic == "/session"
+
+
+def test_index_of_a_log_is_whole(tmp_path):
+    recorder = Recorder(tmp_path / "run.mcap", flush_interval_s=0.0)
+    recorder.start({})
+    for tick in range(50):
+        _put(recorder, tick)
+        recorder.put(log_topics.HOST_ACTION, time.monotonic_ns(), (tick, 0.5))
+        recorder.pump()
+    recorder.close({})
+    with (tmp_path / "run.mcap").open("rb") as stream:
+        summary = make_reader(stream).get_summary()
+        stream.seek(0)
+        chunks = [record for record in StreamReader(stream, emit_chunks=True).records if isinstance(record, Chunk)]
+        stream.seek(0)
+        messages = list(make_reader(stream).iter_messages(topics=["/host_action"]))
+    assert len(summary.chunk_indexes) == summary.statistics.chunk_count == len(chunks) > 10
+    for index, chunk in zip(summary.chunk_indexes, chunks, strict=True):
+        assert index.compression == chunk.compression == "zstd"
+        assert (index.message_start_time, index.message_end_time) == (chunk.message_start_time, chunk.message_end_time)
+        assert (index.compressed_size, index.uncompressed_size) == (len(chunk.data), chunk.uncompressed_size)
+    assert [json.loads(message.data)["observation_tick"] for _, _, message in messages] == list(range(50))
 
 
 def test_not_a_number_is_null_in_the_file_and_nan_again_after_reading(tmp_path):
