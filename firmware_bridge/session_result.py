@@ -17,7 +17,7 @@ def session_result(
 ) -> dict[str, Any]:
     """The result of `session`, which `error` ended."""
     config, tally = session.config, session.tally
-    zero = LinkCounters(0, 0, 0, 0)
+    zero = LinkCounters(0, 0, 0, 0, 0)
     counters = (session.counters or zero).since(session.baseline or zero)
     history = session.history
     result: dict[str, Any] = {
@@ -30,6 +30,7 @@ def session_result(
         "deadline_misses": tally.unanswered + counters.stale_commands,
         "own_deadline_misses": tally.own_misses,
         "refused": counters.refused,
+        "out_of_order": counters.out_of_order,
         "upright_fraction_last_3s": tally.upright_fraction,
         "latency_us": dataclasses.asdict(tally.histograms.percentiles("total", tally.duration_s)),
         "stages_us": {
@@ -53,7 +54,7 @@ def session_result(
         "ended_by": _ended_by(error),
     }
     if history is not None:
-        names = ("repaired", "gaps", "withheld", "duplicates")
+        names = ("repaired", "gaps", "withheld")
         result["history"] = {name: getattr(history, name) for name in names}
     if config.mode == "shadow":
         result["shadow"] = {"compared": tally.shadow_compared, "max_difference": tally.shadow_difference}

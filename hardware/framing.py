@@ -13,6 +13,7 @@ from hardware.codec import MAXIMUM_BODY_SIZE, SCHEMA_HASH, encode_body
 from hardware.protocol import Message
 
 CRC_INITIAL = 0xFFFF ^ SCHEMA_HASH
+_LATE_FRAMES = 64  # so far behind the newest a frame was overtaken; a device sends up to four a period
 MAXIMUM_ENCODED_SIZE = (MAXIMUM_BODY_SIZE + 2) + 1 + (MAXIMUM_BODY_SIZE + 2) // 254  # without the delimiter
 
 
@@ -161,22 +162,28 @@ class FrameDecoder:
 class SequenceCounter:
     """Counts the frames that a sequence of u16 numbers says were lost.
 
-    A number at or behind the last one is no loss: the same number is a duplicate, an older one means that the sender
-    started again (or that frames were reordered, which a serial line does not do).
+    A number at or behind the newest one is no loss: the same number is a duplicate; one a little behind was overtaken
+    (a serial line does not do that, a gateway may) or came again, and the count goes on from the newest; any other
+    means that the sender started again.
     """
 
     def __init__(self) -> None:
         self.lost = 0
         self.duplicates = 0
+        self.late = 0
         self.restarts = 0
         self._last: int | None = None
 
     def update(self, sequence: int) -> int:
         """Account for one received number; the number of frames missing just before it."""
-        last, self._last = self._last, sequence
+        last = self._last
+        ahead = 0 if last is None else (sequence - last) & 0xFFFF
+        if ahead >= 0x10000 - _LATE_FRAMES:
+            self.late += 1
+            return 0
+        self._last = sequence
         if last is None:
             return 0
-        ahead = (sequence - last) & 0xFFFF
         if ahead == 0:
             self.duplicates += 1
             return 0

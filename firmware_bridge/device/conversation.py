@@ -9,6 +9,7 @@ import dataclasses
 import time
 from typing import Protocol
 
+from firmware_bridge.device.observation_order import ObservationOrder
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.recorder import Recorder
 from firmware_bridge.logs.topics import Topic
@@ -28,12 +29,13 @@ _MOST_FAULTS = 1000  # kept for the result; a device that sends more is broken, 
 
 @dataclasses.dataclass(frozen=True)
 class LinkCounters:
-    """Health of the link since it was opened, both directions."""
+    """Health of the link since it was opened, both directions. `out_of_order` counts OBSERVATIONs."""
 
     crc_errors: int
     lost: int
     stale_commands: int
     refused: int
+    out_of_order: int
 
     def since(self, earlier: "LinkCounters") -> "LinkCounters":
         """What happened after `earlier`; a counter that fell (the device restarted) counts from zero."""
@@ -54,8 +56,8 @@ class Conversation:
     `first_ns`, `last_ns`, `decoded_ns` are the stamps of the newest message of the last `receive`;
     `read_ns` that of the return of its read: only then whatever it brought had surely come.
     `observation` is the newest one seen, `unanswered` True until `answer` sent a heartbeat for it or the loop, which
-    writes answers of its own, cleared it. `session` is carried by heartbeats; 0 before arming. `reply` is the newest
-    HELLO_REPLY: its nonce is the valid one.
+    writes answers of its own, cleared it; one that comes late or again is logged and counted, no more. `session` is
+    carried by heartbeats; 0 before arming. `reply` is the newest HELLO_REPLY: its nonce is the valid one.
     """
 
     def __init__(self, link: Link, recorder: Recorder, stop: Polled | None = None) -> None:
@@ -73,6 +75,7 @@ class Conversation:
         self._stop = stop
         self._decoder = FrameDecoder()
         self._received = SequenceCounter()
+        self._order = ObservationOrder()
         self._undecodable = 0
         self._sequence = 0
         self._pending_since_ns = 0
@@ -86,7 +89,7 @@ class Conversation:
         self._stop = None
 
     def receive(self, timeout_s: float) -> list[Message]:
-        """All messages that have come, after waiting at most `timeout_s` for the first byte.
+        """All messages that have come, observations in order, after waiting at most `timeout_s` for the first byte.
 
         Raises StopRequested, LinkLostError.
         """
@@ -189,6 +192,7 @@ class Conversation:
             lost=self._received.lost + device.lost,
             stale_commands=device.stale_commands,
             refused=device.refused,
+            out_of_order=self._order.out_of_order,
         )
 
     @property
@@ -217,6 +221,8 @@ class Conversation:
         self._received.update(sequence)
         self.recorder.put(log_topics.MESSAGE_TOPICS[type(message)], time_ns, body)
         if isinstance(message, Observation):
+            if not self._order.take(message.tick, message.state):
+                return None
             self.observation = message
             self.unanswered = True
         elif isinstance(message, HelloReply):

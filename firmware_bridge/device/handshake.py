@@ -274,8 +274,10 @@ _REMEDIES: dict[int, str] = {
 
 
 def silence_error(conversation: Conversation, silence_s: float) -> LinkLostError:
-    """The device is there but says nothing."""
+    """The device is there but says nothing (new)."""
+    late = conversation.counters().out_of_order
+    told = f" ({late} came late or again since the port was opened)" if late else ""
     return LinkLostError(
-        f"port {conversation.link.name}: no OBSERVATION for {silence_s:g} s, expected one every control period; "
+        f"port {conversation.link.name}: no OBSERVATION for {silence_s:g} s{told}, expected one every control period; "
         "check the cable and the device's power"
     )

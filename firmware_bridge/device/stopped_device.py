@@ -2,6 +2,7 @@
 
 A fault is in its OBSERVATION. A device that started again (brown-out, reset button, watchdog) says nothing at all until
 somebody says HELLO; then its ticks start again, or it is unhomed without a fault, and its HELLO_REPLY has the cause.
+Frames that only came late were passed over before (`observation_order`).
 """
 
 from firmware_bridge.device.conversation import Conversation
@@ -28,7 +29,8 @@ def _restarted(conversation: Conversation, observation: Observation, last_tick: 
     cause = name_of(ResetCause, reply.reset_cause) if reply is not None else "unknown"
     return DeviceRestartedError(
         f"the device started again in the middle of the run: tick {observation.tick} after {last_tick}, state "
-        f"{name_of(State, observation.state)}, reset cause {cause}, expected ARMED; it came up with the drive off; "
+        f"{name_of(State, observation.state)}, reset cause {cause}, expected ARMED at a later tick; "
+        "it came up with the drive off; "
         f"{_CAUSES.get(reply.reset_cause if reply is not None else 0, 'look at its supply and its reset line')}, "
         "home it and run again"
     )

@@ -14,15 +14,14 @@ from firmware_bridge.loop.host_policy import Backend
 class History:
     """Feeds a backend with consecutive frames.
 
-    Counts: `repaired` single losses, `gaps` longer ones, `withheld` observations without an action because of a gap,
-    `duplicates` observations that repeat the last tick (ignored).
+    Counts: `repaired` single losses, `gaps` longer ones, `withheld` observations without an action because of a gap.
+    Ticks must rise (`device/observation_order.py` sees to that); one that repeats the last is ignored.
     """
 
     def __init__(self, backend: Backend, frames: int) -> None:
         self.repaired = 0
         self.gaps = 0
         self.withheld = 0
-        self.duplicates = 0
         self._backend = backend
         self._frames = frames
         self._missing = 0
@@ -68,7 +67,6 @@ class History:
             return True
         ahead = (tick - last) & 0xFFFF_FFFF
         if ahead == 0:
-            self.duplicates += 1
             return False
         if ahead == 2:
             self.repaired += 1

@@ -4,6 +4,7 @@ import math
 from collections import OrderedDict
 from typing import Any
 
+from firmware_bridge.device.observation_order import ObservationOrder
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.read_log import Record, number
 from firmware_bridge.loop.history import History
@@ -35,6 +36,7 @@ class PolicyReplay:
         self._backend = backend
         self._frames = frames
         self._history = History(backend, frames)
+        self._order = ObservationOrder()
         self._answers: OrderedDict[int, list[float | None]] = OrderedDict()
         self._idle_tick: int | None = None
         self._armed = False
@@ -54,6 +56,8 @@ class PolicyReplay:
 
     def _observe(self, value: dict[str, Any]) -> None:
         tick = value["tick"]
+        if not self._order.take(tick, value["state"]):
+            return  # the run passed it over, too
         if value["state"] != State.ARMED:
             self._armed, self._idle_tick, self._whole = False, tick, True
             return

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from firmware_bridge.device.observation_order import ObservationOrder
 from firmware_bridge.errors import LogError
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.columns import Column, Field, columns_of, known_fields, require
@@ -109,17 +110,19 @@ class _Columns:
 
 
 def read_series(path: Path) -> LogSeries:
-    """Read a log into columns. Raises LogError."""
+    """Read a log into columns; observations that came late or again are left out. Raises LogError."""
     reader = LogReader(path, (*_NUMBERS, *_TEXTS, log_topics.RESULT.name))
     tables = {topic: _Columns() for topic in _NUMBERS}
     events: list[tuple[int, str, dict[str, Any]]] = []
     result: dict[str, Any] | None = None
+    order = ObservationOrder()
     for record in with_progress(reader, "reading"):
         if record.topic in tables:
             table = tables[record.topic]
             if not table.time_ns:
                 table.columns = _chosen(reader, record.topic)
-            table.add(record)
+            if record.topic != OBSERVATION or order.take(record.value["tick"], record.value["state"]):
+                table.add(record)
         elif record.topic in _TEXTS:
             if len(events) >= _TEXTS_LIMIT:
                 raise LogError(

@@ -53,6 +53,7 @@ def print_run(result: dict[str, Any]) -> None:
         *device_rows(result["device_us"]),
         ("checksum errors, both directions", str(result["crc_errors"])),
         ("frames lost, both directions", str(result["lost"])),
+        *([("observations late or twice", str(result["out_of_order"]))] if result["out_of_order"] else []),
         ("deadlines missed", f"{result['deadline_misses']}, {result['own_deadline_misses']} by the bridge's own doing"),
         *_clock_row(result["clock_sync"]),
         *([("real-time knobs", _knobs_text(result["realtime"]))] if result["realtime"] else []),

@@ -56,7 +56,7 @@ def _fault_run(policy, image, out, seconds, clock="lockstep", mode="host", **pro
 def hurt(policy, image, tmp_path_factory):
     """Twenty-five seconds of everything: its folder and its figures."""
     out = tmp_path_factory.mktemp("everything")
-    return out, _fault_run(policy, image, out, 25.0, seed=3, **EVERYTHING)
+    return out, _fault_run(policy, image, out, 25.0, seed=5, **EVERYTHING)
 
 
 def test_everything_that_was_applied_was_sent_for_it(hurt):
@@ -84,6 +84,17 @@ def test_what_the_issue_asks_for_in_short(policy, image, tmp_path):
     assert told["proxy"]["late"] == 0  # 5 ms there and 5 ms back are never a period of 20 ms
 
 
+@pytest.mark.parametrize("mode", ["host", "shadow"])
+def test_frames_out_of_order_are_no_device_that_started_again(mode, policy, image, tmp_path):
+    told = _fault_run(policy, image, tmp_path, 25.0, mode=mode, seed=3, reorder=0.03, duplicate=0.05)
+    assert told["violations"] == []
+    assert told["proxy"]["to-host"]["reorder"] > 20
+    assert set(told["runs"]) <= {"duration", "DeviceFaultError"}  # two answers that came late in a row are a fault
+    results = [read_log(path).result for path in sorted(tmp_path.glob("run*"))]
+    assert sum(result["out_of_order"] for result in results) > 20
+    assert sum(result["steps"] for result in results) > 1_000
+
+
 def test_in_shadow_mode_no_loss_makes_the_two_differ(policy, image, tmp_path):
     """What the host's history repairs or withholds is never another action than the device's."""
     told = _fault_run(policy, image, tmp_path, 15.0, mode="shadow", seed=5, **{**EVERYTHING, "drop": 0.03})
@@ -93,8 +104,7 @@ def test_in_shadow_mode_no_loss_makes_the_two_differ(policy, image, tmp_path):
 
 
 def test_same_seed_same_armed_run(policy, image, tmp_path):
-    # Without reorder: a bridge answers what came last, and the tick that it passed over ends by a clock.
-    rates = {"drop": 0.02, "corrupt": 0.01, "truncate": 0.005, "duplicate": 0.01, "foreign": 0.02}
+    rates = {"drop": 0.02, "corrupt": 0.01, "truncate": 0.005, "duplicate": 0.01, "reorder": 0.01, "foreign": 0.02}
 
     def first_block(name, seed):
         for attempt in range(5):

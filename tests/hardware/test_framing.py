@@ -110,6 +110,9 @@ def test_sequence_counter():
     counter = SequenceCounter()
     assert [counter.update(n) for n in (65533, 65534, 1, 1, 5)] == [0, 0, 2, 0, 3]
     assert (counter.lost, counter.duplicates, counter.restarts) == (5, 1, 0)
-    assert counter.update(2) == 0
-    assert counter.restarts == 1
-    assert counter.update(3) == 0
+    # Overtaken, or come again: what has been seen stays seen.
+    assert [counter.update(n) for n in (3, 65477, 6)] == [0, 0, 0]
+    assert (counter.lost, counter.late, counter.restarts) == (5, 2, 0)
+    # Further behind: the sender started again.
+    assert [counter.update(n) for n in (65477, 65478, 65480)] == [0, 0, 1]
+    assert (counter.lost, counter.late, counter.restarts) == (6, 2, 1)
