@@ -171,9 +171,8 @@ def arm(conversation: Conversation, reply: HelloReply, limits: Limits) -> Armed:
             request = Arm(device_nonce, device_nonce ^ conversation.session)
             conversation.send(request)
         conversation.answer()
-        messages = _receive_observation(conversation, limits)
+        messages = _receive_observation(conversation, limits, request)
         for position, message in enumerate(messages):
-            _check_result(message, request)
             if isinstance(message, Observation):
                 if message.state == State.ARMED:
                     return Armed(idle_tick, messages[position:])
@@ -191,14 +190,21 @@ def exchange(conversation: Conversation, timeout_s: float) -> list[Message]:
     return messages
 
 
-def _receive_observation(conversation: Conversation, limits: Limits) -> list[Message]:
-    """Messages up to and including the batch that brings the next observation, which stays unanswered."""
+def _receive_observation(conversation: Conversation, limits: Limits, request: Arm | None = None) -> list[Message]:
+    """Messages up to and including the batch that brings the next observation, which stays unanswered.
+
+    A refusal of `request` is raised as soon as it comes: in lock-step a refused device may wait for an answer, silent.
+    """
     messages: list[Message] = []
     deadline = time.monotonic() + limits.silence_s
     while not conversation.unanswered:
         if (left := deadline - time.monotonic()) <= 0:
             raise silence_error(conversation, limits.silence_s)
-        messages += conversation.receive(min(left, 0.1))
+        received = conversation.receive(min(left, 0.1))
+        if request is not None:
+            for message in received:
+                _check_result(message, request)
+        messages += received
     return messages
 
 
@@ -268,7 +274,8 @@ _REMEDIES: dict[int, str] = {
     Result.SELF_TEST_FAILED: "its policy does not give the known answers; rebuild with `python -m hardware build`",
     Result.BAD_NONCE: "somebody else talked to it in between; run again",
     Result.IMAGE_DAMAGED: "a bit of its flash has changed; flash it again",
-    Result.INPUT_OPEN: "release the emergency stop, move the cart off the end switch, or mend the wire, and run again",
+    Result.INPUT_OPEN: "release the emergency stop, move the cart off the end switch, clear the fault that the motor "
+    "driver reports (look at its display), or mend the wire, and run again",
     Result.FAULT_LATCHED: "remove the cause of the fault and run again",
 }
 

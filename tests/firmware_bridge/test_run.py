@@ -32,6 +32,7 @@ from firmware_bridge.safety.signals import StopSignals
 from hardware.codec import SCHEMA_HASH
 from hardware.protocol import (
     PROTOCOL_VERSION,
+    Acknowledge,
     Arm,
     Command,
     Disarm,
@@ -282,6 +283,22 @@ def test_refused_arm_says_why(digest, policy_folder, tmp_path):
         run(_config(device, policy_folder, tmp_path))
     assert "SELF_TEST_FAILED" in str(caught.value)
     assert device.of_type(Disarm)
+
+
+def test_refused_arm_says_why_although_no_observation_follows(digest, policy_folder, tmp_path):
+    refused = []
+
+    def silent(since, message, frame):
+        if isinstance(message, Acknowledge) and message.request_type == Arm.TYPE:
+            refused.append(message)
+        return None if refused and isinstance(message, Observation) else frame
+
+    with (
+        FakeDevice(digest, arm_result=Result.INPUT_OPEN, mangle=silent) as device,
+        pytest.raises(RefusedError, match=r"INPUT_OPEN; .*emergency stop.*end switch.*motor driver"),
+    ):
+        run(_config(device, policy_folder, tmp_path))
+    assert len(refused) == len(device.of_type(Arm)) == 1
 
 
 def test_late_answer_to_a_repeated_hello_does_not_spoil_the_nonce(digest, policy_folder, tmp_path):
