@@ -80,15 +80,17 @@ def print_check(result: dict[str, Any]) -> None:
     out.print(two_columns("could a run start?", rows))
 
 
-def template() -> str:
-    """A configuration file with every key, explained; what has a default is commented out."""
+def template(chosen: dict[str, Any] | None = None) -> str:
+    """A configuration file with every key, explained; what has a default is commented out, but for the `chosen`."""
     lines = [
         "# Configuration of `bpd-bridge run --config FILE`. Paths are relative to this file; the command line wins."
     ]
     texts = field_texts(Run)
     for name, (field, kind) in configurable_fields().items():
         lines += ["", *textwrap.wrap(texts[name], 116, initial_indent="# ", subsequent_indent="# ")]
-        if field.default is dataclasses.MISSING:
+        if chosen and name in chosen:
+            lines.append(f"{name} = {_toml(chosen[name])}")
+        elif field.default is dataclasses.MISSING:
             lines.append(f"{name} = {_toml(_EXAMPLES[name])}")
         elif field.default is None:
             lines += [f"# Default: none. Expected {type_text(kind)}.", f"# {name} = {_placeholder(kind)}"]

@@ -70,6 +70,9 @@ class Run:
     """Go on in a new file (run.0001.mcap, ...) when the log has this many megabytes; 0 for never."""
     log_rotate_minutes: float = 0.0
     """Go on in a new file after this many minutes; 0 for never."""
+    log_keep_parts: int = 0
+    """Keep this many files of the log, further connections' included, and delete the oldest as new ones begin; 0 keeps
+    all. Wants one of the two keys above. The log of the run before stays besides, as run.previous.mcap."""
     config: Optional[Path] = None  # noqa: UP045
     """TOML file with these options as keys (duration_s = 60); what is given on the command line wins."""
     live: bool = False
@@ -89,6 +92,13 @@ class Run:
         _in_range("--baudrate", self.baudrate, 1_200, 12_000_000, "baud")
         _in_range("--log-rotate-mb", self.log_rotate_mb, 0.0, 1e6, "megabytes")
         _in_range("--log-rotate-minutes", self.log_rotate_minutes, 0.0, 1e5, "minutes")
+        if self.log_keep_parts:
+            _in_range("--log-keep-parts", self.log_keep_parts, 2, 100_000, "files, or 0 for all")
+            if not self.log_rotate_mb and not self.log_rotate_minutes:
+                raise BridgeError(
+                    f"--log-keep-parts {self.log_keep_parts}: a log that is not rotated is one file; pass "
+                    "--log-rotate-mb or --log-rotate-minutes, too"
+                )
         if self.cpu is not None and (self.cpu < 0 or not self.realtime):
             raise BridgeError(f"--cpu {self.cpu}: expected a processor's number, from 0 on, with --realtime; pass both")
         if self.slew_limit is not None:

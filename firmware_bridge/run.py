@@ -4,7 +4,6 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 from firmware_bridge.config import Run
@@ -20,6 +19,7 @@ from firmware_bridge.errors import (
     StopRequested,
 )
 from firmware_bridge.live.page import LiveSettings, live_page
+from firmware_bridge.logs.parts import retire_connections
 from firmware_bridge.logs.recorder import Recorder
 from firmware_bridge.loop.control_loop import LoopSettings, control_loop, quiet_interpreter
 from firmware_bridge.loop.dry_run import dry_run
@@ -185,7 +185,7 @@ def _converse(session: Session, port: str, supervisor: Supervisor) -> None:
             greeted = True
             session.reply = reply
             if session.number == 1:
-                _retire_logs(config.log)
+                retire_connections(config.log)
             if config.realtime:
                 session.realtime.take(link.descriptor, config.cpu)
             with session.realtime.elsewhere():  # the log writer's process
@@ -280,13 +280,6 @@ def _live_page(sessions: list[Session], supervisor: Supervisor) -> Iterator[None
                 "armed": any(session.armed for session in sessions),
                 "stop": dataclasses.asdict(stop) if stop is not None else None,
             }
-
-
-def _retire_logs(folder: Path) -> None:
-    """Logs of further connections of an earlier run get the name that run.mcap's predecessor gets, too."""
-    for path in sorted(folder.glob("run-[0-9]*.mcap")):
-        if not path.name.endswith(".previous.mcap"):
-            path.replace(path.with_suffix(".previous.mcap"))
 
 
 def _close_log(session: Session, result: dict[str, Any]) -> None:

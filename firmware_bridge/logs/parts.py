@@ -1,4 +1,7 @@
-"""The files of one log: run.mcap, and where it was rotated run.0001.mcap, run.0002.mcap, ..."""
+"""The files of one log: run.mcap, and where it was rotated run.0001.mcap, run.0002.mcap, ...
+
+Each further connection of a run (--reconnect) has a log of its own: run-2.mcap, run-2.0001.mcap, ...
+"""
 
 import itertools
 import re
@@ -24,6 +27,35 @@ def parts_on_disk(path: Path) -> list[Path]:
         if (match := pattern.fullmatch(file.name)) and file.is_file()
     ]
     return ([path] if path.is_file() else []) + [file for _, file in sorted(later)]
+
+
+def delete_oldest(path: Path, keep: int) -> list[Path]:
+    """Delete the oldest files of the run whose log at `path` is being written, until `keep` are left; which ones.
+
+    Files of its earlier connections count, and go first; the newest, the one being written, never does. `keep` 0 is no
+    bound. Raises OSError.
+    """
+    if keep <= 0:
+        return []
+    name, own = _family(path)
+    pattern = re.compile(re.escape(name) + r"(?:-(\d+))?(?:\.(\d{4,6}))?" + re.escape(path.suffix))
+    files = sorted(
+        (int(match[1] or 1), int(match[2] or 0), file)
+        for file in path.parent.iterdir()
+        if (match := pattern.fullmatch(file.name)) and int(match[1] or 1) <= own and file.is_file()
+    )
+    deleted = [file for _, _, file in files[:-keep]]
+    for file in deleted:
+        file.unlink(missing_ok=True)
+    return deleted
+
+
+def retire_connections(folder: Path) -> None:
+    """Name the logs of further connections of an earlier run as `keep_previous` names the first. Raises OSError."""
+    pattern = re.compile(r"(run-\d+)(?:\.\d{4,6})?\.mcap")
+    names = {match[1] for file in folder.glob("run-*.mcap") if (match := pattern.fullmatch(file.name))}
+    for name in sorted(names):
+        keep_previous(folder / f"{name}.mcap")
 
 
 def keep_previous(path: Path) -> None:
@@ -56,6 +88,12 @@ def find_parts(path: Path) -> list[Path]:
     # A hole: what comes after it is another stretch of time; it opens by itself.
     whole = itertools.takewhile(lambda pair: pair[1] == numbers[0] + pair[0], enumerate(numbers))
     return parts[: len(list(whole))]
+
+
+def _family(path: Path) -> tuple[str, int]:
+    """The name that all logs of the run begin with, and the number of this one's connection."""
+    match = re.fullmatch(r"(.+)-(\d+)", path.stem)
+    return (match[1], int(match[2])) if match else (path.stem, 1)
 
 
 def _number(part: Path) -> int:

@@ -21,6 +21,9 @@ _PROGRAM_IN_UNIT = "/usr/local/bin/bpd-bridge"
 _GROUP_IN_FILES = "dialout"
 _GROUPS = ("dialout", "uucp")
 _RELOADS = (["systemctl", "daemon-reload"], ["udevadm", "control", "--reload"])
+_CHOSEN = {"log_rotate_mb": 50.0, "log_keep_parts": 60}
+"""A daemon waits for days, and logs 400 MB in each at 50 Hz: a week is kept, 3 GB; and the run before, at most 3 more.
+"""
 _NEXT = (
     "next: copy /etc/bpd-bridge/example.toml to /etc/bpd-bridge/NAME.toml, give it a port, policy and log below "
     "/var/lib/bpd-bridge/NAME (the only place the service may write to), put the policy there, run "
@@ -39,7 +42,7 @@ def install_daemon(config: InstallDaemon) -> dict[str, Any]:
     files = {
         root / "etc/systemd/system" / UNIT: unit,
         root / "etc/udev/rules.d" / RULES: rules,
-        root / "etc/bpd-bridge/example.toml": template(),
+        root / "etc/bpd-bridge/example.toml": template(_CHOSEN),
     }
     commands = [] if config.destdir is not None else [command for command in _RELOADS if shutil.which(command[0])]
     if not config.dry_run:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware_bridge.config import InstallDaemon
+from firmware_bridge.config import InstallDaemon, Run
 from firmware_bridge.configuration_file import read_configuration
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.ports.known_devices import _PRODUCTS, _VENDORS
@@ -40,7 +40,11 @@ def test_files_go_below_destdir_and_nobody_is_told(program, tmp_path):
     assert f"ExecStart={program} run --config /etc/bpd-bridge/%i.toml --arm ask --reconnect\n" in unit
     assert f"SupplementaryGroups={GROUP}\n" in unit
     assert f'GROUP="{GROUP}"' in (root / "udev/rules.d" / RULES).read_text()
-    assert read_configuration(root / "bpd-bridge/example.toml").keys() == {"port", "policy", "log"}
+    example = read_configuration(root / "bpd-bridge/example.toml")
+    assert example.keys() == {"port", "policy", "log", "log_rotate_mb", "log_keep_parts"}
+    # Days of waiting do not fill a disk; and `run` takes it.
+    assert 0 < example["log_rotate_mb"] * example["log_keep_parts"] <= 5_000
+    Run(**example)
     assert result["commands"] == []
     for path in result["files"]:
         assert Path(path).stat().st_mode & 0o777 == 0o644

@@ -6,6 +6,7 @@ from mcap.reader import make_reader
 from firmware_bridge.config import Run
 from firmware_bridge.errors import BridgeError, LogError
 from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.logs.parts import delete_oldest, retire_connections
 from firmware_bridge.logs.read_log import LogReader, read_log
 from firmware_bridge.logs.record_pipe import Rotation
 from firmware_bridge.logs.recorder import Recorder
@@ -111,9 +112,58 @@ def test_previous_log_is_kept_with_all_its_parts(rotated):
     assert _ticks(read_log(rotated / "run.previous.mcap")) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("option", [{"log_rotate_mb": -1.0}, {"log_rotate_minutes": float("nan")}])
+def _files(folder, *names):
+    for name in names:
+        (folder / name).write_text(name)
+
+
+def _names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+OTHERS = ("run.previous.mcap", "run.previous.0001.mcap", "run-2.previous.mcap", "run-notes.mcap", "rerun.mcap")
+
+
+def test_oldest_files_of_all_connections_go_and_nothing_else(tmp_path):
+    ours = ["run.mcap", "run.0001.mcap", "run.0002.mcap", "run-2.mcap", "run-2.0001.mcap", "run-10.mcap"]
+    _files(tmp_path, *ours, *OTHERS)
+    path = tmp_path / "run-10.mcap"
+    assert delete_oldest(path, 0) == []
+    assert delete_oldest(path, len(ours)) == []
+    assert [file.name for file in delete_oldest(path, 3)] == ours[:3]
+    assert _names(tmp_path) == {*ours[3:], *OTHERS}
+    assert [file.name for file in delete_oldest(path, 1)] == ours[3:5]
+    assert _names(tmp_path) == {"run-10.mcap", *OTHERS}
+
+
+def test_the_file_being_written_stays_whatever_lies_beside_it(tmp_path):
+    # Logs of later connections are another run's that nobody has renamed; ten thousand parts sort by number.
+    _files(tmp_path, "run.mcap", "run.9999.mcap", "run.10000.mcap", "run-3.mcap", "run-3.0001.mcap")
+    assert [file.name for file in delete_oldest(tmp_path / "run.mcap", 1)] == ["run.mcap", "run.9999.mcap"]
+    assert _names(tmp_path) == {"run.10000.mcap", "run-3.mcap", "run-3.0001.mcap"}
+
+
+def test_connections_are_retired_with_all_their_parts(tmp_path):
+    _files(tmp_path, "run-2.mcap", "run-2.0001.mcap", "run-3.0004.mcap", "run-2.previous.0007.mcap", "run-notes.mcap")
+    retire_connections(tmp_path)
+    assert _names(tmp_path) == {
+        *("run-2.previous.mcap", "run-2.previous.0001.mcap", "run-3.previous.0004.mcap", "run-notes.mcap")
+    }
+    assert (tmp_path / "run-2.previous.0001.mcap").read_text() == "run-2.0001.mcap"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"log_rotate_mb": -1.0},
+        {"log_rotate_minutes": float("nan")},
+        {"log_keep_parts": 1, "log_rotate_mb": 1.0},
+        {"log_keep_parts": -2, "log_rotate_mb": 1.0},
+        {"log_keep_parts": 9},
+    ],
+)
 def test_rotation_that_cannot_be_is_refused(option, tmp_path):
-    with pytest.raises(BridgeError, match="--log-rotate"):
+    with pytest.raises(BridgeError, match=r"^--log-(rotate|keep-parts)"):
         Run(port="sim:", policy=tmp_path, log=tmp_path, **option)
 
 
