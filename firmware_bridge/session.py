@@ -41,7 +41,7 @@ class Session:
         self.retried = False
         self.homed = False
         name = LOG_NAME if number == 1 else f"run-{number}.mcap"
-        rotation = Rotation(round(config.log_rotate_mb * 1e6), config.log_rotate_minutes * 60.0)
+        rotation = Rotation(round(config.log_rotate_mb * 1e6), config.log_rotate_minutes * 60.0, config.log_keep_parts)
         self.recorder = Recorder(config.log / name, rotation=rotation)
         # In lock-step the device's time stands still but for its ticks: no clock.
         self.tally = Tally(folder.period_us, ClockSync() if config.clock == "real" else None)

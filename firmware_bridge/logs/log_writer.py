@@ -9,7 +9,7 @@ import time
 
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.log_file import LogFile
-from firmware_bridge.logs.parts import keep_previous, part_path
+from firmware_bridge.logs.parts import delete_oldest, keep_previous, part_path
 from firmware_bridge.logs.record_pipe import LogSettings
 from firmware_bridge.logs.topics import Topic
 
@@ -67,9 +67,14 @@ class LogWriter:
         session = {**self._settings.session, "part": self._part}
         try:
             file.add(log_topics.SESSION, time.time_ns(), log_topics.SESSION.pack(session), self.written)
+            self.written += 1
+            keep = self._settings.rotation.keep_parts
+            if deleted := delete_oldest(self._settings.path, keep):
+                text = f"deleted {', '.join(old.name for old in deleted)}: {keep} files are kept"
+                file.add(log_topics.EVENT, time.time_ns(), log_topics.EVENT.pack(("log", text)), self.written)
+                self.written += 1
             file.flush()
         except OSError:
             file.abandon()
             raise
-        self.written += 1
         return file

@@ -24,10 +24,14 @@ _LENGTH_BYTES = 4
 
 @dataclasses.dataclass(frozen=True)
 class Rotation:
-    """When the log goes on in a new file: after `size_bytes` of file or `interval_s` seconds, 0 for never."""
+    """When the log goes on in a new file: after `size_bytes` of file or `interval_s` seconds, 0 for never.
+
+    Of the run's files `keep_parts` are kept, 0 for all.
+    """
 
     size_bytes: int = 0
     interval_s: float = 0.0
+    keep_parts: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """What the log of a real run holds, compared with what the device saw, when the run ends badly."""
 
+import dataclasses
+import functools
 import os
 import signal
 import subprocess
@@ -10,10 +12,12 @@ from pathlib import Path
 import pytest
 from fake_device import FakeDevice
 
-from firmware_bridge.config import Replay
+from firmware_bridge.config import Replay, Run
 from firmware_bridge.logs.read_log import LogReader, read_log
+from firmware_bridge.logs.recorder import Recorder
 from firmware_bridge.loop.policy_folder import open_policy_folder
 from firmware_bridge.replay.replay import replay
+from firmware_bridge.run import run
 from hardware.protocol import Command, Disarm, State
 
 
@@ -118,3 +122,18 @@ def test_first_record_says_what_ran_where(digest, policy_folder, tmp_path):
     assert session["machine"]["cores"] >= 1
     assert session["machine"]["memory_bytes"] > 1e6
     assert {"processor", "kernel", "preempt_rt", "frequency_governor"} <= session["machine"].keys()
+
+
+def test_run_keeps_so_many_files_of_its_log(digest, policy_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("firmware_bridge.session.Recorder", functools.partial(Recorder, flush_interval_s=0.25))
+    with FakeDevice(digest, pace_s=0.005) as device:
+        config = Run(port=device.path, policy=policy_folder, log=tmp_path, duration_s=6.0)
+        outcome = run(dataclasses.replace(config, log_rotate_minutes=0.001, log_keep_parts=2))
+    assert outcome.error is None
+    # 300 periods of at least 5 ms: a new file every 0.25 s makes five of them at least.
+    parts = sorted(tmp_path.glob("run*.mcap"))
+    assert [path.name[:6] for path in parts] == ["run.00", "run.00"]
+    log = read_log(tmp_path)
+    assert log.complete
+    assert log.result["steps"] == 300
+    assert [event["text"][:8] for event in log.values("/event") if event["kind"] == "log"] == ["deleted "] * 2

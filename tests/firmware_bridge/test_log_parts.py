@@ -1,3 +1,4 @@
+import dataclasses
 import time
 
 import pytest
@@ -68,6 +69,24 @@ def test_rotation_by_time(tmp_path):
     _write(tmp_path / "run.mcap", 5, Rotation(interval_s=1e-9))
     assert len(list(tmp_path.glob("run.*.mcap"))) >= 5
     assert _ticks(read_log(tmp_path)) == list(range(5))
+
+
+def test_rotated_log_keeps_so_many_files_and_says_what_went(tmp_path):
+    _files(tmp_path, "run-2.mcap")  # nobody's: it is not this log's
+    rotation = dataclasses.replace(_small_parts(tmp_path / "scratch" / "run.mcap"), keep_parts=3)
+    _write(tmp_path / "run.mcap", 60, rotation)
+    parts = sorted(tmp_path.glob("run.*.mcap"))
+    assert len(parts) == 3
+    assert not (tmp_path / "run.mcap").exists()
+    log = read_log(tmp_path)
+    ticks = _ticks(log)
+    assert ticks == list(range(ticks[0], 60))
+    assert ticks[0] > 0
+    assert log.complete
+    number = log.session["part"]
+    assert parts[0].name == f"run.{number:04d}.mcap"
+    oldest_but_two = f"run.{number - 3:04d}.mcap" if number > 3 else "run.mcap"
+    assert log.values("/event")[0] == {"kind": "log", "text": f"deleted {oldest_but_two}: 3 files are kept"}
 
 
 def test_first_parts_may_be_deleted_and_a_hole_ends_the_log(rotated):
