@@ -4,6 +4,7 @@ Image and log are made in a folder of their own and get their names together wit
 the image of one run beside the log of another.
 """
 
+import dataclasses
 import json
 import os
 import shutil
@@ -61,7 +62,7 @@ def _emulate(config: Emulate, policy: PolicyFolder, scratch: ScratchFolder, targ
     built = build_image(config.policy, scratch.path, config.board)
     log = scratch.path / "log"
     try:
-        played = _play(config, built, log)
+        played = _play(config, built, log, scratch.path, target)
     except BridgeError:
         if log.is_dir():
             _put(scratch, failed := target.with_name(f"{target.name}.failed"))
@@ -79,7 +80,7 @@ def _emulate(config: Emulate, policy: PolicyFolder, scratch: ScratchFolder, targ
         "image_flash_bytes": built.flash_bytes,
         "image_ram_bytes": built.ram_bytes,
         "inference_instructions": counted.instructions,
-        "log": str(target / Path(played["log"]).relative_to(scratch.path)),
+        "log": played["log"],
         "seconds": time.monotonic() - started,
     }
     with _signals_wait():
@@ -88,8 +89,11 @@ def _emulate(config: Emulate, policy: PolicyFolder, scratch: ScratchFolder, targ
     return result
 
 
-def _play(config: Emulate, built: BuiltImage, log: Path) -> dict[str, Any]:
-    """The result of the closed loop. Raises what ended it early, and SimulatorError for a trajectory not written."""
+def _play(config: Emulate, built: BuiltImage, log: Path, scratch: Path, target: Path) -> dict[str, Any]:
+    """The result of the closed loop, whose log names files as they are called below `target`, not in `scratch`.
+
+    Raises what ended it early, and SimulatorError for a trajectory not written.
+    """
     closed_loop = Run(
         port=SIMULATOR_PORT,
         policy=config.policy,
@@ -99,7 +103,8 @@ def _play(config: Emulate, built: BuiltImage, log: Path) -> dict[str, Any]:
         clock="lockstep",
         image=built.path,
     )
-    outcome = run(closed_loop)
+    named_log, named_image = (target / path.relative_to(scratch) for path in (log, built.path))
+    outcome = run(closed_loop, told=dataclasses.replace(closed_loop, log=named_log, image=named_image))
     if outcome.error is not None or outcome.result is None:
         raise outcome.error or BridgeError("the run gave no result; run it again")
     said = outcome.result["simulator"].get("error")

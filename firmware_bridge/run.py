@@ -58,11 +58,12 @@ class Outcome:
     error: BaseException | None = None
 
 
-def run(config: Run, controls: Controls | None = None, *, keyboard: bool = False) -> Outcome:
+def run(config: Run, controls: Controls | None = None, *, keyboard: bool = False, told: Run | None = None) -> Outcome:
     """Run until the duration is over, a request to stop, or an error; brake; close the log.
 
-    `controls` takes requests from other threads and is closed at the end; with `keyboard` any key stops. Raises
-    BridgeError (or StopRequested) when it ended before ARM was sent, or ARM was refused; later ones are in the outcome.
+    `controls` takes requests from other threads and is closed at the end; with `keyboard` any key stops; `told` is
+    `config` with the names that its files get afterwards. Raises BridgeError (or StopRequested) when it ended before
+    ARM was sent, or ARM was refused; later ones are in the outcome.
     """
     started = time.monotonic()
     with controls or Controls() as requests, StopSignals(requests) as signals:
@@ -70,6 +71,7 @@ def run(config: Run, controls: Controls | None = None, *, keyboard: bool = False
         backend, reason = open_backend(folder, config.backend) if config.mode != "device" else (None, "")
         periods = max(1, round(config.duration_s * 1e6 / folder.period_us))
         first = Session(config, folder, backend, 1, periods)
+        first.told = told or config
         first.backend_reason = reason
         if first.history is not None:
             first.history.warm_up(folder.base_size)
@@ -120,7 +122,7 @@ def _finish(
         outcome.result["stop"] = dataclasses.asdict(session.stop)
     if session.config.reconnect:
         outcome.result["connections"] = [
-            {"log": str(other.recorder.path), "armed": other.armed, "steps": other.tally.steps}
+            {"log": str(other.log_path), "armed": other.armed, "steps": other.tally.steps}
             for other in sessions
             if other.homed
         ]

@@ -30,11 +30,13 @@ class Session:
     """Everything one connection has open, filled as it gets there, so that its end can be told from any point.
 
     `number` counts the connections of a run from 1; `periods` is how long this one may still be armed; `retried` tells
-    that the port was lost, or not there, before; `homed` that the device could have been armed.
+    that the port was lost, or not there, before; `homed` that the device could have been armed; `told` is the
+    configuration that log and result name.
     """
 
     def __init__(self, config: Run, folder: PolicyFolder, backend: Backend | None, number: int, periods: int) -> None:
         self.config = config
+        self.told = config
         self.folder = folder
         self.number = number
         self.periods = periods
@@ -70,12 +72,18 @@ class Session:
         following = Session(self.config, self.folder, backend, number, max(1, self.periods - self.tally.steps))
         following.retried = True
         following.backend_reason = self.backend_reason
+        following.told = self.told
         return following
+
+    @property
+    def log_path(self) -> Path:
+        """Where the log is once everything has its name."""
+        return self.told.log / self.recorder.path.name
 
 
 def session_record(session: Session, reply: HelloReply) -> dict[str, Any]:
     """The first record of a connection's log."""
-    config = dataclasses.asdict(session.config)
+    config = dataclasses.asdict(session.told)
     device = {**dataclasses.asdict(reply), **start_of(reply)}
     names = ("bayesian-policy-distillation", "numpy", "scipy", "mcap", "pyserial", "hdrhistogram")
     return {

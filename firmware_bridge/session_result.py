@@ -49,7 +49,7 @@ def session_result(
         "backend": session.backend,
         "realtime": session.realtime.as_record(),
         "limits": {"clamped": session.limits.clamped, "slewed": session.limits.slewed},
-        "log": str(session.recorder.path),
+        "log": str(session.log_path),
         "log_dropped": session.recorder.dropped,
         "ended_by": _ended_by(error),
     }

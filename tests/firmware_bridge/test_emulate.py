@@ -10,6 +10,7 @@ from export.compile import compile_student
 from firmware_bridge.config import Emulate, Run
 from firmware_bridge.emulate import emulate
 from firmware_bridge.errors import BridgeError, SimulatorError
+from firmware_bridge.logs.read_log import read_log
 from firmware_bridge.run import run
 
 pytestmark = [pytest.mark.qemu, pytest.mark.slow]
@@ -50,6 +51,10 @@ def test_the_chip_balances_with_the_bits_of_the_host(policy, host_sha256, tmp_pa
     assert result["image_flash_bytes"] <= flash_limit_bytes
     assert result["image_ram_bytes"] <= ram_limit_bytes
     assert result["inference_instructions"] > 500
+    log = read_log(Path(result["log"]))
+    assert log.session["config"]["image"] == result["image"]
+    assert log.result["log"] == result["log"]
+    assert f".{board}-" not in json.dumps([log.session, log.result])  # the folder in which it was made
 
 
 def test_shadow_on_the_chip_agrees_to_the_bit(policy, tmp_path):

@@ -42,10 +42,11 @@ def stages(monkeypatch):
         act(stages.build)
         return BuiltImage(out / "firmware_hil.elf", 1, 1)
 
-    def run(config):
+    def run(config, told):
         config.log.mkdir()
         (config.log / "run.mcap").write_text(stages.text)
-        return Outcome({**RESULT, "log": str(config.log / "run.mcap")}, stages.run)
+        stages.told = told
+        return Outcome({**RESULT, "log": str(told.log / "run.mcap")}, stages.run)
 
     def measure(*arguments, **options):
         act(stages.measure)
@@ -107,6 +108,13 @@ def test_the_previous_result_is_kept_whole(stages, config):
     assert result["log"] == str(config.out / BOARD / "log" / "run.mcap")
     assert contents(config.out / BOARD) == {"firmware_hil.elf": b"third", "log/run.mcap": b"third"}
     assert contents(config.out / f"{BOARD}.previous") == {"firmware_hil.elf": b"second", "log/run.mcap": b"second"}
+
+
+def test_the_log_names_files_by_the_names_they_get(stages, config):
+    result = emulate(config)
+    assert stages.told.log == config.out / BOARD / "log"
+    assert str(stages.told.image) == result["image"]
+    assert stages.told.image.is_file()
 
 
 def test_a_trajectory_that_could_not_be_written_is_an_error(stages, config, monkeypatch):
