@@ -7,7 +7,6 @@ them.
 
 import ctypes
 import struct
-import tempfile
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from export.errors import ToolError
 from export.toolchain import build_host_library, host_library_identity
 from firmware_bridge.errors import HostPolicyError
 from firmware_bridge.loop.policy_folder import PolicyFolder
+from hardware.scratch import ScratchFolder
 
 BACKENDS = ("auto", "c", "onnx", "csr")
 
@@ -207,8 +207,8 @@ def _compiled(folder: PolicyFolder) -> Path:
     library = folder.directory / f"host_policy-{host_library_identity(folder.header.read_bytes())[:12]}.so"
     if library.is_file():
         return library
-    with tempfile.TemporaryDirectory(prefix=".host_policy-", dir=folder.directory) as scratch:
-        result = Path(scratch, "host_policy.so")
+    with ScratchFolder(".host_policy-", folder.directory) as scratch:
+        result = scratch / "host_policy.so"
         try:
             build_host_library(folder.directory.resolve(), result)
         except ToolError as error:

@@ -1,6 +1,9 @@
 """The policy on the PC is built by export's own builder, kept by digest, and fails in one line."""
 
+import os
 import shutil
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -70,6 +73,29 @@ def test_wrong_known_answer_is_found(folder):
     folder.header.write_text(changed)
     with pytest.raises(HostPolicyError, match="known answer 0 fails"):
         open_backend(folder, "c")
+
+
+_COMPILE = """
+import sys
+from pathlib import Path
+from firmware_bridge.loop.host_policy import CBackend
+from firmware_bridge.loop.policy_folder import open_policy_folder
+CBackend(open_policy_folder(Path(sys.argv[1])))
+"""
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next(folder, tmp_path):
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\nkill -KILL "$BRIDGE"\n')
+    compiler.chmod(0o755)
+    command = ["sh", "-c", 'BRIDGE=$$ exec "$@"', "sh", sys.executable, "-c", _COMPILE, str(folder.directory)]
+    done = subprocess.run(command, timeout=60, check=False, env={**os.environ, "CC": str(compiler)})
+    assert done.returncode == -signal.SIGKILL
+    left = list(folder.directory.glob(".host_policy-*"))
+    assert len(left) == 1
+    CBackend(folder)
+    assert len(_libraries(folder)) == 1
+    assert not list(folder.directory.glob(".host_policy-*"))
 
 
 def test_every_backend_gives_the_same_actions(folder):
