@@ -7,6 +7,7 @@ import pytest
 
 from export.compile import compile_student
 from export.student_file import Layer, Student, write_student
+from firmware_bridge.loop.policy_folder import open_policy_folder
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))  # fake_device.py lies beside the tests
@@ -47,3 +48,9 @@ def make_policy(tmp_path_factory):
 @pytest.fixture(scope="session")
 def policy_folder(make_policy):
     return make_policy()
+
+
+@pytest.fixture(scope="session")
+def digest(policy_folder):
+    """What a device must say that has this policy."""
+    return open_policy_folder(policy_folder).digest

@@ -8,6 +8,7 @@ import threading
 import time
 import tty
 
+from firmware_bridge.config import Run
 from hardware.codec import SCHEMA_HASH, decode_body
 from hardware.framing import FrameDecoder, encode_frame
 from hardware.protocol import (
@@ -50,6 +51,11 @@ def bytes_of(value):
     import struct
 
     return struct.pack("f", value)
+
+
+def run_config(device, policy_folder, log, **changes):
+    """A run of 2 s, 100 periods, with this device."""
+    return Run(port=device.path, policy=policy_folder, log=log, **{"duration_s": 2.0, **changes})
 
 
 class FakeDevice:

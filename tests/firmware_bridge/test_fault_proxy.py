@@ -19,15 +19,9 @@ from firmware_bridge.faults.fault_proxy import FaultProxy
 from firmware_bridge.faults.port import host_port
 from firmware_bridge.faults.settings import Proxy
 from firmware_bridge.logs.read_log import read_log
-from firmware_bridge.loop.policy_folder import open_policy_folder
 from firmware_bridge.ports.link import open_link
 from firmware_bridge.run import run
 from hardware.protocol import Command
-
-
-@pytest.fixture
-def digest(policy_folder):
-    return open_policy_folder(policy_folder).digest
 
 
 class LeftAloneDevice(FakeDevice):

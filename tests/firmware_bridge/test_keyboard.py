@@ -12,7 +12,6 @@ import pytest
 from fake_device import FakeDevice
 
 from firmware_bridge.logs.read_log import read_log
-from firmware_bridge.loop.policy_folder import open_policy_folder
 from firmware_bridge.safety.controls import Controls
 from firmware_bridge.safety.host_state import HostState, HostStateMachine
 from firmware_bridge.safety.keyboard import Keyboard
@@ -55,11 +54,6 @@ class _Process:
 def _same(before, slave):
     now = termios.tcgetattr(slave)
     return now == before
-
-
-@pytest.fixture
-def digest(policy_folder):
-    return open_policy_folder(policy_folder).digest
 
 
 @pytest.mark.parametrize("keys", [b" ", b"\r", b"q", b"\x1a", b"\x1c", b"\x1b[A"])

@@ -15,7 +15,6 @@ from fake_device import FakeDevice
 from firmware_bridge.config import Replay, Run
 from firmware_bridge.logs.read_log import LogReader, read_log
 from firmware_bridge.logs.recorder import Recorder
-from firmware_bridge.loop.policy_folder import open_policy_folder
 from firmware_bridge.replay.replay import replay
 from firmware_bridge.run import run
 from hardware.protocol import Command, Disarm, State
@@ -39,11 +38,6 @@ def _seen(device):
 
 def _logged(log):
     return [(value["session"], value["observation_tick"], value["action"]) for value in log.values("/command")]
-
-
-@pytest.fixture
-def digest(policy_folder):
-    return open_policy_folder(policy_folder).digest
 
 
 @pytest.mark.parametrize("both", [False, True], ids=["the bridge", "and its writer"])

@@ -1,11 +1,11 @@
 """Observations that come late or twice: counted and passed over; none of them is a device that started again."""
 
 import pytest
-from fake_device import FakeDevice, frame_at
+from fake_device import FakeDevice, frame_at, run_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.config import Replay, Report, Run
+from firmware_bridge.config import Replay, Report
 from firmware_bridge.device.observation_order import LATEST_ARMED_PERIODS, LATEST_PERIODS, ObservationOrder
 from firmware_bridge.errors import DeviceRestartedError, LinkLostError
 from firmware_bridge.logs.read_log import read_log
@@ -78,15 +78,6 @@ def _again(twice_since, sent_since, first=False):
     return mangle
 
 
-def _run(device, policy_folder, log, **changes):
-    return run(Run(port=device.path, policy=policy_folder, log=log, **{"duration_s": 2.0, **changes}))
-
-
-@pytest.fixture
-def digest(policy_folder):
-    return open_policy_folder(policy_folder).digest
-
-
 @pytest.mark.parametrize("mode", ["host", "device"])
 @pytest.mark.parametrize(
     ("mangle", "missing", "late"),
@@ -105,7 +96,7 @@ def test_a_late_frame_is_counted_and_neither_answered_nor_fed(
     mangle, missing, late, mode, digest, policy_folder, tmp_path
 ):
     with FakeDevice(digest, mangle=mangle()) as device:
-        outcome = _run(device, policy_folder, tmp_path, mode=mode)
+        outcome = run(run_config(device, policy_folder, tmp_path, mode=mode))
     assert outcome.error is None
     assert outcome.result["out_of_order"] == late
     assert outcome.result["steps"] == 100 - len(missing)
@@ -125,7 +116,7 @@ def test_a_late_frame_is_counted_and_neither_answered_nor_fed(
 @pytest.mark.parametrize("mangle", [lambda: _late(30, 33), lambda: _again(30, 34), lambda: _again(40, 40)])
 def test_log_with_late_frames_holds_all_replays_and_reports(mangle, digest, policy_folder, tmp_path):
     with FakeDevice(digest, mangle=mangle()) as device:
-        steps = _run(device, policy_folder, tmp_path).result["steps"]
+        steps = run(run_config(device, policy_folder, tmp_path)).result["steps"]
     ticks = [value["tick"] for value in read_log(tmp_path).values("/observation") if value["state"] == State.ARMED]
     assert ticks != sorted(set(ticks))
     told = replay(Replay(log=tmp_path, policy=policy_folder))
@@ -138,7 +129,7 @@ def test_log_with_late_frames_holds_all_replays_and_reports(mangle, digest, poli
 @pytest.mark.parametrize("since", [2, 30])
 def test_device_that_started_again_is_named_so_however_near_its_ticks_are(since, digest, policy_folder, tmp_path):
     with FakeDevice(digest, restart_at=since) as device:
-        outcome = _run(device, policy_folder, tmp_path)
+        outcome = run(run_config(device, policy_folder, tmp_path))
     assert isinstance(outcome.error, DeviceRestartedError)
     assert "tick 1 after" in str(outcome.error)
     assert outcome.result["out_of_order"] == 0
@@ -154,7 +145,7 @@ def test_a_device_of_which_only_old_frames_come_is_silent(digest, policy_folder,
         return frame
 
     with FakeDevice(digest, mangle=stuck, pace_s=0.01) as device:
-        outcome = _run(device, policy_folder, tmp_path)
+        outcome = run(run_config(device, policy_folder, tmp_path))
     assert isinstance(outcome.error, LinkLostError)
     assert "came late or again" in str(outcome.error)
     assert outcome.result["steps"] == 1

@@ -21,11 +21,6 @@ from firmware_bridge.safety.controls import Controls
 from hardware.protocol import Arm, Command, Config, Disarm, Heartbeat, Hello, Observation, State
 
 
-@pytest.fixture
-def digest(policy_folder):
-    return open_policy_folder(policy_folder).digest
-
-
 def _config(port, policy_folder, tmp_path, **changes):
     return Run(port=str(port), policy=policy_folder, log=tmp_path, **{"duration_s": 1.0, **changes})
 
