@@ -17,6 +17,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def echo_round(program: Path, rate_hz: float, folder: Path, seconds: float) -> t
 
 def measure(rate_hz: float, seconds: float, rounds: int, extra: list[str]) -> dict[str, Any]:
     """`rounds` turns of both; what docs/results/bridge.json holds but machine and commit."""
-    loops, echoes, responses, echo_responses, runs = [], [], [], [], []
+    loops, echoes, responses, echo_responses, runs, started = [], [], [], [], [], []
     late = held = 0
     with tempfile.TemporaryDirectory(prefix="bridge-") as name:
         folder = Path(name)
@@ -99,7 +100,9 @@ def measure(rate_hz: float, seconds: float, rounds: int, extra: list[str]) -> di
             echoes.append(echoed)
             echo_responses.append(response)
             with EchoDevice(program, rate_hz, digest, DRIFT_PPM, 2**32 - BEFORE_WRAP_US) as device:
+                begin_ns = time.monotonic_ns()
                 runs.append(bridge_round(device, policy, folder / "log", seconds / rounds, extra))
+            started.append((device.counted["first_answer_ns"] - begin_ns) / 1e9)
             loops.append(loop_us(folder / "log"))
             responses.append(device.responses_us())
             late += device.counted["late"]
@@ -119,6 +122,7 @@ def measure(rate_hz: float, seconds: float, rounds: int, extra: list[str]) -> di
         "response_us": summary(np.concatenate(responses)),
         "echo_response_us": summary(np.concatenate(echo_responses)),
         "stages_us": {stage: runs[-1]["stages_us"][stage]["p50"] for stage in runs[-1]["stages_us"]},
+        "start_up_s": {"p50": float(np.median(started)), "max": max(started)},
         "deadline_misses": sum(run["deadline_misses"] for run in runs),
         "own_deadline_misses": sum(run["own_deadline_misses"] for run in runs),
         "held_periods": held,

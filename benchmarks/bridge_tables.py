@@ -29,7 +29,8 @@ def section(stored: dict[str, Any], soaked: dict[str, Any] | None) -> str:
         f"missed: {stored['deadline_misses']}, by the bridge's own doing: {stored['own_deadline_misses']} "
         "([latency.md](latency.md) says what counts). "
         f"Periods that the device itself began late: {stored['late_device_periods']}. Frames lost: {stored['lost']}, "
-        f"log records dropped: {stored['log_dropped']}."
+        f"log records dropped: {stored['log_dropped']}. From starting the program to the first command at the device: "
+        f"{stored['start_up_s']['p50']:.2f} s (median), {stored['start_up_s']['max']:.2f} s at most."
     )
     return "\n\n".join([head, "\n".join(lines), misses, _soak(soaked)])
 

@@ -10,8 +10,9 @@
  *
  * Its clock is CLOCK_MONOTONIC times (1 + drift), plus an offset, modulo 2^32 us: whoever estimates it can be
  * checked. What this process itself is late is not handed on: a period that begins late moves all that
- * follow. At SIGTERM it prints one JSON object: periods, late ones, answered, held, stale, and the responses
- * in us (sampled to answer read), as counts of a histogram with 1 us buckets.
+ * follow. At SIGTERM it prints one JSON object: periods, late ones, answered, held, stale, when the first
+ * answer came (CLOCK_MONOTONIC), and the responses in us (sampled to answer read), as counts of a histogram
+ * with 1 us buckets.
  */
 #define _GNU_SOURCE
 
@@ -47,7 +48,7 @@ static struct {
     uint8_t state, mode;
     bool answered, acting, accepted;
     uint32_t sampled_us, answered_us, accepted_us;
-    int64_t sampled_ns;
+    int64_t sampled_ns, first_answer_ns;
     uint32_t lost, stale, refused;
     uint32_t periods, late, held, answers;
     uint32_t buckets[BUCKETS];
@@ -144,7 +145,9 @@ static void take_answer(uint32_t session, uint32_t tick, bool feeds, int64_t tim
         const int64_t response_us = (time_ns - device.sampled_ns) / 1000;
         device.answered = device.accepted = true;
         device.accepted_us = device_us(time_ns);
-        device.answers++;
+        if (device.answers++ == 0u) {
+            device.first_answer_ns = time_ns;
+        }
         device.buckets[response_us < (int64_t)BUCKETS ? response_us : (int64_t)BUCKETS - 1]++;
     }
 }
@@ -286,9 +289,10 @@ static void run_period(void) {
 static void report(void) {
     const char *separator = "";
     printf("{\"periods\": %u, \"late\": %u, \"answers\": %u, \"held\": %u, \"stale\": %u, \"lost\": %u, "
-           "\"refused\": %u, \"damaged\": %u, \"responses_us\": {",
+           "\"refused\": %u, \"damaged\": %u, \"first_answer_ns\": %lld, \"responses_us\": {",
            device.periods, device.late, device.answers, device.held, device.stale, device.lost,
-           device.refused, device.decoder.crc_errors + device.decoder.garbage + device.decoder.oversize);
+           device.refused, device.decoder.crc_errors + device.decoder.garbage + device.decoder.oversize,
+           (long long)device.first_answer_ns);
     for (unsigned i = 0; i < BUCKETS; i++) {
         if (device.buckets[i] > 0u) {
             printf("%s\"%u\": %u", separator, i, device.buckets[i]);
