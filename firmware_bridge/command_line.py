@@ -87,9 +87,12 @@ def _dispatch(config: Any) -> int:
 
 
 def _run(config: verbs.Run) -> int:
+    from firmware_bridge.logs.recorder import launch_writer
+
+    writer = launch_writer()  # the two load side by side; where nothing comes of the run, it ends when we do
     from firmware_bridge.run import run
 
-    outcome = run(config, keyboard=True)
+    outcome = run(config, keyboard=True, writer=writer)
     if outcome.result is not None:
         stopped = isinstance(outcome.error, StopRequested)
         # SIGHUP takes the terminal with it: that nobody reads the result must not change the exit code.

@@ -1,6 +1,7 @@
 """The verb `run`: policy, port, log and loop put together, and taken apart in the right order whatever happens."""
 
 import dataclasses
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -58,19 +59,27 @@ class Outcome:
     error: BaseException | None = None
 
 
-def run(config: Run, controls: Controls | None = None, *, keyboard: bool = False, told: Run | None = None) -> Outcome:
+def run(
+    config: Run,
+    controls: Controls | None = None,
+    *,
+    keyboard: bool = False,
+    told: Run | None = None,
+    writer: subprocess.Popen[bytes] | None = None,
+) -> Outcome:
     """Run until the duration is over, a request to stop, or an error; brake; close the log.
 
     `controls` takes requests from other threads and is closed at the end; with `keyboard` any key stops; `told` is
-    `config` with the names that its files get afterwards. Raises BridgeError (or StopRequested) when it ended before
-    ARM was sent, or ARM was refused; later ones are in the outcome.
+    `config` with the names that its files get afterwards; `writer` is a process of `launch_writer`, started while this
+    module was loading. Raises BridgeError (or StopRequested) when it ended before ARM was sent, or ARM was refused;
+    later ones are in the outcome.
     """
     started = time.monotonic()
     with controls or Controls() as requests, StopSignals(requests) as signals:
         folder = open_policy_folder(config.policy)
         backend, reason = open_backend(folder, config.backend) if config.mode != "device" else (None, "")
         periods = max(1, round(config.duration_s * 1e6 / folder.period_us))
-        first = Session(config, folder, backend, 1, periods)
+        first = Session(config, folder, backend, 1, periods, writer=writer)
         first.told = told or config
         first.backend_reason = reason
         if first.history is not None:
@@ -171,8 +180,6 @@ def _converse(session: Session, port: str, supervisor: Supervisor) -> None:
     limits = Limits(silence_s, max(1, round(config.homing_timeout_s * 1e6 / folder.period_us)))
     supervisor.record_to(recorder)
     supervisor.poll()
-    if not session.retried:
-        recorder.launch()  # it loads while the device is greeted
     link = open_link(port, config.baudrate)
     try:
         link.watch(supervisor.controls.wake_socket)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import platform
+import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -31,10 +32,19 @@ class Session:
 
     `number` counts the connections of a run from 1; `periods` is how long this one may still be armed; `retried` tells
     that the port was lost, or not there, before; `homed` that the device could have been armed; `told` is the
-    configuration that log and result name.
+    configuration that log and result name; `writer` a process of `launch_writer`.
     """
 
-    def __init__(self, config: Run, folder: PolicyFolder, backend: Backend | None, number: int, periods: int) -> None:
+    def __init__(
+        self,
+        config: Run,
+        folder: PolicyFolder,
+        backend: Backend | None,
+        number: int,
+        periods: int,
+        *,
+        writer: subprocess.Popen[bytes] | None = None,
+    ) -> None:
         self.config = config
         self.told = config
         self.folder = folder
@@ -44,7 +54,7 @@ class Session:
         self.homed = False
         name = LOG_NAME if number == 1 else f"run-{number}.mcap"
         rotation = Rotation(round(config.log_rotate_mb * 1e6), config.log_rotate_minutes * 60.0, config.log_keep_parts)
-        self.recorder = Recorder(config.log / name, rotation=rotation)
+        self.recorder = Recorder(config.log / name, rotation=rotation, process=writer)
         # In lock-step the device's time stands still but for its ticks: no clock.
         self.tally = Tally(folder.period_us, ClockSync() if config.clock == "real" else None)
         low, high = float(folder.policy.action_low[0]), float(folder.policy.action_high[0])

@@ -120,8 +120,12 @@ class FrameDecoder:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Bodies completed by `data`, in order. Memory stays bounded by one frame whatever comes."""
-        bodies: list[bytes] = []
+        return [body for piece in self.cut(data) if (body := self.check(piece)) is not None]
+
+    def cut(self, data: bytes) -> list[bytes]:
+        """The first half of `feed`: frames completed by `data`, as they came; hand each to `check`, once."""
         *complete, rest = data.split(b"\0")
+        pieces: list[bytes] = []
         for piece in complete:
             if self._pending or self._skipping or len(piece) > MAXIMUM_ENCODED_SIZE:
                 self._append(piece)
@@ -129,12 +133,10 @@ class FrameDecoder:
                 self._pending.clear()
                 self._skipping = False
             if piece:
-                body = self._check(piece)
-                if body is not None:
-                    bodies.append(body)
+                pieces.append(piece)
         if rest:
             self._append(rest)
-        return bodies
+        return pieces
 
     def _append(self, piece: bytes) -> None:
         if self._skipping:
@@ -146,7 +148,8 @@ class FrameDecoder:
             return
         self._pending += piece
 
-    def _check(self, encoded: bytes) -> bytes | None:
+    def check(self, encoded: bytes) -> bytes | None:
+        """The second half of `feed`: the body of one frame, None where it is damaged."""
         decoded = cobs_decode(encoded)
         if decoded is None or len(decoded) < 5:  # type, sequence, crc
             self.garbage += 1
@@ -157,6 +160,11 @@ class FrameDecoder:
             return None
         self.frames += 1
         return body
+
+
+def seems_to_be(encoded: bytes, kind: int) -> bool:
+    """Whether this frame would begin with type `kind`, were it whole: COBS leaves a first byte that is not 0 alone."""
+    return len(encoded) > 1 and encoded[1] == kind and encoded[0] != 1
 
 
 class SequenceCounter:

@@ -16,7 +16,7 @@ from firmware_bridge.logs.topics import Topic
 from firmware_bridge.ports.link import Link
 from hardware.codec import decode_body, encode_body, packer
 from hardware.errors import ProtocolError
-from hardware.framing import FrameDecoder, SequenceCounter, frame_body
+from hardware.framing import FrameDecoder, SequenceCounter, frame_body, seems_to_be
 from hardware.protocol import Command, FaultReport, Heartbeat, HelloReply, LinkStatistics, Message, Observation
 
 _PACK_COMMAND = packer(Command)
@@ -24,6 +24,7 @@ _PACK_HEARTBEAT = packer(Heartbeat)
 _COMMAND_TOPIC = log_topics.MESSAGE_TOPICS[Command]
 _HEARTBEAT_TOPIC = log_topics.MESSAGE_TOPICS[Heartbeat]
 
+_NOTHING: tuple[bytes | None, bytes | None] = (None, None)
 _MOST_FAULTS = 1000  # kept for the result; a device that sends more is broken, and the log has them all
 
 
@@ -80,7 +81,9 @@ class Conversation:
         self._sequence = 0
         self._pending_since_ns = 0
         self._errors_logged = 0
-        self._taken: tuple[bytes, list[bytes]] | None = None
+        self._taken: bytes | None = None
+        self._frames: list[bytes] = []
+        self._checked = _NOTHING
         self._answered: tuple[Topic, int, bytes, bytes] | None = None
         recorder.put(log_topics.LINK_ERRORS, time.monotonic_ns(), (0, 0, 0))
 
@@ -96,8 +99,8 @@ class Conversation:
         self.take(timeout_s)
         return self.settle()
 
-    def take(self, timeout_s: float) -> list[bytes]:
-        """The first half of `receive`: bodies with a right checksum. Answer what is urgent, then call `settle`."""
+    def take(self, timeout_s: float) -> bool:
+        """The first half of `receive`, whether anything came. Answer what is urgent (`only`), then call `settle`."""
         if self._stop is not None:
             self._stop.poll()
         if self._taken is not None:
@@ -106,26 +109,46 @@ class Conversation:
         if not ready or self.recorder.crowded:
             self.recorder.pump()  # only now: there is nothing to answer
         if not ready and not self.link.wait(timeout_s):
-            return []
+            return False
         ready_ns = time.monotonic_ns()
         data = self.link.read()
         self.read_ns = time.monotonic_ns()
         if not data:
-            return []
-        bodies = self._decoder.feed(data)
+            return False
+        self._frames = self._decoder.cut(data)
+        self._taken = data
         # The first byte of the newest frame came with this read, unless this read only completed one begun earlier.
         self.first_ns = self._pending_since_ns if self._pending_since_ns and data.count(0) == 1 else ready_ns
         self.last_ns = ready_ns
-        self._taken = (data, bodies)
-        return bodies
+        return True
+
+    def only(self, message: type[Message]) -> bytes | None:
+        """The body of the one `message` that was taken; None for none, several, or a damaged one. Nothing is logged."""
+        found: bytes | None = None
+        for frame in self._frames:
+            if seems_to_be(frame, message.TYPE):
+                if found is not None:
+                    return None
+                found = frame
+        if found is None or self._taken is None:
+            return None
+        self._checked = (found, self._decoder.check(found))
+        return self._checked[1]
 
     def settle(self) -> list[Message]:
         """The second half of `receive`: the messages; counted, and logged together with the answer that they got."""
         if self._taken is None:
             return []
-        (data, bodies), self._taken = self._taken, None
+        data, self._taken = self._taken, None
         ready_ns = self.last_ns
-        messages = [message for body in bodies if (message := self._decode(body, ready_ns)) is not None]
+        checked, body_of_checked = self._checked
+        self._checked = _NOTHING
+        messages = []
+        for frame in self._frames:
+            # The very object: an equal frame may have come twice.
+            body = body_of_checked if frame is checked else self._decoder.check(frame)
+            if body is not None and (message := self._decode(body, ready_ns)) is not None:
+                messages.append(message)
         if self._answered is None:
             self.decoded_ns = time.monotonic_ns()
         if data[-1] == 0:

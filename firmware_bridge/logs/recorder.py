@@ -36,11 +36,28 @@ _PROCESS_CLOCK = 2  # clock_getcpuclockid(3) on Linux: all threads, user and ker
 _PAUSE = HEADER.pack(PAUSE, 0, 0)
 
 
+def launch_writer() -> subprocess.Popen[bytes]:
+    """The process that will write a log: it takes a while to load, so start it early. Raises RecorderError."""
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "firmware_bridge.logs.writer_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C reaches the whole foreground group
+        )
+    except OSError as error:
+        raise RecorderError(
+            f"cannot start the process that writes the log: {error.strerror}; expected memory and processes to be had; "
+            "end other programs"
+        ) from error
+
+
 class Recorder:
     """One log. Records gather from construction on; `start` opens the file and lets them go.
 
-    One thread uses it. `dropped` counts records for which there was no room, `dropped_by_topic` the same for each
-    topic, `written` those in the file, once it is closed.
+    One thread uses it. `process` is one of `launch_writer`; without it `start` starts one. `dropped` counts records for
+    which there was no room, `dropped_by_topic` the same for each topic, `written` those in the file, once it is closed.
     """
 
     def __init__(
@@ -49,6 +66,7 @@ class Recorder:
         capacity_bytes: int = QUEUE_CAPACITY_BYTES,
         rotation: Rotation | None = None,
         flush_interval_s: float = FLUSH_INTERVAL_S,
+        process: subprocess.Popen[bytes] | None = None,
     ) -> None:
         self.path = path
         self.written = 0
@@ -64,7 +82,7 @@ class Recorder:
         self._sending: deque[memoryview] = deque()
         self._held_bytes = 0  # packed, and not yet in the pipe
         self._hole: dict[str, int] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process = process
         self._pipe: int | None = None
         self._answers = b""
         self._clock: int | None = None  # the writer's processor time, where it matters
@@ -93,27 +111,12 @@ class Recorder:
             self._pack(topic, time_ns, payload)
         self._send()
 
-    def launch(self) -> None:
-        """Start the writer's process, which takes a while to load, ahead of `start`. Raises RecorderError."""
-        if self._process is not None:
-            return
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "firmware_bridge.logs.writer_process"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C reaches the whole foreground group
-            )
-        except OSError as error:
-            raise self._error(error.strerror or str(error)) from error
-
     def start(self, session: dict[str, Any]) -> None:
         """Open the file with `session` as its first record, and let the records go. Raises RecorderError.
 
         An older log of the same name is kept beside it as `<stem>.previous.mcap`.
         """
-        self.launch()
+        self._process = process = self._process or launch_writer()
         session = {
             "format_version": log_topics.FORMAT_VERSION,
             "log_id": secrets.token_hex(8),
@@ -123,8 +126,6 @@ class Recorder:
         if self.tap is not None:
             self.tap(log_topics.SESSION, time.monotonic_ns(), session)
         settings = LogSettings(self.path, self._rotation, self._flush_interval_s, self._epoch_offset_ns, session)
-        process = self._process
-        assert process is not None
         assert process.stdin is not None
         self._pipe = process.stdin.fileno()
         os.set_blocking(self._pipe, False)

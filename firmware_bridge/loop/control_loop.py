@@ -89,12 +89,13 @@ class _Loop:
         self.tally = tally
         self.answers = Answers(tally, conversation.recorder)
         self.hosted = settings.mode == Mode.HOST
-        self.first_tick = self.last_tick = 0
+        self.next_tick = self.end_tick = 0
 
     def run(self, armed: Armed) -> None:
         conversation, settings = self.conversation, self.settings
         messages, observations = armed.messages, armed.observations
-        self.first_tick = self.last_tick = observations[0].tick
+        first_tick = last_tick = observations[0].tick
+        self.end_tick = (first_tick + settings.periods) & _TICKS
         if self.history is not None:
             self.history.restart(armed.idle_tick)
         last_seen, asked = time.monotonic(), 0
@@ -107,13 +108,14 @@ class _Loop:
                 if answer is None:
                     if len(observations) > 1:
                         self.pass_over(observations[:-1])
-                    error = stopped_error(conversation, newest, self.last_tick)
+                    error = stopped_error(conversation, newest, last_tick)
                     if error is not None:
                         raise error
-                    ended = self.is_over(newest.tick)
+                    ended = (newest.tick - first_tick) & _TICKS >= settings.periods
                     if not ended:
                         answer = self.answer(newest.tick, newest.current, newest.previous)
-                self.last_tick = newest.tick
+                last_tick = newest.tick
+                self.next_tick = (last_tick + 1) & _TICKS
                 if answer is not None:
                     self.account(newest, answer)
                     # After the answer: a stop still reaches the device before that answer is latched.
@@ -133,25 +135,17 @@ class _Loop:
             if ended:
                 return
             conversation.recorder.check()
-            answer = self.answer_at_once(conversation.take(0.05))
+            answer = self.answer_at_once() if conversation.take(0.05) else None
             messages = conversation.settle()
             observations = [message for message in messages if isinstance(message, Observation)]
 
-    def is_over(self, tick: int) -> bool:
-        return (tick - self.first_tick) & _TICKS >= self.settings.periods
-
-    def answer_at_once(self, bodies: list[bytes]) -> "_Answer | None":
+    def answer_at_once(self) -> "_Answer | None":
         """The usual case, before anything else is looked at: one OBSERVATION, armed, the next in order."""
-        found: bytes | None = None
-        for body in bodies:
-            if body[0] == Observation.TYPE and len(body) == _OBSERVATION_BYTES:
-                if found is not None:
-                    return None
-                found = body
-        if found is None:
+        body = self.conversation.only(Observation)
+        if body is None or len(body) != _OBSERVATION_BYTES:
             return None
-        tick, current, previous, state = _PICK(found)
-        if state != State.ARMED or tick != (self.last_tick + 1) & _TICKS or self.is_over(tick):
+        tick, current, previous, state = _PICK(body)
+        if tick != self.next_tick or state != State.ARMED or tick == self.end_tick:
             return None
         self.conversation.decoded_ns = time.monotonic_ns()
         return self.answer(tick, current, previous)

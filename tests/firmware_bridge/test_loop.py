@@ -17,7 +17,7 @@ def _observation(tick, state):
 def test_sensors_are_judged_while_the_drive_follows_the_policy_and_not_while_it_brakes():
     """What an axis does that brakes is no evidence against its encoder: the fault that it brakes for is the error."""
     checked = []
-    conversation = SimpleNamespace(last_ns=1, recorder=SimpleNamespace(put=lambda *_: None))
+    conversation = SimpleNamespace(last_ns=1, recorder=SimpleNamespace(put=lambda *_: None, processor_ns=lambda: 0))
     settings = LoopSettings(Mode.HOST, 10, 1.0, ActionLimits(-1.0, 1.0, None, 0.02))
     watch = SimpleNamespace(check=lambda observation: checked.append(observation.tick))
     loop = _Loop(conversation, settings, None, Tally(20_000), watch)

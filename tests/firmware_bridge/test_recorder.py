@@ -19,7 +19,7 @@ from firmware_bridge.errors import LogError, RecorderError
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.read_log import LogReader, number, read_log
 from firmware_bridge.logs.record_pipe import HEADER
-from firmware_bridge.logs.recorder import Recorder
+from firmware_bridge.logs.recorder import Recorder, launch_writer
 from hardware import protocol
 from hardware.codec import body_size, encode_body
 
@@ -310,10 +310,8 @@ def test_processor_time_of_the_writer_is_told_where_it_has_no_processor_of_its_o
 
 
 def test_writer_that_was_launched_and_never_started_leaves_no_file(tmp_path):
-    recorder = Recorder(tmp_path / "run.mcap")
-    recorder.launch()
-    process = recorder._process
-    recorder.close()
+    process = launch_writer()
+    Recorder(tmp_path / "run.mcap", process=process).close()
     assert process.returncode == 0
     assert list(tmp_path.iterdir()) == []
 
@@ -322,7 +320,7 @@ _ENDLESS = """
 import sys, time
 from pathlib import Path
 from firmware_bridge.logs import topics as log_topics
-from firmware_bridge.logs.recorder import Recorder
+from firmware_bridge.logs.recorder import Recorder, launch_writer
 recorder = Recorder(Path(sys.argv[1]))
 recorder.start({"policy_digest": "00"})
 tick = 0
