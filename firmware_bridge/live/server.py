@@ -26,6 +26,7 @@ UPDATE_S = 0.05
 STREAMS = 8
 CONNECTIONS = 32
 _BACKLOG_BYTES = 64 * 1024
+_SEND_BUFFER_BYTES = 64 * 1024
 _STUCK_S = 5.0
 _FAREWELL_S = 1.0
 _REASONS = {
@@ -55,6 +56,8 @@ class LiveServer:
 
     async def serve(self, listener: socket.socket) -> None:
         """Until `end`, and a moment longer for the pages to hear of it."""
+        # Connections inherit it: a page that does not read is found out after so many bytes, not after megabytes.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         server = await asyncio.start_server(self._connected, sock=listener, limit=HEAD_LIMIT_BYTES)
         await self._ended.wait()
         server.close()

@@ -11,7 +11,6 @@ from mcap.records import ChunkIndex
 from mcap.writer import CompressionType, Writer
 
 from firmware_bridge.logs import topics as log_topics
-from firmware_bridge.logs.topics import Topic
 
 CHUNK_SIZE_BYTES = 256 * 1024
 _INDEX = struct.Struct("<QQQQQQQH")
@@ -67,9 +66,9 @@ class LogFile:
             self.abandon()
             raise
 
-    def add(self, topic: Topic, time_ns: int, data: bytes, sequence: int) -> None:
+    def add(self, topic: str, time_ns: int, data: bytes, sequence: int) -> None:
         """Append one record; `time_ns` since 1970. `sequence` rises by one a record: readers see holes by it."""
-        self._writer.add_message(self._channels[topic.name], time_ns, data, time_ns, sequence & 0xFFFF_FFFF)
+        self._writer.add_message(self._channels[topic], time_ns, data, time_ns, sequence & 0xFFFF_FFFF)
 
     def flush(self) -> int:
         """Close the chunk and hand it to the kernel; bytes in the file so far."""

@@ -31,7 +31,7 @@ class LogWriter:
 
     def add(self, topic: Topic, time_ns: int, packed: bytes) -> None:
         """One record, stamped with CLOCK_MONOTONIC [ns]."""
-        self._file.add(topic, time_ns + self._settings.epoch_offset_ns, topic.render(packed), self.written)
+        self._file.add(topic.name, time_ns + self._settings.epoch_offset_ns, topic.render(packed), self.written)
         self.written += 1
 
     def flush_when_due(self) -> None:
@@ -66,12 +66,12 @@ class LogWriter:
         file = LogFile(part_path(self._settings.path, self._part))
         session = {**self._settings.session, "part": self._part}
         try:
-            file.add(log_topics.SESSION, time.time_ns(), log_topics.SESSION.pack(session), self.written)
+            file.add(log_topics.SESSION.name, time.time_ns(), log_topics.SESSION.pack(session), self.written)
             self.written += 1
             keep = self._settings.rotation.keep_parts
             if deleted := delete_oldest(self._settings.path, keep):
                 text = f"deleted {', '.join(old.name for old in deleted)}: {keep} files are kept"
-                file.add(log_topics.EVENT, time.time_ns(), log_topics.EVENT.pack(("log", text)), self.written)
+                file.add(log_topics.EVENT.name, time.time_ns(), log_topics.EVENT.pack(("log", text)), self.written)
                 self.written += 1
             file.flush()
         except OSError:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from firmware_bridge.config import Export
@@ -15,7 +16,9 @@ from firmware_bridge.logs.log_file import LogFile
 from firmware_bridge.logs.read_log import LogReader
 from firmware_bridge.logs.recorder import Recorder
 from hardware import protocol
+from hardware.codec import encode_body
 
+THIRD, TINY = float(np.float32(1 / 3)), float(np.float32(1e-30))  # what the wire carries
 NAMES = ["x [m]", "x' [m/s]", "sin", "cos", "theta' [rad/s]"]
 
 
@@ -25,9 +28,10 @@ def log(tmp_path):
     recorder = Recorder(tmp_path / "log" / "run.mcap")
     recorder.start({"observation_names": NAMES})
     for tick in range(20_000):
-        frame = (0.1 * tick, math.nan if tick == 3 else 0.25, -0.0, math.inf, 1e-300)
-        observation = protocol.Observation(tick, tick * 20000, frame, frame, 1 / 3, 2, 0, 1)
-        recorder.put(log_topics.MESSAGE_TOPICS[protocol.Observation], time.monotonic_ns(), (tick & 0xFFFF, observation))
+        frame = (0.1 * tick, math.nan if tick == 3 else 0.25, -0.0, math.inf, TINY)
+        observation = protocol.Observation(tick, tick * 20000, frame, frame, THIRD, 2, 0, 1)
+        topic = log_topics.MESSAGE_TOPICS[protocol.Observation]
+        recorder.put(topic, time.monotonic_ns(), encode_body(observation, tick))
     recorder.put(log_topics.EVENT, time.monotonic_ns(), ("armed", 'comma, "quote"\nnew line, ü'))
     recorder.put(log_topics.RAW_RECEIVED, time.monotonic_ns(), b"\x00\xff\x10")
     recorder.close({"steps": 3})
@@ -54,10 +58,10 @@ def test_csv_has_units_spread_arrays_and_every_number(log, tmp_path):
         assert int(row["log_time_ns"]) == record.time_ns
         assert int(row["tick [control periods]"]) == record.value["tick"]
         assert float(row["current.x [m]"]) == record.value["current"][0]
-        assert float(row["applied_action [m/s^2]"]) == 1 / 3
+        assert float(row["applied_action [m/s^2]"]) == THIRD
     assert rows[3]["current.x' [m/s]"] == "NaN"
     assert rows[0]["current.cos"] == "NaN"  # null in the log: infinity, which JSON cannot say
-    assert float(rows[0]["previous.theta' [rad/s]"]) == 1e-300
+    assert float(rows[0]["previous.theta' [rad/s]"]) == TINY
     order = [int(row["record"]) for row in rows]
     assert order == sorted(order)
     event = _rows(tmp_path / "out" / "event.csv")[0]
@@ -115,8 +119,7 @@ def _log_of(path, records):
     for number, (topic, value) in enumerate([("/session", session), *records]):
         if topic not in file._channels:
             file._channels[topic] = file._writer.register_channel(topic, "json", 0)
-        known = log_topics.Topic(topic, "", None, bytes)
-        file.add(known, number, json.dumps(value).encode(), number)
+        file.add(topic, number, json.dumps(value).encode(), number)
     file.finish()
     return path
 

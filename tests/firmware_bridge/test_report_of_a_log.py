@@ -36,8 +36,7 @@ class _Log:
         self.add("/session", 0, first)
 
     def add(self, topic, time_ns, value):
-        known = log_topics.Topic(topic, "", None, bytes)
-        self._file.add(known, START_NS + time_ns, log_topics.to_json(value), self._number)
+        self._file.add(topic, START_NS + time_ns, log_topics.to_json(value), self._number)
         self._number += 1
 
     def tick(self, tick, total_ns=200_000, flags=0, age_us=20_000, answered=True, angle=0.0):
