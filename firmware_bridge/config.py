@@ -14,7 +14,7 @@ from firmware_bridge.errors import BridgeError
 from firmware_bridge.ports.port_name import simulated_board
 from hardware.protocol import MAXIMUM_WATCHDOG_PERIODS
 
-SIMULATOR_PORT = "sim:"  # other forms: port_name.py
+SIMULATOR_PORT = "sim:"  # other forms: ports/port_name.py
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Run:
     randomise: bool = False
     """Draw rod, friction and drive parameters of the simulated plant around the nominal ones."""
     backend: Literal["auto", "c", "onnx", "csr"] = "auto"
-    """The policy on this computer: its C code compiled here, onnxruntime, scipy's CSR product, or the first of them
-    that can be had."""
+    """The policy on this computer: its C code compiled here, onnxruntime, numpy on the sparse arrays, or the first of
+    them that can be had."""
     realtime: bool = False
     """Try the real-time knobs (SCHED_FIFO, pinning, locked memory, no deep sleep, low-latency serial, no timer slack);
     those that were refused are named in the result and the log."""

@@ -26,8 +26,8 @@ from firmware_bridge.reports import page
 from firmware_bridge.run import run
 from hardware.scratch import ScratchFolder
 
-# The processor whose instructions are counted for each board's chip.
 _COUNTED_INPUTS = 500  # soft float takes longer for some numbers: the mean over so many
+# The processor whose instructions are counted for each board's chip.
 _TARGETS = {"netduinoplus2": "cortex-m4f", "microbit": "cortex-m0plus", "atmega328p": "avr"}
 
 

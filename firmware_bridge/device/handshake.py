@@ -281,7 +281,7 @@ _REMEDIES: dict[int, str] = {
 
 
 def silence_error(conversation: Conversation, silence_s: float) -> LinkLostError:
-    """The device is there but says nothing (new)."""
+    """The device is there but says nothing new."""
     late = conversation.counters().out_of_order
     told = f" ({late} came late or again since the port was opened)" if late else ""
     return LinkLostError(

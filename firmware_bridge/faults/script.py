@@ -59,7 +59,7 @@ class ScriptedFault:
     connection: int | None = None
 
     def hits(self, connection: int, message: str, period: int | None, frame_index: int, message_index: int) -> bool:
-        """Whether a frame is meant; the arguments are those of `fault_plan.Moment`."""
+        """Whether a frame is meant; the arguments are those of `plan.Moment`."""
         if self.connection not in (None, connection) or self.message not in ("", message):
             return False
         if self.index is not None:

@@ -1,6 +1,6 @@
 """HdrHistograms of whole logs: built from arrays, corrected for coordinated omission, merged, written as text.
 
-`latency.DurationHistogram` counts while the loop runs, one value at a time. Here a million values are counted at once,
+`DurationHistogram` counts while the loop runs, one value at a time. Here a million values are counted at once,
 into the same buckets (three significant digits, 1 ns to one minute; a test holds both to the same encoding).
 
 Coordinated omission: a loop that hangs measures one long answer where it owed many. The correction is Gil Tene's: a

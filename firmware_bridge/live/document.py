@@ -15,7 +15,7 @@ class Document:
 
 
 def live_document() -> Document:
-    """Read the three files of live_page/. Nothing is loaded from elsewhere: the page works without a network."""
+    """Read the three files of live/. Nothing is loaded from elsewhere: the page works without a network."""
     folder = files("firmware_bridge.live")
     html, style, script = (
         folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+from firmware_bridge.child_process import with_length
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.topics import Topic
 from hardware.codec import decode_body
@@ -59,9 +60,8 @@ class PageSettings:
     names: tuple[str, ...]
 
     def encoded(self) -> bytes:
-        """Four bytes of length and JSON."""
-        data = json.dumps(dataclasses.asdict(self)).encode()
-        return len(data).to_bytes(4, "little") + data
+        """As the pipe begins."""
+        return with_length(json.dumps(dataclasses.asdict(self)).encode())
 
 
 class Counts(NamedTuple):

@@ -12,12 +12,12 @@ import os
 import secrets
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 from firmware_bridge import notices
+from firmware_bridge.child_process import start_child
 from firmware_bridge.device.conversation import Conversation, LinkCounters
 from firmware_bridge.errors import LiveError
 from firmware_bridge.live.feed import ARM, STOP, WATCHED, Counts, LiveFeed, PageSettings
@@ -85,7 +85,7 @@ def live_page(settings: LiveSettings, controls: Controls) -> Iterator[LivePage]:
         port = listener.getsockname()[1]
         url = f"http://{_shown(settings.bind)}:{port}/?token={token}"
         page = PageSettings(listener.fileno(), token, _names(settings.bind))
-        process = _start(page)
+        process = start_child("firmware_bridge.live.process", [page.listener])
     if process.stdin is None or process.stdout is None:
         raise LiveError("the live page's process has no pipes; run without --live")
     descriptor = process.stdin.fileno()
@@ -136,18 +136,6 @@ def _listen(settings: LiveSettings) -> socket.socket:
             f"live page on {settings.bind} port {settings.port}: cannot be served ({reason}), expected an address of "
             "this computer and a free port; pass another --live-port, or 0 for any"
         ) from error
-
-
-def _start(page: PageSettings) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "firmware_bridge.live.process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        pass_fds=(page.listener,),
-        bufsize=0,
-        # Ctrl-C reaches the whole foreground group; the page stays until the cart stands.
-        start_new_session=True,
-    )
 
 
 def _hear(descriptor: int, controls: Controls, watched: threading.Event, closing: threading.Event) -> None:

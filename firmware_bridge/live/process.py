@@ -2,17 +2,16 @@
 
 A process of its own shares no interpreter lock with the control loop. It inherits the listening socket. Standard input
 is the pipe of `feed`, which begins with the settings (in a command line everybody could read the token); standard
-output carries `STOP` and `ARM` back. It ends when the pipe does, and only then: signals that end the bridge reach it,
-too, and must not take the stop button away before the cart stands.
+output carries `STOP`, `ARM` and `WATCHED` back. It ends when the pipe does, and only then: the stop button stays until
+the cart stands.
 """
 
 import asyncio
-import json
 import os
-import signal
 import socket
 import sys
 
+from firmware_bridge.child_process import become_child, settings_in
 from firmware_bridge.live.document import live_document
 from firmware_bridge.live.feed import RECORD_BYTES, PageSettings
 from firmware_bridge.live.request import Gate
@@ -48,23 +47,16 @@ async def serve_page(settings: PageSettings, source: int, control: int) -> None:
 
 def main() -> None:
     """Read the settings, serve, end."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    source, control = sys.stdin.fileno(), os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a stray print is no request
-    settings = json.loads(_exactly(source, int.from_bytes(_exactly(source, 4), "little")))
-    page = PageSettings(settings["listener"], settings["token"], tuple(settings["names"]))
-    asyncio.run(serve_page(page, source, control))
-
-
-def _exactly(descriptor: int, count: int) -> bytes:
+    source, control = become_child()
     data = b""
-    while len(data) < count:
-        piece = os.read(descriptor, count - len(data))
+    while (found := settings_in(data)) is None:
+        piece = os.read(source, 1)  # what comes behind them is for `serve_page`
         if not piece:
             sys.exit(0)  # the bridge ended before it began
         data += piece
-    return data
+    settings, _ = found
+    page = PageSettings(settings["listener"], settings["token"], tuple(settings["names"]))
+    asyncio.run(serve_page(page, source, control))
 
 
 if __name__ == "__main__":

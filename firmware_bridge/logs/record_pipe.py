@@ -7,19 +7,18 @@ the file is there, then `{"written": N}`, or `{"error": TEXT}` when the disk doe
 """
 
 import dataclasses
-import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from firmware_bridge.child_process import settings_in, with_length
 from firmware_bridge.logs.topics import to_json
 
 HEADER = struct.Struct("<BqI")
 """Number of the topic, CLOCK_MONOTONIC [ns], bytes that follow."""
 END = 255
 PAUSE = 254
-_LENGTH_BYTES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +44,8 @@ class LogSettings:
     session: dict[str, Any]
 
     def encoded(self) -> bytes:
-        """Four bytes of length and JSON."""
-        data = to_json(dataclasses.asdict(self))
-        return len(data).to_bytes(_LENGTH_BYTES, "little") + data
+        """As the pipe begins."""
+        return with_length(to_json(dataclasses.asdict(self)))
 
 
 class PipeReader:
@@ -63,11 +61,11 @@ class PipeReader:
         self._buffer += data
         buffer, position = self._buffer, 0
         if self.settings is None:
-            size = int.from_bytes(buffer[:_LENGTH_BYTES], "little")
-            if len(buffer) < _LENGTH_BYTES + size or len(buffer) < _LENGTH_BYTES:
+            found = settings_in(buffer)
+            if found is None:
                 return
-            position = _LENGTH_BYTES + size
-            self.settings = _settings(json.loads(buffer[_LENGTH_BYTES:position]))
+            value, position = found
+            self.settings = _settings(value)
         while len(buffer) - position >= HEADER.size:
             number, time_ns, size = HEADER.unpack_from(buffer, position)
             begin = position + HEADER.size

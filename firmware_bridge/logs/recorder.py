@@ -13,13 +13,13 @@ import os
 import secrets
 import select
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from firmware_bridge.child_process import start_child
 from firmware_bridge.errors import RecorderError
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.record_pipe import END, HEADER, PAUSE, LogSettings, Rotation
@@ -39,13 +39,7 @@ _PAUSE = HEADER.pack(PAUSE, 0, 0)
 def launch_writer() -> subprocess.Popen[bytes]:
     """The process that will write a log: it takes a while to load, so start it early. Raises RecorderError."""
     try:
-        return subprocess.Popen(
-            [sys.executable, "-m", "firmware_bridge.logs.writer_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,  # Ctrl-C reaches the whole foreground group
-        )
+        return start_child("firmware_bridge.logs.writer_process")
     except OSError as error:
         raise RecorderError(
             f"cannot start the process that writes the log: {error.strerror}; expected memory and processes to be had; "

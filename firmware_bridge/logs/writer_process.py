@@ -1,17 +1,16 @@
 """The process that writes the log, `python -m firmware_bridge.logs.writer_process`: `recorder` starts it, nobody else.
 
 A process of its own shares neither the interpreter nor, where there are two, the processor with the control loop. It
-ends when the pipe on its standard input does, and only then: signals that end the bridge reach it, too, and the braking
-is to be in the log.
+ends when the pipe on its standard input does, and only then: the braking is to be in the log.
 """
 
 import contextlib
 import os
 import select
-import signal
 import sys
 from typing import Any
 
+from firmware_bridge.child_process import become_child
 from firmware_bridge.logs.log_writer import LogWriter
 from firmware_bridge.logs.record_pipe import PAUSE, PipeReader
 from firmware_bridge.logs.topics import TOPICS, to_json
@@ -68,11 +67,8 @@ def _say(answers: int, value: dict[str, Any]) -> None:
 
 def main() -> int:
     """Write, and say what failed."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    source, answers = become_child()
     os.nice(_NICE)
-    source, answers = sys.stdin.fileno(), os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a stray print is no answer
     try:
         write_log(source, answers)
     except Exception as error:  # whatever it is, the loop must hear of it and brake

@@ -66,7 +66,7 @@ class RealTime:
 
     @contextlib.contextmanager
     def elsewhere(self) -> Iterator[None]:
-        """Threads that start inside may run on every processor: a new one would inherit the loop's pin.
+        """Processes that start inside may run on every processor: a new one would inherit the loop's pin.
 
         (It never inherits SCHED_FIFO: that is what RESET_ON_FORK is for.)
         """

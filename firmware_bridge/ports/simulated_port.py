@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from firmware_bridge.child_process import module_command, module_environment
 from firmware_bridge.errors import SimulatorError
 from hardware.parent_death import dies_with_parent
 from hardware.scratch import ScratchFolder
@@ -86,6 +86,7 @@ def _run_build(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     """Run it to its end; an interrupt is passed on, and waited for: the child has a folder to remove."""
     child = subprocess.Popen(
         [*dies_with_parent(), *_command(arguments)],
+        env=module_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -140,6 +141,7 @@ class SimulatedPort:
                 self._process = subprocess.Popen(
                     # Killed with this process: one that ended by its patience would write over a later trajectory.
                     [*dies_with_parent(), *_command(self._arguments)],
+                    env=module_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=errors,
@@ -191,7 +193,7 @@ class SimulatedPort:
 
 
 def _command(arguments: list[str]) -> list[str]:
-    return [sys.executable, "-m", "hardware", *arguments]
+    return [*module_command("hardware"), *arguments]
 
 
 def _text(arguments: list[str]) -> str:
