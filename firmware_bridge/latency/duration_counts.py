@@ -9,6 +9,7 @@ duration d longer than the expected interval i (the control period) stands for d
 """
 
 import dataclasses
+import functools
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -65,14 +66,16 @@ class DurationCounts:
     def corrected(self, interval_s: float) -> "DurationCounts":
         """The same with what coordinated omission left out, for a loop that owes an answer every `interval_s`."""
         interval_ns = round(interval_s * 1e9)
-        values, counts = [self.values_ns], [self.counts]
+        edges = _bucket_edges()
+        total = np.zeros(len(edges), np.int64)
+        total[np.searchsorted(edges, self.values_ns)] = self.counts
         for value, count in zip(self.values_ns.tolist(), self.counts.tolist(), strict=True):
             if value > interval_ns:
-                missing = np.arange(value - interval_ns, interval_ns - 1, -interval_ns, dtype=np.int64)
-                values.append(lower_edges(missing))
-                counts.append(np.full(len(missing), count, np.int64))
-        unique, total = _summed(np.concatenate(values), np.concatenate(counts))
-        return dataclasses.replace(self, values_ns=unique, counts=total)
+                # By bucket and not one by one: a log may say of many answers that each took a minute.
+                at_least = np.clip((value - edges) // interval_ns, 0, value // interval_ns - 1)
+                total += count * (at_least - np.append(at_least[1:], 0))
+        seen = total > 0
+        return dataclasses.replace(self, values_ns=edges[seen], counts=total[seen])
 
     def histogram(self) -> Any:
         """The HdrHistogram with these counts."""
@@ -149,6 +152,16 @@ def lower_edges(values: Counts) -> Counts:
     shift = np.maximum(bits - _SUB_BUCKET_BITS, 0)
     edges: Counts = (values >> shift) << shift
     return edges
+
+
+@functools.cache
+def _bucket_edges() -> Counts:
+    """Lower edges of all buckets up to one minute (some 27,000), rising."""
+    half = 1 << (_SUB_BUCKET_BITS - 1)
+    shifts = range(1, HIGHEST_NS.bit_length() - _SUB_BUCKET_BITS + 1)
+    wider = [np.arange(half, 2 * half, dtype=np.int64) << shift for shift in shifts]
+    edges = np.concatenate([np.arange(LOWEST_NS, 2 * half, dtype=np.int64), *wider])
+    return edges[edges <= HIGHEST_NS]
 
 
 def _upper_edge(lower: int) -> int:

@@ -84,14 +84,11 @@ class DurationHistogram:
             edge = edge >> shift << shift
         self._counts[edge] = self._counts.get(edge, 0) + 1
 
-    def histogram(self, expected_interval_ns: int = 0) -> Any:
-        """The HdrHistogram; with an interval, corrected for the answers that a long one held up (coordinated omission).
-
-        Those that would have been due meanwhile are added as recorded with what they would have waited.
-        """
+    def histogram(self) -> Any:
+        """The HdrHistogram with these counts, as measured: `duration_counts` corrects for coordinated omission."""
         histogram = HdrHistogram(_LOWEST_NS, _HIGHEST_NS, _SIGNIFICANT_FIGURES)
         for edge, count in self._counts.items():
-            histogram.record_corrected_value(edge, expected_interval_ns, count)
+            histogram.record_value(edge, count)
         return histogram
 
     def percentiles(self, duration_s: float) -> Percentiles:

@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -69,6 +70,20 @@ def test_a_hang_moves_the_corrected_percentiles_and_not_the_measured():
     assert corrected.n == 1998  # the hang's bucket begins just below a second: 999 - 1 omitted answers
     assert corrected.percentile_us(75) == pytest.approx(500_000, rel=5e-3)
     assert corrected.percentile_us(99) == pytest.approx(980_000, rel=2e-3)
+
+
+def test_memory_of_the_correction_does_not_grow_with_the_answers_that_are_missing():
+    counts = _counted([60_000_000_000 - 40_000_000 * index for index in range(10)])  # ten buckets, a minute each
+    missing = int(((counts.values_ns - 100_000) // 100_000).sum())
+    assert missing > 5_000_000
+    tracemalloc.start()
+    try:
+        corrected = counts.corrected(0.0001)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert corrected.n == len(counts.values_ns) + missing
+    assert peak_bytes < 5_000_000  # a few numbers for each of 27,000 buckets, whatever is missing
 
 
 @settings(max_examples=50, deadline=None)
