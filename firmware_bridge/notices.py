@@ -18,8 +18,20 @@ def is_journal() -> bool:
     return (device, inode) == (str(status.st_dev), str(status.st_ino))
 
 
+def printable(text: str) -> str:
+    """`text` with all that a terminal would not show as a character written out (`\\x1b`), but for ends of lines.
+
+    A device's name, a log and a file name are others' words: they must not move the cursor or change colours.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode("ascii") for each in text
+    )
+
+
 def say(text: str, priority: int = NOTICE) -> None:
     """Write `text` as one line. Never raises: the terminal may be gone, the run goes on."""
     prefix = f"<{priority}>" if is_journal() else ""
     with contextlib.suppress(OSError, ValueError):
-        print(f"{prefix}{' '.join(text.splitlines())}", file=sys.stderr, flush=True)
+        print(f"{prefix}{printable(' '.join(text.splitlines()))}", file=sys.stderr, flush=True)

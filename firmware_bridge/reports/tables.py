@@ -4,11 +4,22 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from firmware_bridge.notices import printable
+
+
+class _Terminal(Console):
+    """Every text that is printed or stands in a table passes `render_str`: control characters end here."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """`text`, with what is not printable written out."""
+        return super().render_str(printable(text), **options)
 
 
 def console() -> Console:
     """Standard output for tables. Without markup: rich would swallow `[us]` and parts of paths as tags."""
-    return Console(markup=False)
+    return _Terminal(markup=False)
 
 
 def two_columns(title: str, rows: list[tuple[str, str]]) -> Table:
