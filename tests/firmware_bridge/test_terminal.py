@@ -28,7 +28,7 @@ def test_control_characters_of_tables_are_written_out(place, capsys):
     out.print(table)
     out.print(HOSTILE if place == "line" else "line")
     shown = capsys.readouterr().out
-    assert SHOWN in shown
+    assert SHOWN in shown.replace("\n", "")  # a title may be longer than its table
     assert all(each.isprintable() for each in shown.replace("\n", ""))
 
 
