@@ -72,7 +72,7 @@ class NoPolicy:
         return 1.0
 
 
-def _log(topic: Topic, time_ns: int, payload: Any) -> None:
+def log(topic: Topic, time_ns: int, payload: Any) -> None:
     """Every record must be one that the log's writer takes."""
     record = topic.render(topic.pack(payload))
     if topic.schema is not None:
@@ -82,7 +82,7 @@ def _log(topic: Topic, time_ns: int, payload: Any) -> None:
 def fuzz(size: int, seed: int) -> dict[str, Any]:
     """Feed `size` bytes; figures. Raises AssertionError, or whatever the bridge should not have raised."""
     link, recorder = Fed(), Recorder(Path("unused"), capacity_bytes=0)
-    recorder.tap = _log
+    recorder.tap = log
     conversation = Conversation(link, recorder)
     history, tally = History(NoPolicy(), 5), Tally(20_000)
     total = segments = messages = reads = 0

@@ -27,10 +27,9 @@ def bodies_of(data: bytes) -> bytes:
 
 def one_input(data: bytes) -> None:
     """A conversation that hears `data`, in two reads; raises what should not have been raised."""
-    from benchmarks.bridge_fuzz import Fed
+    from benchmarks.bridge_fuzz import Fed, log
     from firmware_bridge.device.conversation import Conversation
     from firmware_bridge.logs.recorder import Recorder
-    from firmware_bridge.logs.topics import MESSAGE_TOPICS
     from hardware.framing import encode_frame
     from hardware.protocol import Acknowledge
 
@@ -38,7 +37,9 @@ def one_input(data: bytes) -> None:
         return
     wire = data[1:] if data[0] % 2 == 0 else bodies_of(data[1:])
     link = Fed()
-    conversation = Conversation(link, Recorder(Path("unused"), capacity_bytes=0))
+    recorder = Recorder(Path("unused"), capacity_bytes=0)
+    recorder.tap = log
+    conversation = Conversation(link, recorder)
     messages = []
     cut = data[0] % (len(wire) + 1)
     last = Acknowledge(1, 2, 3)
@@ -46,13 +47,12 @@ def one_input(data: bytes) -> None:
         link.data = piece
         messages += conversation.receive(0.0)
         conversation.answer()
-    for message in messages:
-        MESSAGE_TOPICS[type(message)].encode((0, message))
+        recorder.pump()
     assert messages[-1] == last
     segments = sum(map(bool, wire.split(b"\0"))) + 1
     decoder = conversation._decoder
     assert decoder.frames + decoder.rejected == segments
-    assert decoder.frames == len(messages) + conversation._undecodable
+    assert decoder.frames == len(messages) + conversation._undecodable + conversation.counters().out_of_order
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import math
 import struct
 from pathlib import Path
 
+import fuzz_host
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,6 +56,15 @@ def slow_decode(piece):
             decoded.append(byte)
             left -= 1
     return bytes(decoded) if left == 0 else None
+
+
+@pytest.mark.parametrize("first", [0, 1, 6])
+def test_the_fuzzers_entry_takes_what_libfuzzer_gives(first):
+    """Whole frames, bodies whose checksums are made right, and a read that ends in the middle of a frame."""
+    observation = Observation(7, 140_000, (0.0,) * 5, (0.0,) * 5, 0.0, State.ARMED, 0, 0)
+    frame = encode_frame(observation, 7)
+    body = encode_body(observation, 7)
+    fuzz_host.one_input(bytes([first]) + (frame + b"\x03ab\0" + frame if first % 2 == 0 else bytes([len(body)]) + body))
 
 
 class Reference:
