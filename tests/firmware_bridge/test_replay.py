@@ -20,8 +20,6 @@ from firmware_bridge.replay.replay import replay
 from firmware_bridge.run import run
 from hardware.protocol import Observation
 
-TOPICS = {topic.name: topic for topic in log_topics.TOPICS}
-
 
 def _run(policy_folder, log, **options):
     """One run of 2 s; `device` options go to the fake device."""
@@ -37,7 +35,7 @@ def _rewrite(path, records):
     path.parent.mkdir(parents=True, exist_ok=True)
     file = LogFile(path)
     for number, (topic, data) in enumerate(records):
-        file.add(TOPICS[topic], number, data, number)
+        file.add(topic, number, data, number)
     file.finish()
     return path
 
