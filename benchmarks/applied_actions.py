@@ -3,7 +3,8 @@
 In every period in which the drive was driven (not braked), its acceleration must be, to the bit, what `drive.latch`
 makes of one of two things: the COMMAND that the bridge logged for the observation before, in the session that is armed;
 or, where that was lost, once more the action of the period before. A corrupt, stale or foreign command that gets
-through fits neither. Where both fit (the limits cut them to the same), both are followed.
+through fits neither. Behind the last driven period the drive brakes; it is off at once only where the cart stands
+already. Where both fit (the limits cut them to the same), both are followed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from safetensors.numpy import load_file
 from firmware_bridge.logs.read_log import Log
 from hardware.drive import DriveLimit
 from hardware.observe import Observer
+from hardware.plants.cart_rail import CART_RAIL
 from hardware.protocol import Enable
 
 
@@ -47,6 +49,8 @@ class _State:
     setpoint: np.float32
 
 
+_REST_SETPOINT = np.float32(1e-4)  # m/s, what rounding leaves: REST_SETPOINT in firmware/safety_period.c
+
 Commands = dict[int, set[tuple[int, float]]]
 
 
@@ -71,17 +75,19 @@ def judge(
     """
     rows: dict[str, Any] = load_file(trajectory)
     judgement = _Judgement(commands, sessions, watchdog_periods, late_actuations)
+    observer = Observer()
     before: tuple[Any, ...] = (int(Enable.OFF),)
     for row, tick in enumerate(rows["tick"].tolist()):
         now = (int(rows["enable"][row]), *rows["drive"][row])
+        position, speed = observer.observe(*rows["counts"][row].tolist())[:2]
         if now[0] == Enable.DRIVE:
-            judgement.driven(tick, rows["counts"][row].tolist(), before, now)
+            judgement.driven(tick, position, before, now)
         elif before[0] == Enable.DRIVE:
-            judgement.end_block()
+            judgement.end_block(tick, abs(speed), before, now)
         judgement.verdict.braked += now[0] == Enable.BRAKE
         before = now
     if before[0] == Enable.DRIVE:
-        judgement.end_block()
+        judgement.spend_session()
     faults = rows["fault"]
     judgement.verdict.faults = int(np.count_nonzero((faults[1:] != 0) & (faults[:-1] == 0)))
     return judgement.verdict
@@ -98,15 +104,14 @@ class _Judgement:
         self._late_left = late
         self._used: set[int] = set()
         self._states: list[_State] = []
-        self._over = False
-        self._limit, self._observer = DriveLimit(), Observer()
+        self._over = self._repeated = False
+        self._limit = DriveLimit()
 
-    def driven(self, tick: int, counts: list[int], before: tuple[Any, ...], now: tuple[Any, ...]) -> None:
+    def driven(self, tick: int, position: np.float32, before: tuple[Any, ...], now: tuple[Any, ...]) -> None:
         """One driven period; `before` and `now` are (enable, acceleration, set-point)."""
         verdict = self.verdict
         verdict.driven += 1
         asked = sorted(self._commands.get(tick - 1, ()))
-        position = self._observer.observe(*counts)[0]
         start = _State(0.0, 0, None, 0, np.float32(0))
         if before[0] != Enable.DRIVE:
             self._over = False
@@ -120,7 +125,7 @@ class _Judgement:
             candidates = [] if self._over else self._next(self._states, asked)
         latched = [(each, *self._latched(each, position)) for each in candidates]
         explained = [each for each, acceleration, after in latched if (acceleration, after.setpoint) == now[1:]]
-        repeated = now == before and self._late_left > 0
+        self._repeated = repeated = now == before and self._late_left > 0
         if explained and not repeated:
             self._states = _shortest(after for each, _, after in latched if each in explained)
         elif repeated:
@@ -136,7 +141,17 @@ class _Judgement:
             )
             self._states = [_State(float(now[1]), 0, None, 0, now[2])]
 
-    def end_block(self) -> None:
+    def end_block(self, tick: int, speed: np.float32, before: tuple[Any, ...], now: tuple[Any, ...]) -> None:
+        """The first period that is not driven: it is braked, but where the axis stands already the drive goes off."""
+        at_rest = abs(before[2]) <= _REST_SETPOINT and speed <= np.float32(CART_RAIL.rest_speed)
+        # The period that was braked may be the one that was written down as the driven one before it.
+        if now[0] != Enable.BRAKE and not at_rest and not self._repeated:
+            self.verdict.violations.append(
+                f"tick {tick}: off without having braked, at a set-point of {before[2]} m/s and {speed:.3f} m/s"
+            )
+        self.spend_session()
+
+    def spend_session(self) -> None:
         """A session ends with its block: nothing of it may move anything again."""
         self._used |= {each.session for each in self._states if each.session is not None}
         self.verdict.held += min(each.total_holds for each in self._states)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import threading
 import time
@@ -10,19 +11,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.applied_actions import judge, logged_commands
-from firmware_bridge.config import Run
-from firmware_bridge.errors import BridgeError, LogError, PortNotFoundError
+from firmware_bridge.config import Replay, Run
+from firmware_bridge.errors import BridgeError, PortNotFoundError
 from firmware_bridge.faults.fault_proxy import FaultProxy
 from firmware_bridge.faults.settings import Proxy
 from firmware_bridge.logs.read_log import Log, read_log
-from firmware_bridge.logs.topics import MESSAGE_TOPICS
 from firmware_bridge.ports.link import open_link
 from firmware_bridge.ports.simulated_port import SimulatedPort, SimulatorSettings
+from firmware_bridge.replay.replay import replay
 from firmware_bridge.run import run
-from hardware.codec import decode_body
-from hardware.errors import ProtocolError
-from hardware.framing import FrameDecoder
-from hardware.protocol import Message
 
 _SIMULATOR_KEYS = ("missed_exchanges", "late_actuations", "late_periods", "trajectory_sha256")
 _RETRY_S = 0.005  # while the proxy keeps its port closed
@@ -66,7 +63,7 @@ def fault_run(config: FaultRun) -> dict[str, Any]:
         device = open_link(str(simulator.path))
         settings = Proxy(port=str(simulator.path), listen="socket://127.0.0.1:0", clock=config.clock, **config.proxy)
         proxy = FaultProxy(settings, device)
-        carrier = threading.Thread(target=proxy.run, daemon=True)
+        carrier = threading.Thread(target=_carry, args=(proxy,), daemon=True)
         carrier.start()
         try:
             while (left_s := config.seconds - proxy.clock.seconds) > 0 and carrier.is_alive():
@@ -80,23 +77,25 @@ def fault_run(config: FaultRun) -> dict[str, Any]:
             proxy.close()
             device.close()
     violations: list[str] = list(shadow.differences)
-    read = [log for folder in logs if (log := _readable(folder, violations)) is not None]
+    read = [log for folder in logs if (log := readable_log(folder, config.policy, violations)) is not None]
     told: dict[str, Any] = {}
     if config.mode == "host":
         late = int(simulator.result.get("late_actuations", 0)) if config.clock == "real" else 0
         told = dataclasses.asdict(judge(trajectory, *logged_commands(read), config.watchdog_periods, late))
     violations += told.pop("violations", [])
+    carried = proxy.result()
+    violations += _cut_short(config, carried, told.get("driven", shadow.compared if config.mode == "shadow" else None))
     return {
         "seed": seed,
         "clock": config.clock,
         "mode": config.mode,
-        "simulated_s": proxy.clock.seconds,
+        "simulated_s": carried["device_s"],
         "runs": dict(sorted(ends.items())),
         "logs": len(logs),
         "shadow_compared": shadow.compared,
         "commands": sum(len(log.values("/command")) for log in read),
         **told,
-        "proxy": proxy.result(),
+        "proxy": carried,
         "simulator": {key: simulator.result.get(key) for key in _SIMULATOR_KEYS},
         "violations": violations,
     }
@@ -127,33 +126,36 @@ def _one_run(config: FaultRun, port: str, folder: Path, left_s: float, shadow: S
     return type(outcome.error).__name__ if outcome.error is not None else "duration"
 
 
-def _readable(folder: Path, violations: list[str]) -> Log | None:
-    """The log, held against its own raw bytes: complete, nothing dropped, and it can be replayed."""
+def _carry(proxy: FaultProxy) -> None:
+    with contextlib.suppress(BridgeError):  # it is told as what the proxy ended by
+        proxy.run()
+
+
+def _cut_short(config: FaultRun, carried: dict[str, Any], driven: int | None) -> list[str]:
+    """What says that less was tried than was asked for; a run in which nothing happened violates nothing else."""
+    violations = []
+    if carried["ended_by"] != "stop":
+        violations.append(f"the proxy ended before the run did: {carried['ended_by']}")
+    if carried["device_s"] < config.seconds:
+        violations.append(f"{carried['device_s']:.1f} s of the device's time went by, expected {config.seconds:.1f} s")
+    if driven == 0:
+        violations.append(f"mode {config.mode}: no period was driven or compared, expected some")
+    return violations
+
+
+def readable_log(folder: Path, policy: Path, violations: list[str]) -> Log | None:
+    """The log: complete, nothing dropped, and a replay of its raw bytes and of the policy gives the same again."""
     try:
-        log = read_log(folder, raw=True)
-    except LogError as error:
+        log = read_log(folder)
+        # numpy has the bits of C, and compiles nothing.
+        again = replay(Replay(log=folder, policy=policy, backend="csr"))
+    except BridgeError as error:
         violations.append(f"{folder.name}: {error}")
         return None
     if not log.complete:
         violations.append(f"{folder.name}: the log is cut off: {log.cut}")
-    for direction, route in (("received", "device>host"), ("sent", "host>device")):
-        kinds = {kind: topic.name for kind, topic in MESSAGE_TOPICS.items() if route == kind.ROUTE}
-        stream = b"".join(record.value for record in log.topics.get(f"/raw/{direction}", []))
-        again = collections.Counter(type(message) for message in _decoded(stream))
-        for kind, topic in kinds.items():
-            if again[kind] != len(log.values(topic)):
-                violations.append(
-                    f"{folder.name}: the raw bytes {direction} hold {again[kind]} {kind.__name__}, "
-                    f"its topic {len(log.values(topic))}"
-                )
+    if log.values("/dropped"):
+        violations.append(f"{folder.name}: records were dropped: {log.values('/dropped')[-1]}")
+    if again["difference"] is not None:
+        violations.append(f"{folder.name}: replayed, it differs: {again['difference']}")
     return log
-
-
-def _decoded(stream: bytes) -> list[Message]:
-    messages = []
-    for body in FrameDecoder().feed(stream):
-        try:
-            messages.append(decode_body(body)[1])
-        except ProtocolError:
-            continue
-    return messages

@@ -70,6 +70,18 @@ def test_a_session_nobody_asked_for_and_one_that_is_over_are_violations(tmp_path
     assert verdict.violations
 
 
+def test_off_without_having_braked_is_a_violation_but_where_the_cart_stands(tmp_path):
+    rows = _rows(ACTIONS, brake=0)
+    assert ["off without having braked" in line for line in _verdict(tmp_path, rows, COMMANDS).violations] == [True]
+    assert _verdict(tmp_path, rows, COMMANDS, late_actuations=1).violations
+    # In real time the only row that was braked may be one that was written down as the row before.
+    assert _verdict(tmp_path, _late(_rows(ACTIONS, brake=1), 7), COMMANDS, late_actuations=1).violations == []
+    standing = _rows([0.0, 0.0], brake=0)
+    assert _verdict(tmp_path, standing, {2: 0.0}).violations == []
+    standing["counts"][-1] = (10_000, 0)  # the set-point is zero, but the cart is carried along
+    assert _verdict(tmp_path, standing, {2: 0.0}).violations
+
+
 def test_an_action_is_held_once(tmp_path):
     assert _verdict(tmp_path, _rows([0.0, 3.0, 3.0]), {2: 3.0}).violations == []
     assert _verdict(tmp_path, _rows([0.0, 3.0, 3.0, 3.0]), {2: 3.0}).violations

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from typing import Any
 
-from firmware_bridge.errors import LinkLostError
+from firmware_bridge.errors import BridgeError, LinkLostError
 from firmware_bridge.faults.connection import Connection, DeviceClock, LockStep
 from firmware_bridge.faults.plan import Direction, FaultPlan
 from firmware_bridge.faults.port import host_port
@@ -79,11 +79,17 @@ class FaultProxy:
         self._stop_receiver.close()
 
     def run(self) -> None:
-        """Carry frames until `stop`, or until the device is gone."""
+        """Carry frames until `stop`, or until the device is gone. Raises LinkError: the port cannot be offered again.
+
+        `result` says by what it ended in any case.
+        """
         try:
             self._carry()
         except LinkLostError as error:
             self._ended_by = str(error)
+        except BridgeError as error:
+            self._ended_by = str(error)
+            raise
 
     def _carry(self) -> None:
         while True:

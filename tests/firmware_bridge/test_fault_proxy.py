@@ -147,6 +147,37 @@ def test_device_that_vanishes_ends_the_proxy(digest, policy_folder, tmp_path):
     assert "connection lost" in proxy.result()["ended_by"]
 
 
+def test_port_that_is_taken_meanwhile_ends_the_proxy_and_is_told(digest, policy_folder, tmp_path):
+    """Never silently: `run` raises, and the result says so too."""
+    caught = []
+    with FakeDevice(digest, transport="socket") as device:
+        link = open_link(device.path)
+        proxy = FaultProxy(Proxy(port=device.path, listen="socket://127.0.0.1:0", outage_s=0.0), link)
+
+        def carry():
+            with pytest.raises(PortBusyError) as error:
+                proxy.run()
+            caught.append(str(error.value))
+
+        def taken():
+            raise PortBusyError("--listen: taken")
+
+        thread = threading.Thread(target=carry, daemon=True)
+        thread.start()
+        try:
+            proxy._port.open = taken
+            with contextlib.closing(socket.create_connection(("127.0.0.1", int(proxy.name.rpartition(":")[2])))):
+                _wait(lambda: proxy.counters.connections == 1)
+            thread.join(20)
+            assert caught == ["--listen: taken"]
+            assert proxy.result()["ended_by"] == "--listen: taken"
+        finally:
+            proxy.stop()
+            thread.join(10)
+            proxy.close()
+            link.close()
+
+
 def test_verb_prints_its_port_and_one_json_object(digest, policy_folder, tmp_path):
     with FakeDevice(digest) as device:
         command = [sys.executable, "-m", "firmware_bridge", "proxy", "--port", device.path]

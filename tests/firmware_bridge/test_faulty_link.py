@@ -1,6 +1,7 @@
 """The real firmware behind the fault proxy, in lock-step: nothing is ever applied that was not sent for that period in
 that session, and whatever ends a run, the next one starts from a drive that is off."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -10,9 +11,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from benchmarks.applied_actions import judge, logged_commands
-from benchmarks.fault_run import FaultRun, fault_run
+from benchmarks.fault_run import FaultRun, fault_run, readable_log
 from export.compile import compile_student
-from firmware_bridge.logs.read_log import read_log
+from firmware_bridge.errors import PortBusyError
+from firmware_bridge.faults.port import SocketPort
+from firmware_bridge.logs.log_file import LogFile
+from firmware_bridge.logs.read_log import LogReader, read_log
+from firmware_bridge.logs.topics import to_json
 from firmware_bridge.ports.simulated_port import build_image
 from hardware.build import build
 from hardware.protocol import Enable
@@ -126,6 +131,50 @@ def test_same_seed_same_armed_run(policy, image, tmp_path):
     assert one[:length].tobytes() != other[:length].tobytes()
 
 
+def test_a_run_that_is_cut_short_or_drives_nothing_does_not_pass(policy, image, tmp_path, monkeypatch):
+    """The proxy's port is taken by somebody else after the first connection."""
+    real = SocketPort.open
+
+    def taken(self):
+        if self.name.endswith(":0"):
+            return real(self)
+        raise PortBusyError("--listen: taken")
+
+    monkeypatch.setattr(SocketPort, "open", taken)
+    told = _fault_run(policy, image, tmp_path, 4.0, seed=0, drop=1.0, disconnect_every_s=1.0)
+    text = "\n".join(told["violations"])
+    assert "the proxy ended before the run did: --listen: taken" in text
+    assert "of the device's time went by, expected 4.0 s" in text
+    assert "mode host: no period was driven" in text
+
+
+def test_a_log_that_is_not_what_the_link_said_does_not_pass(hurt, policy, tmp_path):
+    folder, _ = hurt
+    sound = next(path for path in sorted(folder.glob("run*")) if len(read_log(path).values("/command")) > 20)
+    records = [(record.topic, record.data) for record in LogReader(sound)]
+    place = next(place for place, (topic, _) in enumerate(records) if topic == "/command")
+
+    def violations_of(*changed):
+        path = tmp_path / "log" / "run.mcap"
+        path.parent.mkdir(exist_ok=True)
+        file = LogFile(path)
+        for number, (topic, data) in enumerate([*records[:place], *changed, *records[place + 1 :]]):
+            file.add(topic, number, data, number)
+        file.finish()
+        violations = []
+        readable_log(path, policy, violations)
+        path.unlink()
+        return violations
+
+    command = json.loads(records[place][1])
+    assert violations_of(records[place]) == []
+    other = to_json({**command, "action": command["action"] + 1.0})
+    assert [("it differs" in line) for line in violations_of(("/command", other))] == [True]
+    assert "it differs" in violations_of()[0]
+    dropped = to_json({"topic": "/clock", "count": 1, "total": 1})
+    assert ["records were dropped" in line for line in violations_of(records[place], ("/dropped", dropped))] == [True]
+
+
 @pytest.mark.slow
 def test_real_time(policy, image, tmp_path):
     told = _fault_run(policy, image, tmp_path, 30.0, clock="real", seed=1, **ASKED)
@@ -179,6 +228,11 @@ MUTANTS = {
         "if (false) {",
     ),
     "held for ever": ("safety_period.c", "missed >= safety->watchdog_periods", "missed >= 100u"),
+    "off without braking": (
+        "safety_period.c",
+        "if (safety->state == PROTOCOL_STATE_BRAKING && (",
+        "if (safety->state == PROTOCOL_STATE_BRAKING && (true || ",
+    ),
     "never off": ("safety_period.c", "safety->braking_periods++;", "safety->state = PROTOCOL_STATE_ARMED;"),
 }
 
