@@ -152,6 +152,7 @@ class LiveState:
             self._last_ns = observed_ns
             self._histogram.record(latency_ns)
             self._recent.append((observed_ns, latency_ns))
+            self._forget_before(observed_ns - _RECENT_NS)  # here, too: `now` is asked only while somebody watches
 
     def _take_text(self, value: dict[str, Any]) -> None:
         if "session" in value:
@@ -166,13 +167,16 @@ class LiveState:
             self._result = value["result"]
 
     def _last_second(self, time_ns: int) -> dict[str, Any]:
-        while self._recent and self._recent[0][0] < time_ns - _RECENT_NS:
-            self._recent.popleft()
+        self._forget_before(time_ns - _RECENT_NS)
         values = sorted(latency for _, latency in self._recent)
         if not values:
             return dict(_NO_LATENCY, duration_s=1.0)
         p50, p99 = (values[math.ceil(len(values) * share) - 1] / 1e3 for share in (0.5, 0.99))
         return {"n": len(values), "p50": p50, "p99": p99, "max": values[-1] / 1e3, "duration_s": 1.0}
+
+    def _forget_before(self, time_ns: int) -> None:
+        while self._recent and self._recent[0][0] < time_ns:
+            self._recent.popleft()
 
     def _whole(self, time_ns: int) -> dict[str, Any]:
         if time_ns - self._summed_ns >= _SINCE_START_NS or self.ended:

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from firmware_bridge.live.feed import RECORD_BYTES, Counts, LiveFeed
+from firmware_bridge.live.feed import RECORD_BYTES, TICK, TICK_LAYOUT, Counts, LiveFeed
 from firmware_bridge.live.picture import picture_of
 from firmware_bridge.live.state import LiveState
 from firmware_bridge.logs import topics as log_topics
@@ -166,6 +166,16 @@ def test_a_pipe_nobody_reads_any_more_is_no_error():
     feed.tell("event", {"kind": "a", "text": "b"})
     feed.close()
     os.close(write)
+
+
+def test_a_page_that_nobody_opens_keeps_no_more_than_the_last_second():
+    state = LiveState()
+    for tick in range(100_000):
+        observed_ns = START_NS + tick * 1_000_000
+        record = TICK_LAYOUT.pack(TICK, State.ARMED, 0, 1, tick, observed_ns, *(0.0,) * 6, 50_000, 0)
+        state.take(record.ljust(RECORD_BYTES, b"\0"))
+    assert len(state._recent) == 1001
+    assert state.now(observed_ns)["latency"]["last_second"]["n"] == 1001
 
 
 @pytest.mark.parametrize("length", [0, 1, 60, 61, 62, 1000, 3800, 100_000])
