@@ -25,6 +25,7 @@ _PSEUDO_FOLDER = "/dev/pts/"
 _READ_SIZE_BYTES = 4096
 _WRITE_TIMEOUT_S = 0.5
 _CONNECT_TIMEOUT_S = 5.0
+_VANISHED = (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO)  # what an unplugged port says, early or late
 
 
 class _Closable(Protocol):
@@ -170,7 +171,11 @@ def _busy_error(port: str, user: str) -> PortBusyError:
 
 
 def _open_error(port: str, error: Exception) -> LinkError:
-    code = getattr(error, "errno", None)
+    code = _error_number(error)
+    if code in _VANISHED:
+        return PortNotFoundError(
+            f"port {port}: gone while it was being opened ({error}); {existing_ports_text()}; plug it in again"
+        )
     if code in (errno.EAGAIN, errno.EBUSY) or "exclusively lock" in str(error):
         return _busy_error(port, port_user(port) or "another program")
     if code in (errno.EACCES, errno.EPERM):
@@ -178,6 +183,15 @@ def _open_error(port: str, error: Exception) -> LinkError:
             f"port {port}: permission denied; add yourself to its group (often dialout) and log in again"
         )
     return LinkError(f"port {port}: cannot open as a serial port ({error}); {existing_ports_text()}; pass one, or sim:")
+
+
+def _error_number(error: BaseException | None) -> int | None:
+    """The errno behind an error: termios.error has it in its arguments, and pyserial keeps some in the context only."""
+    if isinstance(error, termios.error):
+        return error.args[0] if error.args and isinstance(error.args[0], int) else None
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    return _error_number(error.__context__) if error is not None else None
 
 
 def _configure_terminal(descriptor: int) -> None:

@@ -1,10 +1,14 @@
+import errno
 import os
 import socket
+import termios
 import tty
 
 import pytest
+import serial
 
 from firmware_bridge.errors import LinkError, LinkLostError, PortBusyError, PortNotFoundError
+from firmware_bridge.ports.back_off import RECONNECTED
 from firmware_bridge.ports.link import open_link
 
 
@@ -30,6 +34,38 @@ def test_port_that_is_no_serial_port(tmp_path):
     path.touch()
     with pytest.raises(LinkError, match="cannot open as a serial port"):
         open_link(str(path))
+
+
+def _configuring(code):
+    """What pyserial makes of a port that vanished between its open() and its tcgetattr()."""
+    try:
+        raise termios.error(code, os.strerror(code))
+    except termios.error as told:
+        try:
+            raise serial.SerialException(f"Could not configure port: {told}")
+        except serial.SerialException as error:
+            return error
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO])
+@pytest.mark.parametrize("kind", [serial.SerialException, OSError, termios.error, _configuring])
+def test_port_that_vanishes_while_it_is_opened_is_one_that_may_come_back(kind, code, pseudo_terminal, monkeypatch):
+    error = _configuring(code) if kind is _configuring else kind(code, os.strerror(code))
+
+    def vanish(*_, **__):
+        raise error
+
+    monkeypatch.setattr(serial, "Serial", vanish)
+    with pytest.raises(PortNotFoundError, match="gone while it was being opened") as caught:
+        open_link(pseudo_terminal[1])
+    assert isinstance(caught.value, RECONNECTED)
+
+
+def test_file_that_is_no_terminal_never_becomes_one(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(LinkError) as caught:
+        open_link(str(tmp_path / "file"))
+    assert not isinstance(caught.value, RECONNECTED)
 
 
 def test_second_bridge_is_refused(pseudo_terminal):
