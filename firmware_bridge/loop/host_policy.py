@@ -204,7 +204,8 @@ _KINDS: tuple[type[CBackend] | type[OnnxBackend] | type[CsrBackend], ...] = (CBa
 
 
 def _compiled(folder: PolicyFolder) -> Path:
-    library = folder.directory / f"host_policy-{host_library_identity(folder.header.read_bytes())[:12]}.so"
+    # Absolute: for a name without a slash dlopen() searches the library path.
+    library = folder.directory.resolve() / f"host_policy-{host_library_identity(folder.header.read_bytes())[:12]}.so"
     if library.is_file():
         return library
     with ScratchFolder(".host_policy-", folder.directory) as scratch:
