@@ -160,18 +160,44 @@ def prepare(conversation: Conversation, reply: HelloReply, mode: Mode, watchdog_
     )
 
 
+@dataclasses.dataclass
+class _SentArms:
+    """Every ARM of this handshake by its sequence number, and whether the device has `accepted` one of them.
+
+    A link may bring one twice: the nonce is good for one use, so the copy is refused although the device is armed.
+    """
+
+    requests: dict[int, Arm] = dataclasses.field(default_factory=dict)
+    accepted: bool = False
+
+    def check(self, messages: list[Message]) -> None:
+        """Raise RefusedError for a refusal of one of them, unless another, or the same, was accepted."""
+        results = [
+            (message, request)
+            for message in messages
+            if isinstance(message, Acknowledge)
+            and message.request_type == Arm.TYPE
+            and (request := self.requests.get(message.request_sequence)) is not None
+        ]
+        self.accepted |= any(message.result == Result.OK for message, _ in results)
+        if not self.accepted:
+            for message, request in results:
+                _check_result(message, request)
+
+
 def arm(conversation: Conversation, reply: HelloReply, limits: Limits) -> Armed:
     """Send ARM until the device is ARMED. Raises RefusedError, HandshakeError, LinkLostError, StopRequested."""
     idle_tick = conversation.observation.tick if conversation.observation is not None else 0
     conversation.session = secrets.randbits(32) | 1  # never 0, which means any
+    sent = _SentArms()
     for attempt in range(_ATTEMPTS * _RETRY_PERIODS):
         if attempt % _RETRY_PERIODS == 0:
             # The newest reply's nonce: a HELLO that was sent twice made the first one's worthless.
             device_nonce = (conversation.reply or reply).device_nonce
             request = Arm(device_nonce, device_nonce ^ conversation.session)
-            conversation.send(request)
+            sent.requests[conversation.send(request)] = request
         conversation.answer()
-        messages = _receive_observation(conversation, limits, request)
+        messages = _receive_observation(conversation, limits, sent)
         for position, message in enumerate(messages):
             if isinstance(message, Observation):
                 if message.state == State.ARMED:
@@ -190,10 +216,11 @@ def exchange(conversation: Conversation, timeout_s: float) -> list[Message]:
     return messages
 
 
-def _receive_observation(conversation: Conversation, limits: Limits, request: Arm | None = None) -> list[Message]:
+def _receive_observation(conversation: Conversation, limits: Limits, sent: _SentArms | None = None) -> list[Message]:
     """Messages up to and including the batch that brings the next observation, which stays unanswered.
 
-    A refusal of `request` is raised as soon as it comes: in lock-step a refused device may wait for an answer, silent.
+    A refusal of what was `sent` is raised as soon as it comes: in lock-step a refused device may wait for an answer,
+    silent.
     """
     messages: list[Message] = []
     deadline = time.monotonic() + limits.silence_s
@@ -201,9 +228,8 @@ def _receive_observation(conversation: Conversation, limits: Limits, request: Ar
         if (left := deadline - time.monotonic()) <= 0:
             raise silence_error(conversation, limits.silence_s)
         received = conversation.receive(min(left, 0.1))
-        if request is not None:
-            for message in received:
-                _check_result(message, request)
+        if sent is not None:
+            sent.check(received)
         messages += received
     return messages
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,12 @@ def test_library_is_built_once_and_again_for_another_header_or_compiler(folder, 
     CBackend(folder)
     assert len(_libraries(folder)) == 3
     assert not list(folder.directory.glob(".host_policy-*"))
+
+
+def test_library_of_the_current_folder_is_found(folder, monkeypatch):
+    monkeypatch.chdir(folder.directory)
+    assert CBackend(open_policy_folder(Path())).name == "c"
+    assert len(_libraries(folder)) == 1
 
 
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "/"])

@@ -1,5 +1,6 @@
 """Runs that never start: another device, policy or wire than expected, and an ARM that is refused."""
 
+import dataclasses
 import math
 import os
 import subprocess
@@ -21,6 +22,7 @@ from firmware_bridge.errors import (
 from firmware_bridge.loop.policy_folder import open_policy_folder
 from firmware_bridge.run import run
 from hardware.codec import SCHEMA_HASH
+from hardware.framing import encode_frame
 from hardware.protocol import (
     PROTOCOL_VERSION,
     Acknowledge,
@@ -78,6 +80,35 @@ def test_refused_arm_says_why(digest, policy_folder, tmp_path):
         run(run_config(device, policy_folder, tmp_path))
     assert "SELF_TEST_FAILED" in str(caught.value)
     assert device.of_type(Disarm)
+
+
+@pytest.mark.parametrize("first", [Result.OK, Result.BAD_NONCE])
+def test_an_arm_that_came_twice_is_no_refusal(first, digest, policy_folder, tmp_path):
+    """The firmware takes the first and answers its copy with BAD_NONCE; the link may bring the answers either way."""
+
+    def twice(since, message, frame):
+        if isinstance(message, Acknowledge) and message.request_type == Arm.TYPE:
+            copy = dataclasses.replace(message, result=Result.BAD_NONCE)
+            answers = [message, copy] if first == Result.OK else [copy, message]
+            return b"".join(encode_frame(answer, 900) for answer in answers) + frame
+        return frame
+
+    with FakeDevice(digest, mangle=twice) as device:
+        outcome = run(run_config(device, policy_folder, tmp_path))
+    assert outcome.error is None
+    assert outcome.result["steps"] == 100
+
+
+def test_refusal_of_an_arm_that_nobody_here_sent_is_no_refusal(digest, policy_folder, tmp_path):
+    def foreign(since, message, frame):
+        if isinstance(message, Acknowledge) and message.request_type == Arm.TYPE:
+            other = Acknowledge(Arm.TYPE, message.request_sequence ^ 0x8000, Result.BAD_NONCE)
+            return encode_frame(other, 900) + frame
+        return frame
+
+    with FakeDevice(digest, mangle=foreign) as device:
+        outcome = run(run_config(device, policy_folder, tmp_path))
+    assert outcome.error is None
 
 
 def test_refused_arm_says_why_although_no_observation_follows(digest, policy_folder, tmp_path):
