@@ -51,10 +51,19 @@ def delete_oldest(path: Path, keep: int) -> list[Path]:
 
 
 def retire_connections(folder: Path) -> None:
-    """Name the logs of further connections of an earlier run as `keep_previous` names the first. Raises OSError."""
-    pattern = re.compile(r"(run-\d+)(?:\.\d{4,6})?\.mcap")
-    names = {match[1] for file in folder.glob("run-*.mcap") if (match := pattern.fullmatch(file.name))}
-    for name in sorted(names):
+    """Make the run whose logs lie in `folder` the previous one: the logs of the one before it go, all of them.
+
+    Those of its further connections are renamed; `keep_previous` renames the first. Raises OSError.
+    """
+    pattern = re.compile(r"(run(?:-\d+)?)(\.previous)?(?:\.\d{4,6})?\.mcap")
+    logs = [(match, file) for file in folder.glob("run*.mcap") if (match := pattern.fullmatch(file.name))]
+    names = {match[1] for match, _ in logs if not match[2]}
+    if not names:
+        return  # nothing has come since: what is there is the previous run
+    for match, file in logs:
+        if match[2]:
+            file.unlink(missing_ok=True)
+    for name in sorted(names - {"run"}):
         keep_previous(folder / f"{name}.mcap")
 
 

@@ -171,6 +171,23 @@ def test_connections_are_retired_with_all_their_parts(tmp_path):
     assert (tmp_path / "run-2.previous.0001.mcap").read_text() == "run-2.0001.mcap"
 
 
+def test_of_all_earlier_runs_only_the_previous_is_kept(tmp_path):
+    """The run before had two connections, and rotation has deleted all of the first; the one before that had four."""
+    older = ("run.previous.mcap", "run.previous.0001.mcap", "run-2.previous.mcap", "run-4.previous.0002.mcap")
+    _files(tmp_path, *older, "run-2.0003.mcap", "run-notes.previous.mcap", "rerun.previous.mcap")
+    retire_connections(tmp_path)
+    kept = {"run-2.previous.0003.mcap", "run-notes.previous.mcap", "rerun.previous.mcap"}
+    assert _names(tmp_path) == kept
+    retire_connections(tmp_path)  # nothing was logged in between
+    assert _names(tmp_path) == kept
+
+
+def test_the_previous_runs_connections_go_with_it(tmp_path):
+    _files(tmp_path, "run.mcap", "run.previous.mcap", "run-2.previous.mcap")
+    retire_connections(tmp_path)
+    assert _names(tmp_path) == {"run.mcap"}
+
+
 @pytest.mark.parametrize(
     "option",
     [
