@@ -31,8 +31,7 @@ class LogWriter:
 
     def add(self, topic: Topic, time_ns: int, packed: bytes) -> None:
         """One record, stamped with CLOCK_MONOTONIC [ns]."""
-        self._file.add(topic.name, time_ns + self._settings.epoch_offset_ns, topic.render(packed), self.written)
-        self.written += 1
+        self._write(self._file, topic, time_ns, topic.render(packed))
 
     def flush_when_due(self) -> None:
         """Close the chunk, and begin a new part, when it is time."""
@@ -66,15 +65,18 @@ class LogWriter:
         file = LogFile(part_path(self._settings.path, self._part))
         session = {**self._settings.session, "part": self._part}
         try:
-            file.add(log_topics.SESSION.name, time.time_ns(), log_topics.SESSION.pack(session), self.written)
-            self.written += 1
+            self._write(file, log_topics.SESSION, time.monotonic_ns(), log_topics.SESSION.pack(session))
             keep = self._settings.rotation.keep_parts
             if deleted := delete_oldest(self._settings.path, keep):
                 text = f"deleted {', '.join(old.name for old in deleted)}: {keep} files are kept"
-                file.add(log_topics.EVENT.name, time.time_ns(), log_topics.EVENT.pack(("log", text)), self.written)
-                self.written += 1
+                self._write(file, log_topics.EVENT, time.monotonic_ns(), log_topics.EVENT.pack(("log", text)))
             file.flush()
         except OSError:
             file.abandon()
             raise
         return file
+
+    def _write(self, file: LogFile, topic: Topic, time_ns: int, data: bytes) -> None:
+        # One clock for all records: the computer's own may be set while the log is written.
+        file.add(topic.name, time_ns + self._settings.epoch_offset_ns, data, self.written)
+        self.written += 1

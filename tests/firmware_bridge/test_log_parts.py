@@ -7,9 +7,10 @@ from mcap.reader import make_reader
 from firmware_bridge.config import Run
 from firmware_bridge.errors import BridgeError, LogError
 from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.logs.log_writer import LogWriter
 from firmware_bridge.logs.parts import delete_oldest, retire_connections
 from firmware_bridge.logs.read_log import LogReader, read_log
-from firmware_bridge.logs.record_pipe import Rotation
+from firmware_bridge.logs.record_pipe import LogSettings, Rotation
 from firmware_bridge.logs.recorder import Recorder
 
 
@@ -87,6 +88,28 @@ def test_rotated_log_keeps_so_many_files_and_says_what_went(tmp_path):
     assert parts[0].name == f"run.{number:04d}.mcap"
     oldest_but_two = f"run.{number - 3:04d}.mcap" if number > 3 else "run.mcap"
     assert log.values("/event")[0] == {"kind": "log", "text": f"deleted {oldest_but_two}: 3 files are kept"}
+
+
+def test_every_record_is_stamped_by_one_clock(tmp_path):
+    """Also what the writer adds: the computer's clock may be set while a log is written."""
+    offset_ns = 10**15
+    rotation = Rotation(interval_s=1e-9, keep_parts=2)
+    before_ns = time.monotonic_ns()
+    writer = LogWriter(LogSettings(tmp_path / "run.mcap", rotation, 0.0, offset_ns, {"mode": "host"}))
+    for tick in range(5):
+        packed = log_topics.HOST_ACTION.pack((tick, 0.5))
+        writer.add(log_topics.HOST_ACTION, time.monotonic_ns(), packed)
+        writer.flush_when_due()
+    writer.finish()
+    after_ns = time.monotonic_ns()
+    topics = set()
+    for part in tmp_path.iterdir():
+        with part.open("rb") as stream:
+            messages = list(make_reader(stream).iter_messages())
+        topics |= {channel.topic for _, channel, _ in messages}
+        stamps = [message.log_time for _, _, message in messages]
+        assert before_ns + offset_ns <= min(stamps) <= max(stamps) <= after_ns + offset_ns
+    assert topics >= {"/session", "/host_action", "/event"}
 
 
 def test_first_parts_may_be_deleted_and_a_hole_ends_the_log(rotated):
