@@ -1,7 +1,6 @@
 """What a run gave, as its JSON: what `run --json` prints and the log ends with."""
 
 import dataclasses
-import time
 from typing import Any
 
 from firmware_bridge.device.conversation import LinkCounters
@@ -37,7 +36,7 @@ def session_result(
             stage: dataclasses.asdict(tally.histograms.percentiles(stage, tally.duration_s))
             for stage in (*STAGES, APPLY)
         },
-        "clock_sync": _clock_sync(tally.clock),
+        "clock_sync": _clock_sync(tally.clock, tally.last_ns),
         "latency_overflows": tally.histograms.overflows,
         "device_us": {
             name: dataclasses.asdict(value) for name, value in tally.device_times.percentiles(tally.duration_s).items()
@@ -65,8 +64,9 @@ def session_result(
     return result
 
 
-def _clock_sync(clock: ClockSync | None) -> dict[str, Any] | None:
-    estimate = clock.estimate(time.monotonic_ns()) if clock is not None else None
+def _clock_sync(clock: ClockSync | None, last_ns: int) -> dict[str, Any] | None:
+    # As of the last observation: what is known gets less certain while the cart brakes and the log is closed.
+    estimate = clock.estimate(last_ns) if clock is not None else None
     return dataclasses.asdict(estimate) if estimate is not None else None
 
 
