@@ -64,7 +64,7 @@ def ping(config: Ping) -> dict[str, Any]:
         crc_errors=counters.crc_errors,
         lost=counters.lost,
         wire_us=wire_us,
-        latency_timer_ms=latency_timer_ms(config.port),
+        latency_timer_ms=latency_timer_ms(link.name),
         stolen=(after.stolen_s - load.stolen_s) / duration_s if duration_s else 0.0,
         runnable=after.runnable,
         processors=after.processors,

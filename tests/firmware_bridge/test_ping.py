@@ -6,10 +6,12 @@ import pytest
 from fake_device import FakeDevice
 
 from firmware_bridge.config import Ping
+from firmware_bridge.device import ping as module
 from firmware_bridge.device.link_verdict import Evidence, Load, latency_timer_ms, stolen_and_runnable, verdict_of
 from firmware_bridge.device.ping import ping
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.latency.stage_histograms import Percentiles
+from firmware_bridge.ports.link import open_link
 from hardware.protocol import Arm, Config, Hello, HelloReply, Observation
 
 DIGEST = "ab" * 32
@@ -91,6 +93,16 @@ def test_latency_timer_is_read_behind_a_stable_name(tmp_path):
     assert latency_timer_ms("/dev/ttyACM0", tmp_path / "devices") is None
     (tmp_path / "devices" / "ttyUSB7" / "latency_timer").write_text("nonsense")
     assert latency_timer_ms(str(tmp_path / "by-id"), tmp_path / "devices") is None
+
+
+def test_latency_timer_is_that_of_the_port_behind_a_usb_device(monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "latency_timer_ms", lambda port: asked.append(port) or 16)
+    with FakeDevice(DIGEST) as device:
+        monkeypatch.setattr(module, "open_link", lambda port, baudrate: open_link(device.path, baudrate))
+        result = ping(Ping(port="usb:0403:6001", count=2))
+        assert asked == [device.path]
+    assert (result["port"], result["latency_timer_ms"]) == ("usb:0403:6001", 16)
 
 
 def test_load_is_what_the_kernel_says(tmp_path):
