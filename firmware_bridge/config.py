@@ -327,4 +327,5 @@ class Summary:
 
 def _in_range(name: str, value: float, low: float, high: float, unit: str) -> None:
     if not low <= value <= high:  # also refuses NaN
-        raise BridgeError(f"{name} {value:g}: expected {low:g} to {high:g} {unit}; pass another")
+        shown = value if isinstance(value, int) else f"{value:g}"  # an int may be larger than any float
+        raise BridgeError(f"{name} {shown}: expected {low:g} to {high:g} {unit}; pass another")

@@ -18,6 +18,7 @@ from firmware_bridge.config import Run
 from firmware_bridge.errors import ConfigurationError
 
 _LARGEST_FILE_BYTES = 1_000_000
+_LARGEST_INTEGER = 2**63 - 1  # TOML's own
 _NOT_IN_A_FILE = ("config", "json")
 _OPTION = "--config"
 
@@ -106,10 +107,16 @@ def _checked(path: Path, key: str, value: Any, kind: Any) -> Any:
             return tuple(_checked(path, key, item, of) for item, of in zip(value, kinds, strict=True))
         if choice is Path and isinstance(value, str):
             return path.parent / value
+        if type(value) is int and abs(value) > _LARGEST_INTEGER:
+            break
         if choice is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         if choice in (bool, int, str) and type(value) is choice:
             return value
+    if type(value) is int and abs(value) > _LARGEST_INTEGER:
+        raise ConfigurationError(
+            f"{path}: {key} has {len(str(abs(value)))} digits, expected {type_text(kind)} of 64 bits; mend that line"
+        )
     raise ConfigurationError(
         f"{path}: {key} = {value!r} is {_toml_type(value)}, expected {type_text(kind)}; mend that line"
     )

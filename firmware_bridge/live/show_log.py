@@ -23,6 +23,7 @@ _STATISTICS = log_topics.MESSAGE_TOPICS[LinkStatistics].name
 _FROM_DEVICE = {log_topics.MESSAGE_TOPICS[message].name for message in MESSAGES if message.ROUTE == "device>host"}
 _TOPICS = (*_FROM_DEVICE, log_topics.LATENCY.name, log_topics.EVENT.name, log_topics.RESULT.name)
 _POLL_S = 0.1
+_LONGEST_GAP_S = 86_400  # a device that says nothing for half a second has ended its log
 
 
 @dataclasses.dataclass
@@ -54,9 +55,16 @@ def show_log(config: Live) -> dict[str, Any]:
         counted = _Counted(SequenceCounter())
         page.feed.counts = counted.counts
         page.feed.take(log_topics.SESSION, time.monotonic_ns(), reader.session)
-        started_ns, first_ns = time.monotonic_ns(), 0
+        started_ns, first_ns, newest_ns = time.monotonic_ns(), 0, 0
         for record in reader:
             first_ns = first_ns or record.time_ns
+            gap_s = (record.time_ns - (newest_ns or first_ns)) / 1e9
+            newest_ns = max(newest_ns, record.time_ns)
+            if gap_s > _LONGEST_GAP_S:
+                raise LogError(
+                    f"log {reader.path}: a record of {record.topic} is {gap_s:.0f} s later than all before, expected "
+                    "a day at most; its stamps are damaged: read it with `python -m firmware_bridge report`"
+                )
             due_ns = started_ns + round((record.time_ns - first_ns) / config.speed)
             while (left_ns := due_ns - time.monotonic_ns()) > 0:
                 controls.wait(left_ns / 1e9)

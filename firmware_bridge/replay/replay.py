@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from firmware_bridge.config import Replay
-from firmware_bridge.errors import MismatchError
+from firmware_bridge.errors import LogError, MismatchError
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.columns import known_fields, require
 from firmware_bridge.logs.read_log import LogReader, text_in
@@ -47,7 +47,13 @@ def replay(config: Replay) -> dict[str, Any]:
         if record.topic not in known:
             known.add(record.topic)
             require(record.topic, reader.fields.get(record.topic), known_fields(record.topic), reader.path)
-        difference = frames.add(record) or (policy.add(record) if policy is not None else None)
+        try:
+            difference = frames.add(record) or (policy.add(record) if policy is not None else None)
+        except OverflowError as error:
+            raise LogError(
+                f"log {reader.path}: a record of {record.topic} holds a number that the wire cannot carry ({error}), "
+                "expected float32; record it again"
+            ) from error
         if difference is not None:
             break
     else:

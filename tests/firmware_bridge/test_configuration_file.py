@@ -68,6 +68,9 @@ def test_values_have_the_fields_types_and_paths_belong_to_the_file(tmp_path):
         ("seed = 1\nseed = 2", "not TOML"),
         ("seed = " + "9" * 5000, "not TOML"),
         ("x = " + "[" * 100_000, "not TOML"),
+        ("duration_s = " + "9" * 400, "duration_s has 400 digits, expected a number of 64 bits"),
+        ("seed = -" + "9" * 400, "seed has 400 digits, expected a whole number of 64 bits"),
+        ("baudrate = " + "9" * 20, "baudrate has 20 digits"),
         ("# " + "x" * 1_000_000, "more than 1000000 bytes"),
     ],
 )

@@ -12,6 +12,7 @@ from fake_device import FakeDevice
 from firmware_bridge.config import Live, Run
 from firmware_bridge.errors import BridgeError, LogError, StopRequested
 from firmware_bridge.live.show_log import show_log
+from firmware_bridge.logs.log_file import LogFile
 from firmware_bridge.logs.read_log import LogReader, read_log
 from firmware_bridge.loop.policy_folder import open_policy_folder
 from firmware_bridge.run import run
@@ -99,6 +100,18 @@ def test_a_log_that_was_cut_off_says_so(log, watch, tmp_path):
     watch.thread.join(60)
     assert not result["complete"]
     assert watch.updates[-1]["result"]["text"].startswith("the log ends here: ")
+
+
+@pytest.mark.parametrize("gap_s", [100_000, 17_000_000_000])
+def test_a_gap_in_time_that_nobody_can_wait_for_is_one_line(gap_s, log, watch, tmp_path):
+    file = LogFile(tmp_path / "run.mcap")
+    for number, record in enumerate(LogReader(log)):
+        file.add(record.topic, record.time_ns % 10**9 + (gap_s * 10**9 if number > 20 else 0), record.data, number)
+    file.finish()
+    with pytest.raises(LogError, match=r"s later than all before, expected a day at most") as caught:
+        show_log(Live(tmp_path, speed=100.0))
+    assert "\n" not in str(caught.value)
+    watch.thread.join(60)
 
 
 def test_no_log_and_no_speed_are_one_line(tmp_path):

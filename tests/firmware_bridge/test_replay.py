@@ -264,6 +264,17 @@ def test_other_policy_and_other_protocol_are_refused(recorded, make_policy, tmp_
         Replay(log=recorded, tolerance=-1.0)
 
 
+def test_number_that_no_wire_carries_is_one_line(recorded, policy_folder, tmp_path):
+    records = _records(recorded)
+    place = [index for index, (name, _) in enumerate(records) if name == "/observation"][30]
+    value = json.loads(records[place][1])
+    records[place] = ("/observation", json.dumps({**value, "current": [1e300, 0.0, 0.0, 1.0, 0.0]}).encode())
+    log = _rewrite(tmp_path / "run.mcap", records)
+    with pytest.raises(LogError, match="a record of /observation holds a number that the wire cannot carry") as caught:
+        replay(Replay(log=log, policy=policy_folder, backend="c"))
+    assert "\n" not in str(caught.value)
+
+
 def test_exit_code_says_whether_there_was_a_difference(recorded, tmp_path):
     records = _records(recorded)
     place = next(index for index, (topic, _) in enumerate(records) if topic == "/observation")
