@@ -20,6 +20,7 @@ from firmware_bridge.errors import (
     StopRequested,
 )
 from firmware_bridge.live.page import LiveSettings, live_page
+from firmware_bridge.logs.folder_lock import locked_folder
 from firmware_bridge.logs.parts import retire_connections
 from firmware_bridge.logs.recorder import Recorder
 from firmware_bridge.loop.control_loop import LoopSettings, control_loop, quiet_interpreter
@@ -90,6 +91,7 @@ def run(
         simulator: SimulatedPort | None = None
         try:
             with (
+                locked_folder(config.log),
                 _port(config, folder) as (port, simulator),
                 _keyboard(supervisor, keyboard),
                 _live_page(sessions, supervisor),

@@ -11,7 +11,7 @@ import pytest
 from fake_device import FakeDevice, frame_at
 
 from firmware_bridge.config import Run
-from firmware_bridge.errors import BridgeError, LinkLostError, MismatchError, SensorError, StopRequested
+from firmware_bridge.errors import BridgeError, LinkLostError, MismatchError, RecorderError, SensorError, StopRequested
 from firmware_bridge.logs.read_log import read_log
 from firmware_bridge.loop.host_policy import CsrBackend
 from firmware_bridge.loop.policy_folder import open_policy_folder
@@ -321,6 +321,20 @@ def test_logs_of_an_earlier_runs_connections_are_retired(digest, policy_folder, 
         run(_config(device.path, policy_folder, tmp_path))
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["run-2.previous.mcap", "run-3.previous.mcap", "run-notes.mcap", "run.mcap", "run.previous.mcap"]
+
+
+def test_second_run_with_the_same_log_is_refused_and_touches_nothing(digest, policy_folder, tmp_path):
+    with FakeDevice(digest, pace_s=0.002) as device, FakeDevice(digest) as other:
+        with _asked(device, policy_folder, tmp_path) as running:
+            device.wait_for(lambda _: running.controls.awaiting_arm)
+            with pytest.raises(RecorderError, match=rf"log {tmp_path}: another run writes its log there"):
+                run(_config(other.path, policy_folder, tmp_path))
+            assert running.controls.request_arm()
+        assert not other.received
+    assert running.outcome.error is None
+    assert [path.name for path in tmp_path.iterdir()] == ["run.mcap"]
+    with FakeDevice(digest) as device:  # the first is over
+        assert run(_config(device.path, policy_folder, tmp_path)).error is None
 
 
 @pytest.mark.parametrize("changes", [{"arm": "ask"}, {"reconnect": True}])
