@@ -129,16 +129,21 @@ def _finish(
         outcome.error = controls.stop  # it came while the run was already ending
     # The last that was armed is what the run is judged by; where the device stands, the last connection knows.
     outcome.result = session_result(told[-1], outcome.error, simulator, time.monotonic() - started)
+    # Its log ends with what it did itself: an earlier one's has been closed with its own figures.
+    own = outcome.result
+    if session is not told[-1]:
+        own = session_result(session, outcome.error, simulator, session.tally.duration_s)
     if session.stop is not None:
         outcome.result["stop"] = dataclasses.asdict(session.stop)
     if session.config.reconnect:
-        outcome.result["connections"] = [
+        connections = [
             {"log": str(other.log_path), "armed": other.armed, "steps": other.tally.steps}
             for other in sessions
             if other.homed
         ]
+        own["connections"] = outcome.result["connections"] = connections
     try:
-        _close_log(session, outcome.result)
+        _close_log(session, own)
     except BridgeError as error:
         outcome.error = outcome.error or error
     outcome.result["log_dropped"] = told[-1].recorder.dropped

@@ -277,6 +277,11 @@ def test_restarted_device_is_met_again_disarmed(digest, policy_folder, tmp_path,
     assert [item["armed"] for item in running.outcome.result["connections"]] == [True, False]
     assert running.outcome.result["steps"] == 21
     assert running.outcome.result["stop"]["confirmed"]
+    one, two = read_log(tmp_path / "run.mcap"), read_log(tmp_path / "run-2.mcap")
+    assert (one.result["steps"], two.result["steps"]) == (21, 0)
+    assert two.result["latency_us"]["n"] == 0
+    assert two.result["log"] == str(tmp_path / "run-2.mcap")
+    assert [item["steps"] for item in two.result["connections"]] == [21, 0]
     assert len(device.of_type(Arm)) == 1
     assert device.state == State.IDLE
 
