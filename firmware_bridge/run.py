@@ -9,7 +9,7 @@ from typing import Any
 
 from firmware_bridge.config import Run
 from firmware_bridge.device.conversation import Conversation
-from firmware_bridge.device.handshake import Limits, arm, check_identity, greet, prepare
+from firmware_bridge.device.handshake import Limits, arm, check_identity, greet, prepare, take_base_line
 from firmware_bridge.errors import (
     BridgeError,
     DeviceRestartedError,
@@ -209,6 +209,7 @@ def _converse(session: Session, port: str, supervisor: Supervisor) -> None:
             mode = Mode[config.mode.upper()]
             if config.dry_run:
                 supervisor.event("dry run", "nothing that could move the cart is sent")
+                take_base_line(conversation, limits)
                 session.baseline = conversation.counters()
                 dry_run(conversation, session.periods, silence_s, session.history, session.tally)
                 return

@@ -151,7 +151,7 @@ def prepare(conversation: Conversation, reply: HelloReply, mode: Mode, watchdog_
     _configure(conversation, reply, mode, watchdog_periods)
     for _ in range(limits.homing_periods):
         if observation.flags & ObservationFlag.HOMED and observation.state == State.IDLE:
-            return _take_base_line(conversation, limits)
+            return take_base_line(conversation, limits)
         observation = next_observation(conversation, limits)
     raise HandshakeError(
         f"waited {limits.homing_periods} control periods for homed, the device is in state "
@@ -243,7 +243,7 @@ def next_observation(conversation: Conversation, limits: Limits) -> Observation:
     return conversation.observation
 
 
-def _take_base_line(conversation: Conversation, limits: Limits) -> None:
+def take_base_line(conversation: Conversation, limits: Limits) -> None:
     """What the device has counted so far, asked for now: HELLO brings it (older firmware sends it once a second).
 
     What a chip lost while it started, or before this program came, is not this run's. Raises NoReplyError.

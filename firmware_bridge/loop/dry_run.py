@@ -22,6 +22,7 @@ def dry_run(conversation: Conversation, periods: int, silence_s: float, history:
     """
     if history is not None:
         history.restart()
+    conversation.answer()  # the observation of before: in lock-step the device waits for it
     first_tick: int | None = None
     last_seen = time.monotonic()
     while True:

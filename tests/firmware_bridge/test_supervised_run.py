@@ -18,7 +18,18 @@ from firmware_bridge.loop.policy_folder import open_policy_folder
 from firmware_bridge.ports import back_off
 from firmware_bridge.run import run
 from firmware_bridge.safety.controls import Controls
-from hardware.protocol import Arm, Command, Config, Disarm, Heartbeat, Hello, Observation, State
+from hardware.framing import encode_frame
+from hardware.protocol import (
+    Arm,
+    Command,
+    Config,
+    Disarm,
+    Heartbeat,
+    Hello,
+    LinkStatistics,
+    Observation,
+    State,
+)
 
 
 def _config(port, policy_folder, tmp_path, **changes):
@@ -170,6 +181,17 @@ def test_dry_run_computes_and_sends_nothing_that_moves(digest, policy_folder, tm
         expected = backend.step(frame_at(action["observation_tick"]))
         assert action["action"] == pytest.approx(expected, abs=1e-4)
     assert not log.values("/command")
+
+
+def test_dry_run_does_not_report_what_the_device_has_counted_before(digest, policy_folder, tmp_path):
+    def before(since, message, frame):
+        return encode_frame(LinkStatistics(7, 8, 9, 10), 900) if isinstance(message, LinkStatistics) else frame
+
+    with FakeDevice(digest, mangle=before) as device:
+        result = run(_config(device.path, policy_folder, tmp_path, dry_run=True)).result
+    counted = [result[name] for name in ("crc_errors", "deadline_misses", "refused")]
+    assert counted == [0, 0, 0]
+    assert {type(message) for message in device.received} == {Hello, Heartbeat}
 
 
 def test_dry_run_refuses_a_policy_that_is_not_the_devices(policy_folder, tmp_path):
