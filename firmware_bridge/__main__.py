@@ -1,10 +1,13 @@
 """`python -m firmware_bridge`, also installed as `bpd-bridge`; the verbs are in command_line.py."""
 
+import signal
 import sys
 
 
 def main() -> None:
     """Console entry point; exits with 0, 1 (error), 2 (wrong usage), 130 (interrupted), or 129, 143 (other signals)."""
+    # The daemon's way to arm a device that waits for it; what comes while packages load is forgotten, not fatal.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
         # Imported here: an interrupt while packages still load ends in one line, too.
         from firmware_bridge.command_line import command_line

@@ -88,13 +88,13 @@ class Conversation:
         recorder.put(log_topics.LINK_ERRORS, time.monotonic_ns(), (0, 0, 0))
 
     def ignore_signals(self) -> None:
-        """From now on `receive` does not raise StopRequested: the stop is under way."""
+        """From now on `receive` raises neither StopRequested nor RecorderError: the stop is under way."""
         self._stop = None
 
     def receive(self, timeout_s: float) -> list[Message]:
         """All messages that have come, observations in order, after waiting at most `timeout_s` for the first byte.
 
-        Raises StopRequested, LinkLostError.
+        Raises StopRequested, RecorderError, LinkLostError.
         """
         self.take(timeout_s)
         return self.settle()
@@ -103,6 +103,7 @@ class Conversation:
         """The first half of `receive`, whether anything came. Answer what is urgent (`only`), then call `settle`."""
         if self._stop is not None:
             self._stop.poll()
+            self.recorder.check()  # nothing is armed, nor stays armed, without its log
         if self._taken is not None:
             self.settle()  # an error ended the period between the two halves
         ready = self.link.wait(0.0)

@@ -8,7 +8,10 @@ Frames that only came late were passed over before (`observation_order`).
 from firmware_bridge.device.conversation import Conversation
 from firmware_bridge.errors import BridgeError, DeviceFaultError, DeviceRestartedError
 from hardware.codec import name_of
-from hardware.protocol import PROTOCOL_VERSION, Fault, Hello, Observation, ResetCause, State
+from hardware.protocol import MAXIMUM_WATCHDOG_PERIODS, PROTOCOL_VERSION, Fault, Hello, Observation, ResetCause, State
+
+_LONGEST_UNANSWERED = 10 * MAXIMUM_WATCHDOG_PERIODS
+"""Ticks between two observations of an ARMED device: what may be on its way behind those that its watchdog counts."""
 
 
 def ask_who_is_there(conversation: Conversation) -> None:
@@ -21,7 +24,16 @@ def stopped_error(conversation: Conversation, observation: Observation, last_tic
     ahead = (observation.tick - last_tick) & 0xFFFF_FFFF
     if ahead >= 0x8000_0000 or (observation.state == State.UNHOMED and observation.fault == Fault.NONE):
         return _restarted(conversation, observation, last_tick)
-    return None if observation.state == State.ARMED else _fault(observation)
+    if observation.state != State.ARMED:
+        return _fault(observation)
+    return _jumped(observation, last_tick) if ahead > _LONGEST_UNANSWERED else None
+
+
+def _jumped(observation: Observation, last_tick: int) -> DeviceFaultError:
+    return DeviceFaultError(
+        f"the device's ticks jumped from {last_tick} to {observation.tick} while it was ARMED, expected its watchdog "
+        f"to stop it after {MAXIMUM_WATCHDOG_PERIODS} periods without an answer; keep the log and flash it again"
+    )
 
 
 def _restarted(conversation: Conversation, observation: Observation, last_tick: int) -> DeviceRestartedError:

@@ -134,7 +134,6 @@ class _Loop:
                     self.tally.device_action(message)
             if ended:
                 return
-            conversation.recorder.check()
             answer = self.answer_at_once() if conversation.take(0.05) else None
             messages = conversation.settle()
             observations = [message for message in messages if isinstance(message, Observation)]

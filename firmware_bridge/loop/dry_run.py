@@ -34,7 +34,6 @@ def dry_run(conversation: Conversation, periods: int, silence_s: float, history:
             if (observation.tick - first_tick) & 0xFFFF_FFFF >= periods:
                 return
             _watch(observation, conversation, history, tally)
-        conversation.recorder.check()
         if time.monotonic() - last_seen > silence_s:
             raise silence_error(conversation, silence_s)
 

@@ -22,7 +22,6 @@ def wait_for_arm(conversation: Conversation, supervisor: Supervisor, limits: Lim
     )
     try:
         while not supervisor.controls.arm_requested:
-            conversation.recorder.check()
             observation = next_observation(conversation, limits)
             if not (observation.flags & ObservationFlag.HOMED and observation.state == State.IDLE):
                 return False

@@ -17,7 +17,7 @@ from firmware_bridge.logs.read_log import LogReader, read_log
 from firmware_bridge.logs.recorder import Recorder
 from firmware_bridge.replay.replay import replay
 from firmware_bridge.run import run
-from hardware.protocol import Command, Disarm, State
+from hardware.protocol import Arm, Command, Config, Disarm, State
 
 
 def _start(device, policy_folder, log, *options, limit_kb=None):
@@ -131,3 +131,16 @@ def test_run_keeps_so_many_files_of_its_log(digest, policy_folder, tmp_path, mon
     assert log.complete
     assert log.result["steps"] == 300
     assert [event["text"][:8] for event in log.values("/event") if event["kind"] == "log"] == ["deleted "] * 2
+
+
+def test_a_log_that_dies_while_the_device_homes_is_no_log_to_arm_with(digest, policy_folder, tmp_path):
+    with FakeDevice(digest, homed_at=400, pace_s=0.005) as device:
+        process = _start(device, policy_folder, tmp_path)
+        device.wait_for(lambda device: device.of_type(Config))
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "its writer ended" in errors
+    assert not device.of_type(Arm)
+    assert device.of_type(Disarm)

@@ -2,6 +2,8 @@
 
 from types import SimpleNamespace
 
+from firmware_bridge.device.stopped_device import stopped_error
+from firmware_bridge.errors import DeviceFaultError
 from firmware_bridge.loop.control_loop import LoopSettings, _Loop
 from firmware_bridge.loop.tally import Tally
 from firmware_bridge.safety.action_limits import ActionLimits
@@ -24,3 +26,12 @@ def test_sensors_are_judged_while_the_drive_follows_the_policy_and_not_while_it_
     loop.pass_over([_observation(7, State.ARMED), _observation(8, State.BRAKING)])
     assert checked == [7]
     assert loop.tally.unanswered == 1
+
+
+def test_ticks_of_an_armed_device_do_not_jump():
+    conversation = SimpleNamespace(reply=None)
+    assert stopped_error(conversation, _observation(100, State.ARMED), 1) is None
+    assert stopped_error(conversation, _observation(3, State.ARMED), 2**32 - 5) is None
+    error = stopped_error(conversation, _observation(1_000_000, State.ARMED), 30)
+    assert isinstance(error, DeviceFaultError)
+    assert "jumped from 30 to 1000000" in str(error)
