@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from fake_device import FakeDevice, run_config
@@ -154,12 +156,37 @@ def test_signal_before_arming(digest, policy_folder, tmp_path):
     assert not device.of_type(Arm)
 
 
+def _children(pid):
+    """(process, start time) of each child: the number alone may be given to another process."""
+    numbers = [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [(number, _started(number)) for number in numbers]
+
+
+def _started(pid):
+    """Start time of a process in clock ticks; None when it is gone, or dead and not yet waited for."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _wait_gone(processes, timeout_s=30.0):
+    assert processes, "expected the bridge to have a child that writes its log"
+    deadline = time.monotonic() + timeout_s
+    while any(_started(pid) == started for pid, started in processes):
+        assert time.monotonic() < deadline, f"still there: {processes}"
+        time.sleep(0.01)
+
+
 def test_killed_bridge_leaves_a_log_that_opens(digest, policy_folder, tmp_path):
     with FakeDevice(digest, pace_s=0.01) as device:
         process = _start(device, policy_folder, tmp_path, "--duration-s", "3000")
         device.wait_for(lambda device: device._since() > 150)
+        writers = _children(process.pid)
         process.kill()
         process.communicate()
+        _wait_gone(writers)  # the log's writer outlives the bridge for as long as it takes to write what it was given
     log = read_log(tmp_path)
     assert not log.complete
     # 150 periods of at least 10 ms were 1.5 s; at most one of them may be missing.
