@@ -6,7 +6,9 @@
 The other end is a small C process (`echo_device.c`) with a clock of its own: 50 ppm fast, and about to wrap. Loop: last
 byte readable to answer written, policy included; echo: the same two moments around pyserial's read and write, with
 frames of the same sizes. Response: what the device sees, sampled to answer read, which also holds what it takes to
-wake a process and, for the bridge, to get the interpreter back from its log writer.
+wake a process and, for the bridge, its log writer, a process beside it that wants the processor, too.
+
+Both write their result in any case, and end with 1 where it is not what the bridge promises (`failures`).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from numpy.typing import NDArray
 
 from benchmarks.echo_device import EchoDevice, build_echo_device
 from benchmarks.provenance import ROOT, commit, machine, refuse_dirty
-from benchmarks.soak import soak
+from benchmarks.soak import SHORTEST_MINUTES, soak
 from distill.result_file import write_json
 from export.compile import compile_student
 from export.student_file import read_student, write_student
@@ -38,6 +40,9 @@ SOAK_TARGET = ROOT / "docs" / "results" / "soak.json"
 STUDENT = ROOT / "students" / "cart_rail.safetensors"
 DRIFT_PPM = 50.0
 BEFORE_WRAP_US = 5_000_000
+P50_LIMIT_US, P99_LIMIT_US = 60.0, 200.0  # of the loop
+TIMES_ECHO_LIMIT = 2.5  # the loop's median against the echo's, which says how fast the machine is
+START_UP_LIMIT_S = 1.0
 PERCENTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
 
 
@@ -70,7 +75,7 @@ def loop_us(log: Path) -> NDArray[np.float64]:
 def bridge_round(device: EchoDevice, policy: Path, log: Path, seconds: float, extra: list[str]) -> dict[str, Any]:
     """One run of the bridge in a process of its own; its JSON. Ends the program when it failed."""
     command = [sys.executable, "-m", "firmware_bridge", "run", "--port", device.path, "--policy", str(policy)]
-    command += ["--log", str(log), "--duration-s", f"{seconds:g}", "--json", *extra]
+    command += ["--log", str(log), "--duration-s", f"{seconds:g}", "--backend", "c", "--json", *extra]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
     if done.returncode != 0:
         raise SystemExit(f"error: the bridge ended with {done.returncode}; its own message stands above")
@@ -110,7 +115,7 @@ def measure(rate_hz: float, seconds: float, rounds: int, extra: list[str]) -> di
             told = {key: f"{value:.0f}" for key, value in summary(loops[-1]).items()}
             print(f"turn {turn + 1} of {rounds}: loop {told} us, echo p50 {np.median(echoed):.0f} us", file=sys.stderr)
     loop, echo = summary(np.concatenate(loops)), summary(np.concatenate(echoes))
-    return {
+    result = {
         "rate_hz": rate_hz,
         "n": int(sum(len(values) for values in loops)),
         "seconds": float(sum(run["latency_us"]["duration_s"] for run in runs)),
@@ -133,6 +138,23 @@ def measure(rate_hz: float, seconds: float, rounds: int, extra: list[str]) -> di
         "realtime": runs[-1]["realtime"],
         "backend": runs[-1]["backend"],
     }
+    return {**result, "failures": failures(result)}
+
+
+def failures(result: dict[str, Any]) -> list[str]:
+    """What of `measure`'s figures is beyond its limit, in words."""
+    upper = [
+        ("the loop's p50", result["loop_us"]["p50"], P50_LIMIT_US, "us"),
+        ("the loop's p99", result["loop_us"]["p99"], P99_LIMIT_US, "us"),
+        ("the loop's p50", result["times_echo"], TIMES_ECHO_LIMIT, "times the echo's"),
+        ("deadlines missed by the bridge's own doing", result["own_deadline_misses"], 0, "periods"),
+        ("start-up to the first command (p50)", result["start_up_s"]["p50"], START_UP_LIMIT_S, "s"),
+    ]
+    return [
+        f"{name}: {value:.4g} {unit}, expected {limit:g} at most"
+        for name, value, limit, unit in upper
+        if not value <= limit  # a NaN is one, too
+    ]
 
 
 def main() -> None:
@@ -146,6 +168,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="length of --soak")
     parser.add_argument("--allow-dirty", action="store_true", help="measure uncommitted changes")
     arguments = parser.parse_args()
+    if arguments.soak and not arguments.minutes >= SHORTEST_MINUTES:
+        parser.error(
+            f"--minutes {arguments.minutes:g}: expected {SHORTEST_MINUTES:g} at least; memory is compared with what it "
+            "was after the first minute"
+        )
     refuse_dirty(allowed=arguments.allow_dirty)
     rate_hz = arguments.rate_hz or (500.0 if arguments.soak else 1000.0)
     extra = ["--realtime"] if arguments.realtime else []
@@ -159,8 +186,8 @@ def main() -> None:
     write_json(target, {**result, "machine": machine(), "commit": commit()})
     print(json.dumps(result, indent=1))
     print(f"wrote {target.relative_to(ROOT)}; tables: make results", file=sys.stderr)
-    if arguments.soak and result["failures"]:
-        raise SystemExit(f"error: the soak found: {'; '.join(result['failures'])}")
+    if result["failures"]:
+        raise SystemExit(f"error: {'soak' if arguments.soak else 'bridge'}: {'; '.join(result['failures'])}")
 
 
 if __name__ == "__main__":

@@ -30,21 +30,26 @@ def section(stored: dict[str, Any], soaked: dict[str, Any] | None) -> str:
         "([latency.md](latency.md) says what counts). "
         f"Periods that the device itself began late: {stored['late_device_periods']}. Frames lost: {stored['lost']}, "
         f"log records dropped: {stored['log_dropped']}. From starting the program to the first command at the device: "
-        f"{stored['start_up_s']['p50']:.2f} s (median), {stored['start_up_s']['max']:.2f} s at most."
+        f"{stored['start_up_s']['p50']:.2f} s (median), {stored['start_up_s']['max']:.2f} s at most. "
+        f"Against the limits in `benchmarks/bridge.py`: {_verdict(stored)}."
     )
     return "\n\n".join([head, "\n".join(lines), misses, _soak(soaked)])
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    return "; ".join(result["failures"]).upper() or "nothing to complain about"
 
 
 def _soak(soaked: dict[str, Any] | None) -> str:
     if soaked is None:
         return "Not soaked yet: `make soak`."
     clock, memory = soaked["clock"], soaked["memory_kib"]
-    verdict = "nothing to complain about" if not soaked["failures"] else "; ".join(soaked["failures"]).upper()
     return (
         f"`make soak`, commit `{soaked['commit'][:12]}`: {soaked['minutes']:g} minutes at {soaked['rate_hz']:g} Hz, "
         f"{soaked['steps']:,} periods. Memory after the first minute {memory['first'] / 1024:.1f} MiB, moved by "
-        f"{memory['largest_change'] / 1024:.2f} MiB at most; {soaked['log_dropped']} log records dropped. The clock, "
+        f"{memory['largest_change'] / 1024:.2f} MiB at most; {soaked['log_dropped']} log records dropped, "
+        f"{soaked['lost']} frames lost, {soaked['own_deadline_misses']} deadlines missed by its own doing. The clock, "
         f"whose true drift was {clock['true_drift_ppm']:g} ppm, was estimated at {clock['drift_ppm']:.1f} ppm; it was "
         f"off by {clock['largest_error_us']:.0f} us at most and beyond its stated bound in {clock['beyond_bound']} of "
-        f"{clock['records']:,} records: {verdict}."
+        f"{clock['records']:,} records: {_verdict(soaked)}."
     )

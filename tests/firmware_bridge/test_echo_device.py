@@ -1,5 +1,6 @@
 """The other end of the benchmark speaks the protocol, and its clock is the truth that it says."""
 
+import json
 import os
 import shutil
 import time
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 import serial
 
-from benchmarks.bridge import loop_us, policy_at, summary
+from benchmarks import bridge
+from benchmarks.bridge import failures, loop_us, policy_at, summary
 from benchmarks.bridge_tables import section
 from benchmarks.echo_device import EchoDevice, build_echo_device
-from benchmarks.soak import clock_errors, resident_kib, true_offset_ns
+from benchmarks.soak import clock_errors, failures_of, resident_kib, true_offset_ns
 from firmware_bridge.config import Ping, Run
 from firmware_bridge.device.ping import ping
 from firmware_bridge.logs.read_log import read_log
@@ -132,20 +134,74 @@ def test_section_says_what_was_found():
         **{"commit": "c" * 40, "machine": "here", "rate_hz": 1000.0, "rounds": 6, "n": 60000, "echo_n": 59000},
         **{"loop_us": four, "echo_us": four, "response_us": four, "echo_response_us": four, "times_echo": 1.5},
         **{"seconds": 60.0, "deadline_misses": 3, "own_deadline_misses": 1, "late_device_periods": 9},
-        **{"lost": 0, "log_dropped": 0},
+        **{"lost": 0, "log_dropped": 0, "start_up_s": {"p50": 0.6, "max": 0.7}, "failures": []},
     }
     text = section(stored, None)
     assert "| loop | 60,000 | 10 | 20 | 30 | 40 |" in text
     assert "1.50 times the echo's" in text
     assert "missed: 3, by the bridge's own doing: 1" in text
     assert "`make soak`" in text
+    assert "nothing to complain about" in text
+    assert "THE LOOP'S P99: 300 US" in section({**stored, "failures": ["the loop's p99: 300 us"]}, None)
     clock = {"true_drift_ppm": -50.0, "drift_ppm": -49.9, "largest_error_us": 30.0, "beyond_bound": 0, "records": 3600}
     soaked = {
         **{"commit": "d" * 40, "minutes": 60.0, "rate_hz": 500.0, "steps": 1_800_000, "log_dropped": 0},
+        **{"lost": 0, "own_deadline_misses": 0},
         **{"memory_kib": {"first": 51200, "last": 51300, "largest_change": 512}, "clock": clock, "failures": []},
     }
-    assert "nothing to complain about" in section(stored, soaked)
+    assert section(stored, soaked).count("nothing to complain about") == 2
     assert "MEMORY MOVED" in section(stored, {**soaked, "failures": ["memory moved by 2 GiB"]})
+
+
+GOOD = {
+    **{"loop_us": {"p50": 60.0, "p99": 200.0}, "times_echo": 2.5, "own_deadline_misses": 0},
+    "start_up_s": {"p50": 1.0, "max": 3.0},
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loop_us": {"p50": 61.0, "p99": 200.0}},
+        {"loop_us": {"p50": 60.0, "p99": 201.0}},
+        {"times_echo": 2.6},
+        {"times_echo": float("nan")},
+        {"own_deadline_misses": 1},
+        {"start_up_s": {"p50": 1.1, "max": 1.1}},
+    ],
+)
+def test_each_limit_of_the_loop_is_judged(change):
+    assert failures(GOOD) == []
+    assert len(failures({**GOOD, **change})) == 1
+
+
+@pytest.mark.parametrize("key", ["log_dropped", "lost", "own_deadline_misses", "memory", "beyond_bound", "records"])
+def test_each_limit_of_the_soak_is_judged(key):
+    run = {"log_dropped": 0, "lost": 0, "own_deadline_misses": 0}
+    errors = {"beyond_bound": 0, "records": 3600}
+    assert failures_of(run, errors, 1024) == []
+    errors |= {"beyond_bound": {"beyond_bound": 1}, "records": {"records": 0}}.get(key, {})
+    run |= {key: 1} if key in run else {}
+    assert len(failures_of(run, errors, 2048 if key == "memory" else 0)) == 1
+
+
+def test_what_the_bench_finds_is_written_and_ends_with_an_error(monkeypatch, tmp_path, capsys):
+    found = {"failures": ["the loop's p99: 300 us, expected 200 at most"]}
+    monkeypatch.setattr(bridge, "measure", lambda *_: found)
+    monkeypatch.setattr(bridge, "ROOT", tmp_path)
+    monkeypatch.setattr(bridge, "TARGET", tmp_path / "bridge.json")
+    monkeypatch.setattr("sys.argv", ["bridge", "--allow-dirty"])
+    with pytest.raises(SystemExit, match="the loop's p99: 300 us"):
+        bridge.main()
+    assert json.loads((tmp_path / "bridge.json").read_text())["failures"] == found["failures"]
+
+
+def test_a_soak_that_ends_within_the_start_up_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["bridge", "--soak", "--minutes", "1", "--allow-dirty"])
+    with pytest.raises(SystemExit) as ended:
+        bridge.main()
+    assert ended.value.code == 2
+    assert "--minutes 1: expected 1.5 at least" in capsys.readouterr().err
 
 
 def test_policy_has_the_period_that_was_asked_for(tmp_path):
