@@ -3,6 +3,7 @@
 import contextlib
 import os
 import struct
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,30 +19,30 @@ _OFFSET = struct.Struct("<HQ")
 
 
 class _ChunkIndexes:
-    """What mcap collects for the summary at the file's end, packed: its own list grows by 20 MB an hour."""
+    """What mcap collects for the summary at the file's end, in a file without a name beside the log: its own list grows
+    by 20 MB an hour."""
 
-    def __init__(self, compression: str) -> None:
+    def __init__(self, compression: str, folder: Path) -> None:
         self._compression = compression
-        self._packed = bytearray()
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with the log)
 
     def append(self, index: ChunkIndex) -> None:
         """Take the index of one chunk."""
         times = (index.message_start_time, index.message_end_time, index.chunk_start_offset, index.chunk_length)
         sizes = (index.message_index_length, index.compressed_size, index.uncompressed_size)
-        self._packed += _INDEX.pack(*times, *sizes, len(index.message_index_offsets))
+        self._file.write(_INDEX.pack(*times, *sizes, len(index.message_index_offsets)))
         for channel, offset in index.message_index_offsets.items():
-            self._packed += _OFFSET.pack(channel, offset)
+            self._file.write(_OFFSET.pack(channel, offset))
+
+    def close(self) -> None:
+        """Let go of it. Raises OSError when the disk has no space for it either."""
+        self._file.close()
 
     def __iter__(self) -> Iterator[ChunkIndex]:
-        position = 0
-        while position < len(self._packed):
-            start, end, at, length, indexes, compressed, size, count = _INDEX.unpack_from(self._packed, position)
-            position += _INDEX.size
-            offsets = {}
-            for _ in range(count):
-                channel, offset = _OFFSET.unpack_from(self._packed, position)
-                offsets[channel] = offset
-                position += _OFFSET.size
+        self._file.seek(0)
+        while packed := self._file.read(_INDEX.size):
+            start, end, at, length, indexes, compressed, size, count = _INDEX.unpack(packed)
+            offsets = dict(_OFFSET.iter_unpack(self._file.read(_OFFSET.size * count)))
             yield ChunkIndex(length, at, self._compression, compressed, end, indexes, offsets, start, size)
 
 
@@ -50,10 +51,15 @@ class LogFile:
 
     def __init__(self, path: Path) -> None:
         self._stream = path.open("wb")
+        try:
+            self._indexes = _ChunkIndexes("zstd", path.parent)
+        except OSError:
+            self._stream.close()
+            raise
         self._channels: dict[str, int] = {}
         self._writer: Any = Writer(self._stream, chunk_size=CHUNK_SIZE_BYTES, compression=CompressionType.ZSTD)
         # mcap has no other way; `test_index_of_a_log_is_whole` fails should a newer one rename it.
-        self._writer._Writer__chunk_indices = _ChunkIndexes("zstd")
+        self._writer._Writer__chunk_indices = self._indexes
         try:
             self._writer.start(profile="", library="firmware_bridge")
             for topic in log_topics.TOPICS:
@@ -78,11 +84,13 @@ class LogFile:
     def finish(self) -> None:
         """Write index and footer, wait until the disk has everything, close."""
         self._writer.finish()
+        self._indexes.close()
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._stream.close()
 
     def abandon(self) -> None:
         """Close after a failure. What reached the disk before stays readable."""
-        with contextlib.suppress(OSError):  # a full disk was already reported; close() only tries again
-            self._stream.close()
+        for file in (self._indexes, self._stream):
+            with contextlib.suppress(OSError):  # a full disk was already reported; close() only tries again
+                file.close()
