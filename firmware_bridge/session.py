@@ -104,6 +104,7 @@ def session_record(session: Session, reply: HelloReply) -> dict[str, Any]:
         "protocol_version": PROTOCOL_VERSION,
         "schema_hash": SCHEMA_HASH,
         "period_us": session.folder.period_us,
+        "periods": session.periods,
         "observation_names": list(session.folder.policy.observation_names),
         "action_names": list(session.folder.policy.action_names),
         "config": {key: str(value) if isinstance(value, Path) else value for key, value in config.items()},

@@ -8,16 +8,17 @@ from numpy.typing import NDArray
 from firmware_bridge.latency.duration_counts import DurationCounts, count_durations
 from firmware_bridge.latency.stage_histograms import APPLY, DEVICE_TIMES, STAGES
 from firmware_bridge.logs.read_log import object_in, text_in
-from firmware_bridge.reports.log_series import LATENCY, TIMING, LogSeries, Series
+from firmware_bridge.reports.log_series import LATENCY, TIMING, LogSeries, Series, ticks_since
 from hardware.protocol import NO_TIME_US, ObservationFlag
 
 TOTAL = "total"
 _NS = "_ns"
+_TICKS = 0xFFFF_FFFF
 
 
 @dataclasses.dataclass(frozen=True)
 class Misses:
-    """Deadlines missed, tick by tick, between the first and the last answer.
+    """Deadlines missed, tick by tick, among the steps of the run.
 
     `unanswered`: the OBSERVATION is in the log and has no answer. `late_or_lost`: it was answered, and the device says
     (flag HELD of the next OBSERVATION) that nothing it could use came in time. `lost` ticks, whose OBSERVATION never
@@ -70,7 +71,7 @@ def corrected_counts(log: LogSeries, stages: dict[str, DurationCounts]) -> dict[
 
 
 def device_series(log: LogSeries) -> dict[str, Series]:
-    """What TIMING brought for the answered periods, by name; column `us`. Not corrected: the device samples every
+    """What TIMING brought for the run's periods, by name; column `us`. Not corrected: the device samples every
     period, whether an answer came or not."""
     timing = _answered_timing(log)
     policy_ran = text_in(object_in(log.session, "config"), "mode", default="host") != "host"
@@ -92,34 +93,35 @@ def device_counts(log: LogSeries) -> dict[str, DurationCounts]:
 
 
 def misses(log: LogSeries) -> Misses:
-    """Which ARMED ticks had no answer that counted."""
-    answered = np.unique(log[LATENCY]["observation_tick"].astype(np.int64))
-    armed = log.armed
-    ticks = armed["tick"].astype(np.int64)
-    if not len(answered) or not len(ticks):
+    """Which steps of the run had no answer that counted."""
+    steps = log.steps
+    if not len(steps):
         return Misses(0, 0, 0, 0, None, np.zeros(0, np.int64))
-    ticks, first_place = np.unique(ticks, return_index=True)
-    held = (armed["flags"][first_place].astype(np.int64) & ObservationFlag.HELD) != 0
-    inside = (ticks >= answered[0]) & (ticks <= answered[-1])
-    seen = ticks[inside]
-    has_answer = np.isin(seen, answered)
-    not_used = np.isin(seen + 1, ticks[held]) & has_answer
+    first = steps["tick"][0]
+    seen = np.unique(ticks_since(steps["tick"], first))
+    has_answer = np.isin(seen, ticks_since(log[LATENCY]["observation_tick"], first))
+    armed = log.armed  # the one that ended the run, too, tells of the answer before it
+    held = (armed["flags"].astype(np.int64) & ObservationFlag.HELD) != 0
+    not_used = np.isin(seen + 1, ticks_since(armed["tick"][held], first)) & has_answer
     missed = seen[~has_answer | not_used]
     longest, start = _longest_run(missed)
     return Misses(
         unanswered=int((~has_answer).sum()),
         late_or_lost=int(not_used.sum()),
-        lost=int(answered[-1] - answered[0] + 1 - len(seen)),
+        lost=int(seen[-1] + 1 - len(seen)),
         longest_run=longest,
-        longest_run_tick=start,
-        ticks=missed,
+        longest_run_tick=None if start is None else (int(first) + start) & _TICKS,
+        ticks=(missed + int(first)) & _TICKS,
     )
 
 
 def _answered_timing(log: LogSeries) -> Series:
-    timing, answered = log[TIMING], log[LATENCY]["observation_tick"]
-    first, last = (answered[0], answered[-1]) if len(answered) else (0.0, -1.0)
-    return timing.where((timing["tick"] > first) & (timing["tick"] <= last))
+    """What TIMING brought about the periods behind the first step up to the last."""
+    timing, ticks = log[TIMING], log.steps["tick"]
+    if not len(ticks):
+        return timing.where(np.zeros(len(timing), np.bool_))
+    behind = ticks_since(timing["tick"], ticks[0])
+    return timing.where((behind > 0) & (behind <= ticks_since(ticks[-1:], ticks[0])))
 
 
 def _longest_run(ticks: NDArray[np.int64]) -> tuple[int, int | None]:

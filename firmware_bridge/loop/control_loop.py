@@ -89,12 +89,12 @@ class _Loop:
         self.tally = tally
         self.answers = Answers(tally, conversation.recorder)
         self.hosted = settings.mode == Mode.HOST
-        self.next_tick = self.end_tick = 0
+        self.first_tick = self.next_tick = self.end_tick = 0
 
     def run(self, armed: Armed) -> None:
         conversation, settings = self.conversation, self.settings
         messages, observations = armed.messages, armed.observations
-        first_tick = last_tick = observations[0].tick
+        first_tick = last_tick = self.first_tick = observations[0].tick
         self.end_tick = (first_tick + settings.periods) & _TICKS
         if self.history is not None:
             self.history.restart(armed.idle_tick)
@@ -150,8 +150,16 @@ class _Loop:
         return self.answer(tick, current, previous)
 
     def pass_over(self, older: list[Observation]) -> None:
-        """Observations that were overtaken by a newer one in the same read: they feed the ring and count as missed."""
-        missed = [observation for observation in older if observation.state == State.ARMED]
+        """Observations that were overtaken by a newer one in the same read: they feed the ring and count as missed.
+
+        Not those behind the end of the run, which a stall at its end brings, too.
+        """
+        missed = [
+            observation
+            for observation in older
+            if observation.state == State.ARMED
+            and (observation.tick - self.first_tick) & _TICKS < self.settings.periods
+        ]
         self.answers.passed_over(len(missed))
         for observation in missed:
             self.tally.observe(observation, self.conversation.last_ns)

@@ -7,6 +7,7 @@ from firmware_bridge.loop.clock_sync import ClockSync
 from hardware.plants.cart_rail import UPRIGHT_RAD, UPRIGHT_WINDOW_S
 from hardware.protocol import Action, Mode, Observation, Timing
 
+_TICKS = 0xFFFF_FFFF
 _COMPARED_TICKS = 256  # a device's ACTION comes within its period; older host actions are forgotten
 
 
@@ -70,7 +71,8 @@ class Tally:
 
     def device_timing(self, message: Timing, mode: Mode) -> None:
         """Record what the device measured in the periods behind the first ARMED observation up to the newest one."""
-        if self.steps and self._first_tick < message.tick <= self._last_tick:
+        newest = (self._last_tick - self._first_tick) & _TICKS
+        if self.steps and 0 < (message.tick - self._first_tick) & _TICKS <= newest:
             self.device_times.record(message, policy_ran=mode != Mode.HOST)
 
     @property

@@ -16,20 +16,22 @@ from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.columns import Column, Field, columns_of, known_fields, require
 from firmware_bridge.logs.read_log import LogReader, Record
 from firmware_bridge.logs.read_progress import with_progress
-from hardware.protocol import FaultReport, LinkStatistics, Observation, State, Timing
+from hardware.protocol import Disarm, FaultReport, LinkStatistics, Observation, State, Timing
 
 Array = NDArray[np.float64]
 
 OBSERVATION = log_topics.MESSAGE_TOPICS[Observation].name
 TIMING = log_topics.MESSAGE_TOPICS[Timing].name
 STATISTICS = log_topics.MESSAGE_TOPICS[LinkStatistics].name
+DISARM = log_topics.MESSAGE_TOPICS[Disarm].name
 FAULT = log_topics.MESSAGE_TOPICS[FaultReport].name
 LATENCY = log_topics.LATENCY.name
 ERRORS = log_topics.LINK_ERRORS.name
 CLOCK = "/clock"
 
-_NUMBERS = (OBSERVATION, LATENCY, TIMING, STATISTICS, ERRORS, CLOCK)
+_NUMBERS = (OBSERVATION, LATENCY, TIMING, STATISTICS, ERRORS, CLOCK, DISARM)
 _TEXTS = (log_topics.EVENT.name, FAULT, log_topics.DROPPED.name)
+_TICKS = 0xFFFF_FFFF
 _TEXTS_LIMIT = 100_000  # events; a run has a handful
 _KEYS: dict[str, tuple[str, ...]] = {
     OBSERVATION: ("tick", "current", "applied_action", "state", "flags"),
@@ -54,6 +56,10 @@ class Series:
     def where(self, chosen: NDArray[np.bool_]) -> "Series":
         """The records that are `chosen`, (n,)."""
         return Series(self.time_ns[chosen], {name: values[chosen] for name, values in self.columns.items()})
+
+    def last(self, count: int) -> "Series":
+        """The newest `count` records."""
+        return Series(self.time_ns[-count:], {name: values[-count:] for name, values in self.columns.items()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +91,42 @@ class LogSeries:
         """The observations in state ARMED."""
         observations = self[OBSERVATION]
         return observations.where(observations["state"] == State.ARMED)
+
+    @property
+    def steps(self) -> Series:
+        """The ARMED observations that are steps of the run, answered or not, as the run itself counts them.
+
+        From the one that answered ARM (which state ARMED begins with), for as many periods as the run was to last, and
+        until DISARM was sent. The newest before that ended the run if it has no answer. In a log that was cut off the
+        last answer is the end: those behind it may be missing. None in a log without answers (a dry run).
+        """
+        observations = self[OBSERVATION]
+        armed = observations["state"] == State.ARMED
+        answered = armed & np.isin(observations["tick"], self[LATENCY]["observation_tick"])
+        places = np.flatnonzero(answered)
+        if not len(places):
+            return observations.where(answered)
+        idle = np.flatnonzero(~armed[: places[0]])
+        start = int(idle[-1]) + 1 if len(idle) else 0
+        armed[:start] = False
+        if self.result is None:
+            armed[places[-1] + 1 :] = False
+            return observations.where(armed)
+        stops_ns = self[DISARM].time_ns
+        later_ns = stops_ns[stops_ns > observations.time_ns[start]]
+        seen = observations.time_ns < (later_ns[0] if len(later_ns) else np.iinfo(np.int64).max)
+        newest = np.flatnonzero(seen)[-1]
+        armed[newest] = answered[newest]
+        periods = self.session.get("periods")
+        if type(periods) is int:
+            seen &= ticks_since(observations["tick"], observations["tick"][start]) < periods
+        return observations.where(armed & seen)
+
+
+def ticks_since(ticks: Array, first: float) -> NDArray[np.int64]:
+    """How many ticks each of `ticks` is behind `first`, (n,); a device's counter goes on at 0 after 2^32 - 1."""
+    behind: NDArray[np.int64] = (ticks.astype(np.int64) - int(first)) & _TICKS
+    return behind
 
 
 class _Columns:

@@ -14,12 +14,22 @@ from firmware_bridge.logs.read_log import object_in, text_in
 from firmware_bridge.logs.topics import DROPPED, EVENT
 from firmware_bridge.reports import page
 from firmware_bridge.reports.figures import Array
-from firmware_bridge.reports.log_series import ERRORS, FAULT, LATENCY, OBSERVATION, STATISTICS, LogSeries, read_series
+from firmware_bridge.reports.log_series import (
+    ERRORS,
+    FAULT,
+    LATENCY,
+    OBSERVATION,
+    STATISTICS,
+    LogSeries,
+    read_series,
+    ticks_since,
+)
 from firmware_bridge.reports.tables import DEVICE_TIME_NAMES, console, latency_text, two_columns
 from hardware.codec import name_of
 from hardware.plants.cart_rail import UPRIGHT_RAD, UPRIGHT_WINDOW_S
 from hardware.protocol import Fault
 
+_PERIOD_S = 0.02  # where a log does not say its own
 _NONE = {"n": 0, "p50": 0.0, "p99": 0.0, "p999": 0.0, "max": 0.0, "duration_s": 0.0}
 
 
@@ -37,7 +47,7 @@ def trajectory_of(log: LogSeries) -> Trajectory:
     """The ARMED observations of a log; time is the device's (tick times period), so lost frames leave gaps."""
     armed = log.armed
     ticks = armed["tick"]
-    time_s = (ticks - ticks[0]) * (log.period_s or 0.02) if len(ticks) else ticks
+    time_s: Array = ticks_since(ticks, ticks[0] if len(ticks) else 0) * (log.period_s or _PERIOD_S)
     angle_rad = np.arctan2(armed["current.2"], armed["current.3"])
     return Trajectory(time_s, angle_rad, armed["current.0"], armed["applied_action"])
 
@@ -63,8 +73,8 @@ def make_report(config: Report) -> dict[str, Any]:
         "policy_digest": text_in(log.session, "policy_digest"),
         "device": text_in(log.session, "device", "board"),
         "started": text_in(log.session, "started"),
-        "steps": measured.get(TOTAL, _NONE)["n"],  # the run ended on one more ARMED observation, nobody answered it
-        "upright_fraction_last_3s": _upright(trajectory_of(log)),
+        "steps": len(log.steps),
+        "upright_fraction_last_3s": _upright(log),
         "latency_us": measured.get(TOTAL, _NONE),
         "stages_us": measured,
         "stages_corrected_us": {name: dataclasses.asdict(counts.percentiles()) for name, counts in corrected.items()},
@@ -261,9 +271,10 @@ def first_ns(log: LogSeries) -> int:
     return log.events[0][0] if log.events else 0
 
 
-def _upright(trajectory: Trajectory) -> float:
-    if not len(trajectory.time_s):
+def _upright(log: LogSeries) -> float:
+    steps = log.steps.last(max(1, round(UPRIGHT_WINDOW_S / (log.period_s or _PERIOD_S))))
+    if not len(steps):
         return 0.0
-    last = trajectory.time_s > trajectory.time_s[-1] - UPRIGHT_WINDOW_S + 1e-9
-    fraction = float(np.mean(np.abs(trajectory.angle_rad[last]) < UPRIGHT_RAD))
+    angle_rad = np.arctan2(steps["current.2"], steps["current.3"])
+    fraction = float(np.mean(np.abs(angle_rad) < UPRIGHT_RAD))
     return 0.0 if math.isnan(fraction) else fraction

@@ -39,8 +39,8 @@ class _Log:
         self._file.add(topic, START_NS + time_ns, log_topics.to_json(value), self._number)
         self._number += 1
 
-    def tick(self, tick, total_ns=200_000, flags=0, age_us=20_000, answered=True, angle=0.0):
-        time_ns = (tick - 100) * PERIOD_NS
+    def tick(self, tick, total_ns=200_000, flags=0, age_us=20_000, answered=True, angle=0.0, since=None):
+        time_ns = (tick - 100 if since is None else since) * PERIOD_NS
         frame = [0.1, 0.0, math.sin(angle), math.cos(angle), 0.0]
         self.add(
             "/observation",
@@ -58,6 +58,10 @@ class _Log:
             told = {"apply_ns": 7_000_000 if tick % 2 else None, "apply_uncertainty_ns": 90_000 if tick % 2 else None}
             record = {"observation_tick": tick, **stages, "total_ns": total_ns, **told}
             self.add("/latency", time_ns + total_ns, record)
+
+    def disarm(self, tick):
+        """The DISARM that was sent right behind the observation of `tick`."""
+        self.add("/disarm", (tick - 100) * PERIOD_NS + 1, {"sequence": 1, "session": 0})
 
     def finish(self):
         self._file.finish()
@@ -80,6 +84,51 @@ def test_deadline_misses_are_counted_tick_by_tick_with_their_longest_run(tmp_pat
         **{"missed": 6, "unanswered": 3, "late_or_lost": 3, "lost": 4},
         **{"longest_run": 3, "longest_run_tick": 130},
     }
+
+
+def test_a_stall_that_ends_a_run_is_missed_up_to_the_end_of_the_run(tmp_path):
+    """60 periods answered, then one read with the rest of the 100, the one that ends the run and some behind it."""
+    log = _Log(tmp_path / "run.mcap", periods=100)
+    for tick in range(100, 208):
+        log.tick(tick, answered=tick < 160, angle=0.0 if tick < 165 else 3.0)
+    log.disarm(207)
+    log.tick(208, answered=False, angle=3.0)
+    log.add("/result", 109 * PERIOD_NS, {"ended_by": "duration"})
+    result = make_report(Report(log=log.finish()))
+    assert result["steps"] == 100
+    assert result["deadlines"] == {
+        **{"missed": 40, "unanswered": 40, "late_or_lost": 0, "lost": 0},
+        **{"longest_run": 40, "longest_run_tick": 160},
+    }
+    assert result["upright_fraction_last_3s"] == pytest.approx(0.65)
+
+
+def test_the_observation_that_ended_a_run_is_no_step_of_it(tmp_path):
+    """150 steps are 3 s; the rod is down in the first two of them and in the one that was not answered any more."""
+    log = _Log(tmp_path / "run.mcap", periods=1000)
+    for tick in range(100, 252):
+        log.tick(tick, answered=tick < 251, angle=3.0 if tick in (101, 102, 251) else 0.0)
+    log.disarm(251)
+    log.tick(252, answered=False)
+    log.add("/result", 153 * PERIOD_NS, {"ended_by": "SIGTERM"})
+    result = make_report(Report(log=log.finish()))
+    assert (result["steps"], result["deadlines"]["missed"]) == (151, 0)
+    assert result["upright_fraction_last_3s"] == pytest.approx(148 / 150)
+
+
+def test_a_tick_counter_that_starts_again_at_zero_loses_nothing(tmp_path):
+    log = _Log(tmp_path / "run.mcap", periods=1000)
+    unanswered, first = {2**32 - 1, 0, 1}, 2**32 - 50
+    for since in range(100):
+        tick = (first + since) % 2**32
+        log.tick(tick, since=since, answered=tick not in unanswered, flags=HELD if tick == 11 else 0)
+    result = make_report(Report(log=log.finish(), html=tmp_path / "page.html"))
+    assert result["steps"] == 100
+    assert result["deadlines"] == {
+        **{"missed": 4, "unanswered": 3, "late_or_lost": 1, "lost": 0},
+        **{"longest_run": 3, "longest_run_tick": 2**32 - 1},
+    }
+    assert result["device_us"]["action_age"]["n"] == 99
 
 
 def test_run_without_misses_has_none(tmp_path):
