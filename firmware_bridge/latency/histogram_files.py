@@ -8,6 +8,7 @@ import binascii
 import re
 import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from export.replace_files import replace_files
 from firmware_bridge.errors import BridgeError, LogError
 from firmware_bridge.latency.duration_counts import HIGHEST_NS, LOWEST_NS, DurationCounts, lower_edges, merge_counts
 from firmware_bridge.latency.stage_histograms import decode_histogram
+from firmware_bridge.logs.parts import refuse_to_replace
 
 CORRECTED = ".corrected"
 _FILE_LIMIT_BYTES = 16 * 1024 * 1024
@@ -29,15 +31,19 @@ _COOKIE_V2_COMPRESSED = 0x1C849304
 _COOKIE_MASK = ~0xF0  # the size of a word
 
 
-def write_histograms(directory: Path, histograms: dict[str, DurationCounts], start_s: float) -> list[str]:
+def write_histograms(
+    directory: Path, histograms: dict[str, DurationCounts], start_s: float, inputs: Iterable[Path] = ()
+) -> list[str]:
     """Write both files of each histogram; `start_s` is when the first value was taken [s since 1970].
 
-    The names of the files. A failure leaves earlier files as they were. Raises BridgeError.
+    The names of the files. A failure leaves earlier files as they were, and none of `inputs`, which were read, is
+    replaced. Raises BridgeError.
     """
     files: dict[str, bytes] = {}
     for name, counts in histograms.items():
         files[f"{name}.hgrm"] = counts.hgrm().encode()
         files[f"{name}.hlog"] = _hlog(counts, start_s).encode()
+    refuse_to_replace(inputs, (directory / name for name in files))
     try:
         replace_files(directory, files)
     except ExportError as error:

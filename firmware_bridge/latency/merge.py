@@ -1,6 +1,7 @@
 """The verb `merge`: the histograms of several runs added up, stage by stage."""
 
 import dataclasses
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from firmware_bridge.errors import LogError
 from firmware_bridge.latency.duration_counts import DurationCounts, merge_counts
 from firmware_bridge.latency.histogram_files import CORRECTED, read_histograms, write_histograms
 from firmware_bridge.latency.log_latency import corrected_counts, device_counts, stage_counts
-from firmware_bridge.logs.parts import LOG_NAME
+from firmware_bridge.logs.parts import LOG_NAME, file_identity, files_of, find_parts, part_number
 from firmware_bridge.logs.read_log import object_in, text_in
 from firmware_bridge.reports.log_series import LATENCY, LogSeries, read_series
 
@@ -35,8 +36,13 @@ def merge(config: Merge) -> dict[str, Any]:
         raise LogError("merge: no logs given; name logs, or folders that `report --histograms` wrote")
     parts: dict[str, list[DurationCounts]] = {}
     inputs, starts = [], []
+    known: dict[Hashable, Path] = {}
     for path in config.inputs:
-        found, about = _read(path)
+        found, about, identities = _read(path)
+        for identity in identities:
+            if identity in known:
+                raise LogError(f"merge: {path} and {known[identity]} hold the same records; name each log once")
+            known[identity] = path
         inputs.append({"path": str(path), **about})
         starts.append(about.get("start_s", 0.0))
         for name, counts in found.items():
@@ -51,7 +57,8 @@ def merge(config: Merge) -> dict[str, Any]:
         "overflows": sum(counts.overflows for counts in merged.values()),
     }
     if config.histograms is not None:
-        files = write_histograms(config.histograms, merged, min(starts))
+        files_read = [file for path in config.inputs for file in (*files_of(path), *path.glob("*.hlog"))]
+        files = write_histograms(config.histograms, merged, min(starts), files_read)
         result["histograms"] = {"folder": str(config.histograms), "files": files}
     return result
 
@@ -75,9 +82,11 @@ def print_merge(result: dict[str, Any]) -> None:
     console().print(table)
 
 
-def _read(path: Path) -> tuple[dict[str, DurationCounts], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, DurationCounts], dict[str, Any], set[Hashable]]:
+    """Histograms, what is said of them, and what tells their files from others, copies of a log's among them."""
     if path.is_dir() and not (path / LOG_NAME).is_file() and any(path.glob("*.hlog")):
-        return read_histograms(path), {"kind": "histograms"}
+        return read_histograms(path), {"kind": "histograms"}, {file_identity(file) for file in path.glob("*.hlog")}
+    parts = find_parts(path)
     log = read_series(path)
     about = {
         "kind": "log",
@@ -86,4 +95,8 @@ def _read(path: Path) -> tuple[dict[str, DurationCounts], dict[str, Any]]:
         "mode": text_in(object_in(log.session, "config"), "mode"),
         "policy_digest": text_in(log.session, "policy_digest"),
     }
-    return histograms_of(log), about
+    identities: set[Hashable] = {file_identity(part) for part in parts}
+    log_id = text_in(log.session, "log_id")
+    if log_id:
+        identities |= {(log_id, part_number(part)) for part in parts}
+    return histograms_of(log), about, identities

@@ -11,6 +11,7 @@ from firmware_bridge.errors import LogError
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.columns import Column, columns_of
 from firmware_bridge.logs.export_tables import CsvFile, Head, JsonLinesFile, ParquetFile, TableFile, load_pyarrow
+from firmware_bridge.logs.parts import files_of, refuse_to_replace
 from firmware_bridge.logs.read_log import LogReader, Record
 from firmware_bridge.logs.read_progress import with_progress
 
@@ -61,7 +62,7 @@ def export_log(config: Export) -> dict[str, Any]:
     if config.parquet is not None:
         load_pyarrow()
     folders = {kind: folder for kind, folder in (("csv", config.csv), ("parquet", config.parquet)) if folder}
-    reader = LogReader(config.log)
+    reader, inputs = LogReader(config.log), files_of(config.log)
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
     with _topics() as topics:
@@ -71,6 +72,7 @@ def export_log(config: Export) -> dict[str, Any]:
             topic = topics.get(record.topic)
             if topic is None:
                 topic = topics[record.topic] = _open(reader, record, folders, topics)
+                refuse_to_replace(inputs, (file.path for file in topic.files))
             topic.add(number, (record.time_ns - first_ns) / 1e9, record)
         for topic in topics.values():
             for file in topic.files:

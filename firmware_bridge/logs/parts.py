@@ -5,6 +5,7 @@ Each further connection of a run (--reconnect) has a log of its own: run-2.mcap,
 
 import itertools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from firmware_bridge.errors import LogError
@@ -87,24 +88,52 @@ def find_parts(path: Path) -> list[Path]:
 
     Raises LogError when there is none.
     """
-    first = path / LOG_NAME if path.is_dir() else path
+    first = _first_file(path)
     parts = parts_on_disk(first)
     if not parts:
         raise LogError(
             f"log {first}: no such file; expected the {LOG_NAME} that `python -m firmware_bridge run --log DIR` writes"
         )
-    numbers = [_number(file) for file in parts]
+    numbers = [part_number(file) for file in parts]
     # A hole: what comes after it is another stretch of time; it opens by itself.
     whole = itertools.takewhile(lambda pair: pair[1] == numbers[0] + pair[0], enumerate(numbers))
     return parts[: len(list(whole))]
+
+
+def refuse_to_replace(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+    """Raise LogError where one of `outputs` is a file that was read, whatever name or link leads there."""
+    read = {file_identity(path): path for path in inputs}
+    for output in outputs:
+        identity = file_identity(output)
+        if identity is not None and (found := read.get(identity)) is not None:
+            raise LogError(f"{output}: is {found}, which is read, expected another file; choose another name or folder")
+
+
+def files_of(path: Path) -> list[Path]:
+    """Every file of the log that `path` names, also those behind a hole, which are not read with it."""
+    return parts_on_disk(_first_file(path))
+
+
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of the file that `path` leads to; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def part_number(part: Path) -> int:
+    """Which part of its log a file is by its name; 0 for the first."""
+    match = re.search(r"\.(\d{4,6})\.[^.]+$", part.name)
+    return int(match[1]) if match else 0
+
+
+def _first_file(path: Path) -> Path:
+    return path / LOG_NAME if path.is_dir() else path
 
 
 def _family(path: Path) -> tuple[str, int]:
     """The name that all logs of the run begin with, and the number of this one's connection."""
     match = re.fullmatch(r"(.+)-(\d+)", path.stem)
     return (match[1], int(match[2])) if match else (path.stem, 1)
-
-
-def _number(part: Path) -> int:
-    match = re.search(r"\.(\d{4,6})\.[^.]+$", part.name)
-    return int(match[1]) if match else 0

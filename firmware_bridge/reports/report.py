@@ -10,6 +10,7 @@ from rich.table import Table
 from firmware_bridge.config import Report
 from firmware_bridge.latency.histogram_files import CORRECTED, write_histograms
 from firmware_bridge.latency.log_latency import TOTAL, Misses, corrected_counts, device_counts, misses, stage_counts
+from firmware_bridge.logs.parts import files_of, refuse_to_replace
 from firmware_bridge.logs.read_log import object_in, text_in
 from firmware_bridge.logs.topics import DROPPED, EVENT
 from firmware_bridge.reports import page
@@ -47,7 +48,7 @@ def trajectory_of(log: LogSeries) -> Trajectory:
     """The ARMED observations of a log; time is the device's (tick times period), so lost frames leave gaps."""
     armed = log.armed
     ticks = armed["tick"]
-    time_s: Array = ticks_since(ticks, ticks[0] if len(ticks) else 0) * (log.period_s or _PERIOD_S)
+    time_s = ticks_since(ticks, ticks[0] if len(ticks) else 0).astype(np.float64) * (log.period_s or _PERIOD_S)
     angle_rad = np.arctan2(armed["current.2"], armed["current.3"])
     return Trajectory(time_s, angle_rad, armed["current.0"], armed["applied_action"])
 
@@ -57,6 +58,8 @@ def make_report(config: Report) -> dict[str, Any]:
 
     Raises LogError, BridgeError, OSError.
     """
+    inputs = files_of(config.log)
+    refuse_to_replace(inputs, [] if config.html is None else [config.html])
     log = read_series(config.log)
     stages = stage_counts(log)
     corrected = corrected_counts(log, stages)
@@ -91,7 +94,7 @@ def make_report(config: Report) -> dict[str, Any]:
         files = {**stages, **{f"{name}{CORRECTED}": counts for name, counts in corrected.items()}, **device}
         start_s = float(log[LATENCY].time_ns[0]) / 1e9 if len(log[LATENCY]) else 0.0
         result["histograms"] = {"folder": str(config.histograms)}
-        result["histograms"]["files"] = write_histograms(config.histograms, files, start_s)
+        result["histograms"]["files"] = write_histograms(config.histograms, files, start_s, inputs)
     if config.html is not None:
         from firmware_bridge.reports.report_page import report_page
 

@@ -10,11 +10,12 @@ import sys
 import numpy as np
 import pytest
 
-from firmware_bridge.config import Merge, Report
+from firmware_bridge.config import Export, Merge, Report
 from firmware_bridge.errors import LogError
 from firmware_bridge.latency.histogram_files import read_histograms
 from firmware_bridge.latency.merge import merge
 from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.logs.export_log import export_log
 from firmware_bridge.logs.log_file import LogFile
 from firmware_bridge.reports.figures import draw_range, new_figure
 from firmware_bridge.reports.report import make_report
@@ -181,6 +182,48 @@ def test_merge_of_logs_and_of_their_histogram_files_is_the_same(tmp_path):
         merge(Merge(inputs=(tmp_path,)))
     with pytest.raises(LogError, match="no logs given"):
         merge(Merge(inputs=()))
+
+
+def test_the_same_log_is_merged_once(tmp_path):
+    log = _Log(tmp_path / "log" / "run.mcap", log_id="ab12")
+    for tick in range(100, 120):
+        log.tick(tick)
+    path = log.finish()
+    shutil.copytree(tmp_path / "log", tmp_path / "copy")
+    (tmp_path / "link.mcap").symlink_to(path)
+    make_report(Report(log=path, histograms=tmp_path / "histograms"))
+    for first, second in (
+        *((path, path), (path.parent, path), (path, tmp_path / "link.mcap"), (path, tmp_path / "copy")),
+        (tmp_path / "histograms", tmp_path / "copy" / ".." / "histograms"),
+    ):
+        with pytest.raises(LogError, match="hold the same records"):
+            merge(Merge(inputs=(first, second)))
+
+
+def test_what_was_read_is_not_replaced(tmp_path):
+    log = _Log(tmp_path / "log" / "run.mcap")
+    for tick in range(100, 120):
+        log.tick(tick)
+    path = log.finish()
+    other = shutil.copy(path, tmp_path / "log" / "run.0002.mcap")  # behind a hole: of this log, although not read
+    for link in ("page.html", "total.hlog", "observation.csv"):
+        (tmp_path / link).symlink_to(path)
+    before = path.read_bytes()
+    histograms = tmp_path / "histograms"
+    make_report(Report(log=path, histograms=histograms))
+    for attempt in (
+        lambda: make_report(Report(log=path.parent, html=path)),
+        lambda: make_report(Report(log=path, html=other)),
+        lambda: make_report(Report(log=path, html=tmp_path / "page.html")),
+        lambda: make_report(Report(log=path, histograms=tmp_path)),
+        lambda: merge(Merge(inputs=(path.parent,), histograms=tmp_path)),
+        lambda: merge(Merge(inputs=(histograms,), histograms=histograms)),
+        lambda: export_log(Export(log=path, csv=tmp_path)),
+    ):
+        with pytest.raises(LogError, match="which is read, expected another file"):
+            attempt()
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob(".*.part"))
 
 
 def _rich_log(path):
