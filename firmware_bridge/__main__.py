@@ -10,6 +10,9 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
         # Imported here: an interrupt while packages still load ends in one line, too.
+        from firmware_bridge.standard_streams import open_standard_streams
+
+        open_standard_streams()
         from firmware_bridge.command_line import command_line
 
         code = command_line()

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from firmware_bridge.standard_streams import open_standard_streams
+
 _LENGTH_BYTES = 4
 _PACKAGES = Path(__file__).resolve().parent.parent
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -46,6 +48,7 @@ def start_child(module: str, inherited: Sequence[int] = ()) -> subprocess.Popen[
 def become_child() -> tuple[int, int]:
     """In the child: descriptors of the pipe and for answers. It ends with the pipe and not by a signal: those that end
     the bridge may reach it, too, and the cart is still to be braked."""
+    open_standard_streams()
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     source, answers = sys.stdin.fileno(), os.dup(sys.stdout.fileno())

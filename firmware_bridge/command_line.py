@@ -11,9 +11,10 @@ import tyro
 from firmware_bridge import config as verbs
 from firmware_bridge import notices
 from firmware_bridge.configuration_file import with_configuration
-from firmware_bridge.errors import BridgeError, ConfigurationError, StopRequested
+from firmware_bridge.errors import BridgeError, ConfigurationError, ResultError, StopRequested
 from firmware_bridge.faults.settings import Proxy
 from firmware_bridge.logs.topics import to_json
+from firmware_bridge.standard_streams import given_result
 
 Verb = (
     Annotated[verbs.Run, tyro.conf.subcommand("run")]
@@ -57,7 +58,7 @@ def command_line() -> int:
     """
     try:
         arguments = with_configuration(sys.argv[1:])
-        config: Any = tyro.cli(Verb, prog="firmware_bridge", description=__doc__, args=arguments)
+        config = _parsed(arguments)
         return _dispatch(config)
     except StopRequested as stop:
         return _complain(f"stopped by {stop}; {stop.left}", stop.exit_code)
@@ -70,6 +71,15 @@ def command_line() -> int:
         return _complain(f"{where}{error.strerror or error}; check path, permissions and free space", 1)
 
 
+def _parsed(arguments: list[str]) -> Any:
+    try:
+        return tyro.cli(Verb, prog="firmware_bridge", description=__doc__, args=arguments)
+    except SystemExit:
+        with given_result():  # --help
+            pass
+        raise
+
+
 def _dispatch(config: Any) -> int:
     started = time.monotonic()
     if isinstance(config, verbs.Run):
@@ -78,10 +88,11 @@ def _dispatch(config: Any) -> int:
     module = importlib.import_module(f"firmware_bridge.{name}")
     result: dict[str, Any] = getattr(module, act)(config)
     result.setdefault("seconds", time.monotonic() - started)
-    if config.json:
-        print(to_json(result).decode(), flush=True)
-    else:
-        getattr(module, show)(result)
+    with given_result():
+        if config.json:
+            print(to_json(result).decode())
+        else:
+            getattr(module, show)(result)
     # `replay` finds a difference, `check` what would not work.
     return 0 if result.get("difference") is None and result.get("ok", True) else 1
 
@@ -94,11 +105,13 @@ def _run(config: verbs.Run) -> int:
 
     outcome = run(config, keyboard=True, writer=writer)
     if outcome.result is not None:
-        stopped = isinstance(outcome.error, StopRequested)
-        # SIGHUP takes the terminal with it: that nobody reads the result must not change the exit code.
-        with contextlib.suppress(OSError) if stopped else contextlib.nullcontext():
+        # What ended the run is said first; SIGHUP takes the terminal with it, that must not change the exit code.
+        with (
+            contextlib.suppress(ResultError) if outcome.error is not None else contextlib.nullcontext(),
+            given_result(),
+        ):
             if config.json:
-                print(to_json(outcome.result).decode(), flush=True)
+                print(to_json(outcome.result).decode())
             else:
                 # Tables take a quarter of a second to load: not before the run.
                 from firmware_bridge.reports.tables import print_run

@@ -87,6 +87,10 @@ class LogError(BridgeError):
     """A log that cannot be read at all."""
 
 
+class ResultError(BridgeError):
+    """The result could not be written to standard output."""
+
+
 class LiveError(BridgeError):
     """The live page cannot be served."""
 

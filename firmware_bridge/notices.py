@@ -32,6 +32,8 @@ def printable(text: str) -> str:
 
 def say(text: str, priority: int = NOTICE) -> None:
     """Write `text` as one line. Never raises: the terminal may be gone, the run goes on."""
+    if sys.stderr is None:
+        return  # print() would take standard output instead, which is for the result
     prefix = f"<{priority}>" if is_journal() else ""
     with contextlib.suppress(OSError, ValueError):
         print(f"{prefix}{printable(' '.join(text.splitlines()))}", file=sys.stderr, flush=True)

@@ -1,5 +1,7 @@
 """Tables for people, on the terminal."""
 
+import errno
+import os
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +17,10 @@ class _Terminal(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """`text`, with what is not printable written out."""
         return super().render_str(printable(text), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Raise it again: rich would exit here without a word."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def console() -> Console:
