@@ -7,6 +7,7 @@ become options that stand before the ones that were typed.
 
 import dataclasses
 import difflib
+import errno
 import tomllib
 import types
 import typing
@@ -39,7 +40,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
     for key, value in values.items():
         if key not in known:
             near = difflib.get_close_matches(key.replace("-", "_"), known, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else "leave it out"
+            hint = f"did you mean {near[0]}?" if near else "leave it out;"
             raise ConfigurationError(
                 f"{path}: unknown key {key!r}; {hint} `python -m firmware_bridge check --template` lists all of them"
             )
@@ -81,6 +82,8 @@ def _named_file(arguments: list[str]) -> Path | None:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():  # a FIFO would be waited for, and a device may never end
+            raise OSError(errno.EINVAL, "Is a directory" if path.is_dir() else "not a regular file")
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE_BYTES + 1)
     except OSError as error:
@@ -91,7 +94,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     if len(content) > _LARGEST_FILE_BYTES:
         raise ConfigurationError(f"{path}: more than {_LARGEST_FILE_BYTES} bytes, expected a page of TOML")
     try:
-        return tomllib.loads(content.decode())
+        return tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # both of tomllib's and Unicode's own errors are ValueErrors
         raise ConfigurationError(f"{path}: not TOML ({error}); mend that line") from error
 

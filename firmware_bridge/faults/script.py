@@ -17,6 +17,7 @@ What `period` names are the device's own periods, so a script means the same wha
 """
 
 import dataclasses
+import errno
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,12 @@ class ScriptedFault:
 def read_script(path: Path) -> tuple[ScriptedFault, ...]:
     """The faults of a file, in its order. Raises BridgeError."""
     try:
+        if path.exists() and not path.is_file():  # a FIFO would be waited for, and a device may never end
+            raise OSError(errno.EINVAL, "Is a directory" if path.is_dir() else "not a regular file")
         data = path.read_bytes()
         if len(data) > _LARGEST_FILE_BYTES:
             raise _error(path, f"{len(data):,} bytes, expected at most {_LARGEST_FILE_BYTES:,}")
-        content = tomllib.loads(data.decode("utf-8"))
+        content = tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise _error(path, f"cannot be read ({error.strerror or error}), expected a TOML file") from error
     except (ValueError, RecursionError) as error:  # both of tomllib's and of UTF-8

@@ -51,7 +51,7 @@ def test_values_have_the_fields_types_and_paths_belong_to_the_file(tmp_path):
         ("duration = 3", r"unknown key 'duration'; did you mean duration_s\?"),
         ("duration-s = 3", r"unknown key 'duration-s'; did you mean duration_s\?"),
         ("homing_timeout_ms = 3", r"did you mean homing_timeout_s\?"),
-        ("zzzzzz = 3", "unknown key 'zzzzzz'; leave it out"),
+        ("zzzzzz = 3", "unknown key 'zzzzzz'; leave it out; `python -m"),
         ("json = true", "unknown key 'json'"),
         ('config = "x"', "unknown key 'config'"),
         ('duration_s = "3"', "duration_s = '3' is text, expected a number"),
@@ -88,6 +88,18 @@ def test_unreadable_files_say_how_to_get_one(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigurationError, match="not TOML"):
         read_configuration(tmp_path / "binary.toml")
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    for path in (tmp_path / "pipe.toml", Path("/dev/zero")):
+        with pytest.raises(ConfigurationError, match=r"cannot read \(not a regular file\)"):
+            read_configuration(path)
+
+
+def test_byte_order_mark_of_some_editors_is_no_key(tmp_path):
+    (tmp_path / "bridge.toml").write_bytes(b'\xef\xbb\xbfport = "sim:"\n')
+    assert read_configuration(tmp_path / "bridge.toml") == {"port": "sim:"}
 
 
 @settings(max_examples=200)

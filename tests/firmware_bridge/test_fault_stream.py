@@ -1,5 +1,7 @@
 """One direction of the fault proxy: the same faults however the bytes are split, and counts that add up."""
 
+import os
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -222,3 +224,9 @@ def test_memory_is_bounded_and_nothing_raises_whatever_comes(pieces):
         carried(stream, [piece])
         assert len(stream._pending) <= 1024
     assert sum(map(len, pieces)) + 5000 == stream.counters.bytes_in
+
+
+def test_a_script_that_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(BridgeError, match="not a regular file"):
+        read_script(tmp_path / "pipe.toml")
