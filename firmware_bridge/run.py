@@ -21,7 +21,6 @@ from firmware_bridge.errors import (
 )
 from firmware_bridge.live.page import LiveSettings, live_page
 from firmware_bridge.logs.folder_lock import locked_folder
-from firmware_bridge.logs.parts import retire_connections
 from firmware_bridge.logs.recorder import Recorder
 from firmware_bridge.loop.control_loop import LoopSettings, control_loop, quiet_interpreter
 from firmware_bridge.loop.dry_run import dry_run
@@ -136,19 +135,26 @@ def _finish(
     if session.stop is not None:
         outcome.result["stop"] = dataclasses.asdict(session.stop)
     if session.config.reconnect:
-        connections = [
-            {"log": str(other.log_path), "armed": other.armed, "steps": other.tally.steps}
-            for other in sessions
-            if other.homed
-        ]
-        own["connections"] = outcome.result["connections"] = connections
+        own["connections"] = _connections(sessions)
     try:
         _close_log(session, own)
     except BridgeError as error:
         outcome.error = outcome.error or error
+    # As it is now: --log-keep-parts may have deleted one meanwhile.
+    outcome.result["log"] = told[-1].log_path
+    if session.config.reconnect:
+        outcome.result["connections"] = _connections(sessions)
     outcome.result["log_dropped"] = told[-1].recorder.dropped
     outcome.result["log_dropped_by_topic"] = told[-1].recorder.dropped_by_topic
     outcome.result["seconds"] = time.monotonic() - started
+
+
+def _connections(sessions: list[Session]) -> list[dict[str, Any]]:
+    return [
+        {"log": other.log_path, "armed": other.armed, "steps": other.tally.steps}
+        for other in sessions
+        if other.came_to_something
+    ]
 
 
 def _converse_until_done(sessions: list[Session], backend: Backend | None, port: str, supervisor: Supervisor) -> None:
@@ -167,7 +173,7 @@ def _converse_until_done(sessions: list[Session], backend: Backend | None, port:
             supervisor.service.feed()  # closing a log on a slow disk takes its time
             if session.reply is not None:
                 _close_log(session, session_result(session, error, None, session.tally.duration_s))
-            if session.homed:
+            if session.came_to_something:
                 back_off = BackOff()
             back_off.tell(error)
         else:
@@ -176,7 +182,7 @@ def _converse_until_done(sessions: list[Session], backend: Backend | None, port:
         if session.periods - session.tally.steps <= 0:
             return
         following = session.successor(backend)
-        if not session.homed:
+        if not session.came_to_something:
             _close_quietly(sessions.pop().recorder)
         sessions.append(following)
 
@@ -200,12 +206,10 @@ def _converse(session: Session, port: str, supervisor: Supervisor) -> None:
             check_identity(reply, folder, link.baudrate)
             greeted = True
             session.reply = reply
-            if session.number == 1:
-                retire_connections(config.log)
             if config.realtime:
                 session.realtime.take(link.descriptor, config.cpu)
             with session.realtime.elsewhere():  # the log writer's process
-                recorder.start(session_record(session, reply))
+                recorder.start(session_record(session, reply), supervisor.poll)
             mode = Mode[config.mode.upper()]
             if config.dry_run:
                 supervisor.event("dry run", "nothing that could move the cart is sent")

@@ -12,7 +12,7 @@ from firmware_bridge.config import Run
 from firmware_bridge.device.conversation import LinkCounters
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.logs.host_machine import describe_machine
-from firmware_bridge.logs.parts import LOG_NAME
+from firmware_bridge.logs.parts import LOG_NAME, parts_on_disk
 from firmware_bridge.logs.record_pipe import Rotation
 from firmware_bridge.logs.recorder import Recorder
 from firmware_bridge.loop.clock_sync import ClockSync
@@ -78,17 +78,25 @@ class Session:
 
     def successor(self, backend: Backend | None) -> "Session":
         """The next connection of the same run. One that never came to anything leaves its number, and log, to it."""
-        number = self.number + self.homed
+        number = self.number + self.came_to_something
         following = Session(self.config, self.folder, backend, number, max(1, self.periods - self.tally.steps))
         following.retried = True
         following.backend_reason = self.backend_reason
         following.told = self.told
+        # Once this run has a log, what lies there under the name of the next is its own.
+        following.recorder.first_of_run = self.recorder.first_of_run and self.reply is None
         return following
 
     @property
-    def log_path(self) -> Path:
-        """Where the log is once everything has its name."""
-        return self.told.log / self.recorder.path.name
+    def came_to_something(self) -> bool:
+        """Worth a log of its own: the device could have been armed, or was watched as a dry run wants it."""
+        return self.homed or (self.config.dry_run and self.tally.steps > 0)
+
+    @property
+    def log_path(self) -> str | None:
+        """The first file that is left of the log, where it is once everything has its name; None where none is."""
+        parts = parts_on_disk(self.recorder.path)
+        return str(self.told.log / parts[0].name) if parts else None
 
 
 def session_record(session: Session, reply: HelloReply) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def session_result(
         "backend": session.backend,
         "realtime": session.realtime.as_record(),
         "limits": {"clamped": session.limits.clamped, "slewed": session.limits.slewed},
-        "log": str(session.log_path),
+        "log": session.log_path,
         "log_dropped": session.recorder.dropped,
         "ended_by": _ended_by(error),
     }

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from firmware_bridge.errors import RecorderError
+from firmware_bridge.logs.write_failure import next_step
 
 
 @contextmanager
@@ -20,8 +21,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise RecorderError(
-            f"log {folder}: cannot write: {error.strerror or error}; expected a folder on a writable disk; "
-            "choose another one for it"
+            f"log {folder}: cannot write: {error.strerror or error}; {next_step(error.errno)}"
         ) from error
     try:
         try:

@@ -81,6 +81,17 @@ class LogFile:
         self._writer.flush()
         return self._stream.tell()
 
+    def synchronise(self) -> None:
+        """Wait until the disk has what was flushed."""
+        os.fsync(self._stream.fileno())
+
+    def is_at(self, path: Path) -> bool:
+        """This very file is what `path` names: nobody has deleted, renamed or replaced it."""
+        try:
+            return os.path.samestat(os.fstat(self._stream.fileno()), path.stat())
+        except FileNotFoundError:
+            return False
+
     def finish(self) -> None:
         """Write index and footer, wait until the disk has everything, close."""
         self._writer.finish()

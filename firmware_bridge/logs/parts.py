@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from firmware_bridge import notices
 from firmware_bridge.errors import LogError
 
 LOG_NAME = "run.mcap"
@@ -58,7 +59,7 @@ def retire_connections(folder: Path) -> None:
     """
     pattern = re.compile(r"(run(?:-\d+)?)(\.previous)?(?:\.\d{4,6})?\.mcap")
     logs = [(match, file) for file in folder.glob("run*.mcap") if (match := pattern.fullmatch(file.name))]
-    names = {match[1] for match, _ in logs if not match[2]}
+    names = {match[1] for match, file in logs if not match[2] and _holds_something(file)}
     if not names:
         return  # nothing has come since: what is there is the previous run
     for match, file in logs:
@@ -71,8 +72,11 @@ def retire_connections(folder: Path) -> None:
 def keep_previous(path: Path) -> None:
     """Rename the log at `path`, if there is one, to `<stem>.previous.mcap`, its parts too; an older one goes.
 
-    Raises OSError.
+    Files of no bytes are no log, and go. Raises OSError.
     """
+    for file in parts_on_disk(path):
+        if not _holds_something(file):
+            file.unlink()
     files = parts_on_disk(path)
     if not files:
         return
@@ -83,16 +87,32 @@ def keep_previous(path: Path) -> None:
         file.replace(kept.with_name(kept.stem + file.name.removeprefix(path.stem)))
 
 
+def delete_parts(path: Path) -> None:
+    """Delete the log at `path` with all its parts, if there is one. Raises OSError."""
+    for file in parts_on_disk(path):
+        file.unlink(missing_ok=True)
+
+
+def _holds_something(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size > 0
+
+
 def find_parts(path: Path) -> list[Path]:
     """The files of the log that `path` names: a folder or a first file means all of them, a later part only itself.
 
+    A folder's is that of the first connection; where none of its files is left, the last connection's, and it is said.
     Raises LogError when there is none.
     """
     first = _first_file(path)
     parts = parts_on_disk(first)
+    if not parts and path.is_dir():
+        parts = _newest_connection(path)
     if not parts:
+        others = sorted(file.name for file in path.glob("*.mcap")) if path.is_dir() else []
+        there = f"; {path} holds {', '.join(others[:8])}: name one of these" if others else ""
         raise LogError(
-            f"log {first}: no such file; expected the {LOG_NAME} that `python -m firmware_bridge run --log DIR` writes"
+            f"log {first}: no such file; expected the {LOG_NAME} that `python -m firmware_bridge run --log DIR` "
+            f"writes{there}"
         )
     numbers = [part_number(file) for file in parts]
     # A hole: what comes after it is another stretch of time; it opens by itself.
@@ -111,7 +131,7 @@ def refuse_to_replace(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
 
 def files_of(path: Path) -> list[Path]:
     """Every file of the log that `path` names, also those behind a hole, which are not read with it."""
-    return parts_on_disk(_first_file(path))
+    return parts_on_disk(_first_file(path)) or (_newest_connection(path) if path.is_dir() else [])
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
@@ -131,6 +151,19 @@ def part_number(part: Path) -> int:
 
 def _first_file(path: Path) -> Path:
     return path / LOG_NAME if path.is_dir() else path
+
+
+def _newest_connection(folder: Path) -> list[Path]:
+    """The files of the last connection whose log is in `folder`: --log-keep-parts deletes those of the first ones."""
+    pattern = re.compile(r"run-(\d+)(?:\.\d{4,6})?\.mcap")
+    numbers = [int(match[1]) for file in folder.iterdir() if (match := pattern.fullmatch(file.name))]
+    if not numbers:
+        return []
+    parts = parts_on_disk(folder / f"run-{max(numbers)}.mcap")
+    if parts:
+        others = f" (there are logs of {len(set(numbers))} connections)" if len(set(numbers)) > 1 else ""
+        notices.say(f"log {folder}: {LOG_NAME} was deleted, {parts[0].name}, of the last connection, is read{others}")
+    return parts
 
 
 def _family(path: Path) -> tuple[str, int]:

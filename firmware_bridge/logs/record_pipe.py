@@ -3,7 +3,8 @@
 The pipe begins with `LogSettings`. After that each record is a header and its bytes as `Topic.pack` made them. `PAUSE`
 is a header alone: what belongs to one read is complete, here the log may go on in another file. The last header is
 `END`, which a process that was killed never sent. What comes back are lines of JSON: `{"opened": true}` once
-the file is there, then `{"written": N}`, or `{"error": TEXT}` when the disk does not take it.
+the file is there, then `{"written": N}`, or `{"error": TEXT, "errno": NUMBER}`
+when the disk does not take it.
 """
 
 import dataclasses
@@ -35,13 +36,18 @@ class Rotation:
 
 @dataclasses.dataclass(frozen=True)
 class LogSettings:
-    """Where the log goes, and its first record. `epoch_offset_ns`: since 1970, less CLOCK_MONOTONIC."""
+    """Where the log goes, and its first record. `epoch_offset_ns`: since 1970, less CLOCK_MONOTONIC.
+
+    `first_of_run`: what lies there is an earlier run's and is kept as the previous one's. Else it is this run's own, of
+    a connection that came to nothing, and is replaced.
+    """
 
     path: Path
     rotation: Rotation
     flush_interval_s: float
     epoch_offset_ns: int
     session: dict[str, Any]
+    first_of_run: bool = True
 
     def encoded(self) -> bytes:
         """As the pipe begins."""

@@ -24,12 +24,14 @@ from firmware_bridge.errors import RecorderError
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.record_pipe import END, HEADER, PAUSE, LogSettings, Rotation
 from firmware_bridge.logs.topics import Topic
+from firmware_bridge.logs.write_failure import next_step
 
 FLUSH_INTERVAL_S = 0.75  # with the writer's own tenth of a second less than the second that is promised
 QUEUE_CAPACITY_BYTES = 16 * 1024 * 1024  # at 1 kHz some 20 s of a blocked disk
 _PIPE_BYTES = 1024 * 1024
 _CROWD = 1000  # records; at 1 kHz some eight come between two answers
 _OPEN_TIMEOUT_S = 10.0
+_POLL_INTERVAL_S = 0.1
 _CLOSE_TIMEOUT_S = 20.0
 _READ_BYTES = 4096
 _PROCESS_CLOCK = 2  # clock_getcpuclockid(3) on Linux: all threads, user and kernel
@@ -42,8 +44,7 @@ def launch_writer() -> subprocess.Popen[bytes]:
         return start_child("firmware_bridge.logs.writer_process")
     except OSError as error:
         raise RecorderError(
-            f"cannot start the process that writes the log: {error.strerror}; expected memory and processes to be had; "
-            "end other programs"
+            f"cannot start the process that writes the log: {error.strerror}; {next_step(error.errno)}"
         ) from error
 
 
@@ -81,6 +82,9 @@ class Recorder:
         self._answers = b""
         self._clock: int | None = None  # the writer's processor time, where it matters
         self._failure = ""
+        self._error_number: int | None = None  # of the system; None where the writer itself failed
+        self.first_of_run = True
+        """See `LogSettings`."""
 
     @property
     def dropped(self) -> int:
@@ -105,10 +109,11 @@ class Recorder:
             self._pack(topic, time_ns, payload)
         self._send()
 
-    def start(self, session: dict[str, Any]) -> None:
+    def start(self, session: dict[str, Any], poll: Callable[[], None] = lambda: None) -> None:
         """Open the file with `session` as its first record, and let the records go. Raises RecorderError.
 
-        An older log of the same name is kept beside it as `<stem>.previous.mcap`.
+        An older log of the same name is kept beside it as `<stem>.previous.mcap`. `poll` is called while a slow disk is
+        waited for; what it raises ends the wait, and the writer.
         """
         self._process = process = self._process or launch_writer()
         session = {
@@ -119,8 +124,11 @@ class Recorder:
         }
         if self.tap is not None:
             self.tap(log_topics.SESSION, time.monotonic_ns(), session)
-        settings = LogSettings(self.path, self._rotation, self._flush_interval_s, self._epoch_offset_ns, session)
+        settings = LogSettings(
+            self.path, self._rotation, self._flush_interval_s, self._epoch_offset_ns, session, self.first_of_run
+        )
         assert process.stdin is not None
+        assert process.stdout is not None
         self._pipe = process.stdin.fileno()
         os.set_blocking(self._pipe, False)
         with contextlib.suppress(AttributeError, OSError):  # Linux only, and bounded by fs.pipe-max-size
@@ -129,7 +137,13 @@ class Recorder:
         self._sending.appendleft(memoryview(first))
         self._held_bytes += len(first)
         deadline = time.monotonic() + _OPEN_TIMEOUT_S
-        self._drain(deadline)
+        try:
+            self._drain(deadline)
+            while not select.select([process.stdout], [], [], _POLL_INTERVAL_S)[0] and time.monotonic() < deadline:
+                poll()
+        except BaseException:
+            self._end(time.monotonic() + _POLL_INTERVAL_S)
+            raise
         answer = self._answer(deadline)
         if not answer.get("opened"):
             self._fail(answer)
@@ -241,11 +255,11 @@ class Recorder:
                 return {"error": "its writer ended at once"}
             self._answers += data
         line, _, self._answers = self._answers.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return _understood(line)
 
     def _fail(self, answer: dict[str, Any]) -> None:
-        self._failure = self._failure or str(answer.get("error", "its writer ended"))
+        if not self._failure:
+            self._failure, self._error_number = str(answer.get("error", "its writer ended")), answer.get("errno")
 
     def _end(self, deadline: float) -> bool:
         """End the writer's process and hear its last word; True when it did not come to an end."""
@@ -261,7 +275,7 @@ class Recorder:
             process.kill()  # one that hangs in the kernel hears of it when the disk is back
             return True
         for line in (self._answers + said).splitlines():
-            answer = json.loads(line)
+            answer = _understood(line)
             self.written = answer.get("written", self.written)
             if "error" in answer:
                 self._fail(answer)
@@ -270,7 +284,13 @@ class Recorder:
         return False
 
     def _error(self, reason: str) -> RecorderError:
-        return RecorderError(
-            f"log {self.path}: cannot write: {reason}; expected a writable disk with space; "
-            "free space or choose another folder for it"
-        )
+        return RecorderError(f"log {self.path}: cannot write: {reason}; {next_step(self._error_number)}")
+
+
+def _understood(line: bytes) -> dict[str, Any]:
+    """What the writer says in one line; an error of its own where that is no JSON object."""
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        answer = None
+    return answer if isinstance(answer, dict) else {"error": f"its writer said {line[:60]!r}"}

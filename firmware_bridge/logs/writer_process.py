@@ -73,7 +73,7 @@ def main() -> int:
         write_log(source, answers)
     except Exception as error:  # whatever it is, the loop must hear of it and brake
         reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
-        _say(answers, {"error": reason})
+        _say(answers, {"error": reason, "errno": error.errno if isinstance(error, OSError) else None})
         return 1
     return 0
 

@@ -75,7 +75,7 @@ def print_run(result: dict[str, Any]) -> None:
         *_clock_row(result["clock_sync"]),
         *([("real-time knobs", _knobs_text(result["realtime"]))] if result["realtime"] else []),
         ("faults", ", ".join(f"{fault['reason']} at tick {fault['tick']}" for fault in result["faults"]) or "none"),
-        ("log", f"{result['log']} ({result['log_dropped']} records dropped)"),
+        ("log", f"{result['log'] or 'deleted'} ({result['log_dropped']} records dropped)"),
         ("policy", result["policy_digest"][:12]),
     ]
     if "shadow" in result:

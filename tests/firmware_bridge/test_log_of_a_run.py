@@ -97,7 +97,7 @@ def test_full_disk_at_a_rotation_brakes_too(digest, policy_folder, tmp_path):
         _, errors = process.communicate(timeout=60)
         everything = _seen(device)
     assert process.returncode == 1
-    assert "cannot write: Is a directory" in errors
+    assert "cannot write: run.0002.mcap is there and is no regular file" in errors
     assert device.state == State.IDLE
     log = read_log(tmp_path)
     assert (log.complete, log.result) == (True, None)  # both parts were finished

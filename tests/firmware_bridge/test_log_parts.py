@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import time
 
 import pytest
@@ -7,6 +8,7 @@ from mcap.reader import make_reader
 from firmware_bridge.config import Run
 from firmware_bridge.errors import BridgeError, LogError
 from firmware_bridge.logs import topics as log_topics
+from firmware_bridge.logs.log_file import LogFile
 from firmware_bridge.logs.log_writer import LogWriter
 from firmware_bridge.logs.parts import delete_oldest, retire_connections
 from firmware_bridge.logs.read_log import LogReader, read_log
@@ -110,6 +112,19 @@ def test_every_record_is_stamped_by_one_clock(tmp_path):
         stamps = [message.log_time for _, _, message in messages]
         assert before_ns + offset_ns <= min(stamps) <= max(stamps) <= after_ns + offset_ns
     assert topics >= {"/session", "/host_action", "/event"}
+
+
+def test_part_that_a_full_disk_does_not_take_leaves_no_empty_file(tmp_path, monkeypatch):
+    writer = LogWriter(LogSettings(tmp_path / "run.mcap", Rotation(interval_s=1e-9), 0.0, 0, {"mode": "host"}))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LogFile, "add", full)
+    with pytest.raises(OSError, match="No space left"):
+        writer.flush_when_due()
+    writer.abandon()
+    assert _names(tmp_path) == {"run.mcap"}
 
 
 def test_first_parts_may_be_deleted_and_a_hole_ends_the_log(rotated):
@@ -229,3 +244,33 @@ def test_rotation_that_cannot_be_is_refused(option, tmp_path):
 def test_no_log_at_all_is_one_line(tmp_path):
     with pytest.raises(LogError, match=r"run\.mcap: no such file"):
         LogReader(tmp_path)
+
+
+def test_folder_whose_first_connections_are_deleted_is_the_last_connections(rotated, capsys):
+    for file in rotated.glob("*.mcap"):
+        file.replace(rotated / file.name.replace("run", "run-6"))
+    (rotated / "run-6.mcap").unlink()
+    _files(rotated, "run-5.0002.mcap", "run-9.previous.mcap", "run-notes.mcap")
+    assert read_log(rotated).path.name == "run-6.0001.mcap"
+    said = capsys.readouterr().err
+    assert "run.mcap was deleted, run-6.0001.mcap, of the last connection, is read" in said
+    assert "logs of 2 connections" in said
+
+
+def test_folder_without_a_runs_log_says_what_it_holds(tmp_path):
+    _files(tmp_path, "run.previous.mcap", "notes.txt")
+    with pytest.raises(LogError, match=rf"no such file; .*; {tmp_path} holds run\.previous\.mcap: name one"):
+        LogReader(tmp_path)
+
+
+def test_log_of_a_connection_that_came_to_nothing_is_replaced_and_no_other(tmp_path):
+    _write(tmp_path / "run.mcap", 10, Rotation(interval_s=1e-9))
+    (tmp_path / "run.previous.mcap").write_bytes(b"good")
+    assert (tmp_path / "run.0003.mcap").exists()
+    recorder = Recorder(tmp_path / "run.mcap")
+    recorder.first_of_run = False
+    recorder.start({})
+    recorder.close({"steps": 7})
+    assert _names(tmp_path) == {"run.mcap", "run.previous.mcap"}
+    assert (tmp_path / "run.previous.mcap").read_bytes() == b"good"
+    assert read_log(tmp_path).result == {"steps": 7}

@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import os
@@ -15,11 +16,12 @@ from mcap.reader import make_reader
 from mcap.records import Chunk
 from mcap.stream_reader import StreamReader
 
-from firmware_bridge.errors import LogError, RecorderError
+from firmware_bridge.errors import LogError, RecorderError, StopRequested
 from firmware_bridge.logs import topics as log_topics
 from firmware_bridge.logs.read_log import LogReader, number, read_log
 from firmware_bridge.logs.record_pipe import HEADER
 from firmware_bridge.logs.recorder import Recorder, launch_writer
+from firmware_bridge.logs.write_failure import next_step
 from hardware import protocol
 from hardware.codec import body_size, encode_body
 
@@ -238,10 +240,97 @@ def test_reading_what_is_no_log_names_it(tmp_path):
         read_log(empty)
 
 
-def test_full_disk_at_start_is_one_line(tmp_path):
-    (tmp_path / "run.mcap").symlink_to("/dev/full")
-    with pytest.raises(RecorderError, match="No space left on device"):
+def test_full_disk_at_start_leaves_the_logs_that_filled_it(tmp_path):
+    files = {"run.mcap": b"good", "run.previous.mcap": b"older", "run-2.mcap": b"good, too"}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    for _ in range(2):
+        process = launch_writer()
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, 100))
+        with pytest.raises(RecorderError, match=r"cannot write: File too large; .*; free space"):
+            Recorder(tmp_path / "run.mcap", process=process).start({})
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+
+
+def test_empty_file_is_no_log_to_keep(tmp_path):
+    (tmp_path / "run.mcap").touch()
+    (tmp_path / "run.previous.mcap").write_bytes(b"good")
+    recorder = Recorder(tmp_path / "run.mcap")
+    recorder.start({})
+    recorder.close()
+    assert (tmp_path / "run.previous.mcap").read_bytes() == b"good"
+    assert {path.name for path in tmp_path.iterdir()} == {"run.mcap", "run.previous.mcap"}
+
+
+def _pipe(path):
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (_pipe, "run.mcap is there and is no regular file"),
+        (lambda path: path.symlink_to("/dev/full"), "run.mcap is there and is no regular file"),
+        (lambda path: path.mkdir(), "run.mcap is there and is no regular file"),
+        (lambda path: path.symlink_to("nothing"), "run.mcap is a symbolic link to nothing"),
+    ],
+)
+def test_what_is_no_regular_file_is_refused_and_left_alone(make, reason, tmp_path):
+    make(tmp_path / "run.mcap")
+    with pytest.raises(RecorderError, match=rf"{reason}; .*remove what is in the way"):
         Recorder(tmp_path / "run.mcap").start({})
+    assert [path.name for path in tmp_path.iterdir()] == ["run.mcap"]
+
+
+def test_stop_is_heard_while_the_disk_is_waited_for(tmp_path):
+    process = launch_writer()
+    process.send_signal(signal.SIGSTOP)  # as one that hangs in the kernel
+    recorder = Recorder(tmp_path / "run.mcap", process=process)
+
+    def stop():
+        raise StopRequested.by_signal(signal.SIGINT)
+
+    with pytest.raises(StopRequested):
+        recorder.start({}, stop)
+    recorder.close({"steps": 0})
+    assert process.wait(timeout=10) == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_log_that_is_deleted_or_renamed_while_it_is_written_is_an_error(tmp_path):
+    for change in (lambda path: path.unlink(), lambda path: path.rename(tmp_path / "mine.mcap")):
+        recorder = Recorder(tmp_path / "run.mcap")
+        recorder.start({})
+        change(tmp_path / "run.mcap")
+        with pytest.raises(RecorderError, match=r"run\.mcap was deleted, renamed or replaced while it was written"):
+            recorder.close({"steps": 1})
+    assert read_log(tmp_path / "mine.mcap").result == {"steps": 1}
+
+
+@pytest.mark.parametrize("said", ["Traceback (most recent call last):", "[1]", "\udcff"])
+def test_writer_that_talks_nonsense_is_one_error(said, tmp_path):
+    command = [sys.executable, "-c", f"import os; os.write(1, {said.encode(errors='surrogateescape')!r} + b'\\n')"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    with pytest.raises(RecorderError, match=r"its writer (said|ended)"):
+        Recorder(tmp_path / "run.mcap", process=process).start({})
+
+
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [
+        (errno.ENOSPC, "free space"),
+        (errno.EROFS, "permissions"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.EEXIST, "remove what is in the way"),
+        (errno.ENOTDIR, "remove what is in the way"),
+        (errno.ELOOP, "mend the link"),
+        (errno.EIO, "dmesg"),
+        (None, "see whether the kernel ended it"),
+    ],
+)
+def test_next_step_fits_the_reason(number, step):
+    assert step in next_step(number)
+    assert ("free space" in next_step(number)) == (number == errno.ENOSPC)
 
 
 def test_disk_that_fills_up_is_reported_by_check_and_close(tmp_path):

@@ -226,12 +226,12 @@ def test_disk_that_fills_up_brakes_the_cart_and_says_so_in_one_line(digest, poli
     assert read_log(tmp_path).values("/command")
 
 
-def test_full_disk_from_the_start_never_arms(digest, policy_folder, tmp_path):
+def test_log_that_cannot_be_opened_never_arms(digest, policy_folder, tmp_path):
     (tmp_path / "run.mcap").symlink_to("/dev/full")
     with FakeDevice(digest) as device:
         process = _start(device, policy_folder, tmp_path)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "No space left on device" in errors
+    assert "run.mcap is there and is no regular file" in errors
     assert errors.count("\n") == 1
     assert not device.of_type(Arm)

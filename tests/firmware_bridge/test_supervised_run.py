@@ -308,6 +308,51 @@ def test_restarted_device_is_met_again_disarmed(digest, policy_folder, tmp_path,
     assert device.state == State.IDLE
 
 
+def test_connections_that_came_to_nothing_leave_the_log_of_the_run_before(
+    digest, policy_folder, tmp_path, quick_back_off
+):
+    name, logs = tmp_path / "port", tmp_path / "log"
+    logs.mkdir()
+    (logs / "run.mcap").write_bytes(b"good")
+    devices = [FakeDevice(digest, homed_at=10**9) for _ in range(3)]  # gone before anything is homed
+    name.symlink_to(devices[0].path)
+    with _Running(_config(name, policy_folder, logs, reconnect=True)) as running:
+        for device in devices:
+            with device:
+                _swap(name, device.path)
+                device.wait_for(lambda device: device.of_type(Config))  # its log has begun
+        count = len(quick_back_off)
+        device.wait_for(lambda _: len(quick_back_off) > count + 1)
+        running.controls.request_stop("a key")
+    assert isinstance(running.raised, StopRequested)
+    assert {path.name for path in logs.iterdir()} == {"run.mcap", "run.previous.mcap"}
+    assert (logs / "run.previous.mcap").read_bytes() == b"good"
+
+
+def test_result_names_only_logs_that_are_left(digest, policy_folder, tmp_path, quick_back_off):
+    name, logs = tmp_path / "port", tmp_path / "log"
+    with FakeDevice(digest, vanish_at=25) as first, FakeDevice(digest, pace_s=0.002) as second:
+        name.symlink_to(first.path)
+        with _Running(_config(name, policy_folder, logs, reconnect=True)) as running:
+            first.wait_for(lambda _: len(quick_back_off) >= 2)
+            (logs / "run.mcap").unlink()  # as --log-keep-parts does
+            _swap(name, second.path)
+            _arm_when_asked(running, second)
+    assert running.outcome.error is None
+    assert [item["log"] for item in running.outcome.result["connections"]] == [None, str(logs / "run-2.mcap")]
+    assert read_log(logs).session["connection"] == 2
+
+
+def test_log_that_is_deleted_while_it_is_written_fails_the_run(digest, policy_folder, tmp_path):
+    with FakeDevice(digest, pace_s=0.002) as device, _asked(device, policy_folder, tmp_path) as running:
+        device.wait_for(lambda _: running.controls.awaiting_arm)
+        (tmp_path / "run.mcap").unlink()
+        assert running.controls.request_arm()
+    assert isinstance(running.outcome.error, RecorderError)
+    assert "was deleted" in str(running.outcome.error)
+    assert running.outcome.result["log"] is None
+
+
 def test_stop_during_the_pause_ends_at_once(digest, policy_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(back_off.BackOff, "next_pause_s", lambda self: 3600.0)
     with FakeDevice(digest, vanish_at=10) as device:
