@@ -22,6 +22,7 @@ from firmware_bridge.replay.replay import replay
 from firmware_bridge.run import run
 
 _SIMULATOR_KEYS = ("missed_exchanges", "late_actuations", "late_periods", "trajectory_sha256")
+_NOT_CONNECTED = "not connected: PortNotFoundError"
 _RETRY_S = 0.005  # while the proxy keeps its port closed
 
 
@@ -68,8 +69,9 @@ def fault_run(config: FaultRun) -> dict[str, Any]:
         try:
             while (left_s := config.seconds - proxy.clock.seconds) > 0 and carrier.is_alive():
                 folder = config.out / f"run{len(logs):04}"
-                ends[_one_run(config, proxy.name, folder, left_s, shadow)] += 1
-                if folder.is_dir():
+                end = _one_run(config, proxy.name, folder, left_s, shadow)
+                ends[end] += 1
+                if end != _NOT_CONNECTED:  # it wrote no log; the next one takes its folder
                     logs.append(folder)
         finally:
             proxy.stop()
@@ -115,7 +117,7 @@ def _one_run(config: FaultRun, port: str, folder: Path, left_s: float, shadow: S
         outcome = run(arguments)
     except PortNotFoundError:
         time.sleep(_RETRY_S)
-        return "not connected: PortNotFoundError"
+        return _NOT_CONNECTED
     except BridgeError as error:
         return f"before arming: {type(error).__name__}"
     if outcome.result is not None and "shadow" in outcome.result:
