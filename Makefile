@@ -123,7 +123,7 @@ bench-export: tools install ## Two networks through our exporter and every gener
 bench-firmware: tools install ## Sizes of every firmware image by module, and the closed loop on every emulated chip (about 2 minutes)
 	$(RUN) benchmarks.firmware
 
-bench-faults: install ## A bad link between bridge and firmware, 20 seeds of 5 minutes twice over; shadow mode (about 40 minutes)
+bench-faults: install ## A bad link between bridge and firmware, 20 seeds of 10 minutes twice over; shadow mode (about an hour)
 	$(RUN) benchmarks.bridge_faults
 
 fuzz-bridge: install ## Ten million hostile bytes at the host's side of the link (under a minute)
