@@ -4,7 +4,7 @@ import dataclasses
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from firmware_bridge.config import Run
@@ -88,21 +88,22 @@ def run(
         sessions = [first]
         outcome = Outcome()
         simulator: SimulatedPort | None = None
-        try:
-            with (
-                locked_folder(config.log),
-                _port(config, folder) as (port, simulator),
-                _keyboard(supervisor, keyboard),
-                _live_page(sessions, supervisor),
-            ):
-                # From here on the cart can move: a signal must go through the brake.
-                signals.deferred = True
-                supervisor.service.ready()
-                _converse_until_done(sessions, backend, port, supervisor)
-        except (BridgeError, StopRequested, OSError) as error:
-            outcome.error = _with_the_simulators_reason(error, simulator)
-        supervisor.service.stopping()
-        _finish(sessions, outcome, requests, simulator, started)
+        with ExitStack() as held:  # until the log is closed
+            try:
+                held.enter_context(locked_folder(config.log))
+                with (
+                    _port(config, folder) as (port, simulator),
+                    _keyboard(supervisor, keyboard),
+                    _live_page(sessions, supervisor),
+                ):
+                    # From here on the cart can move: a signal must go through the brake.
+                    signals.deferred = True
+                    supervisor.service.ready()
+                    _converse_until_done(sessions, backend, port, supervisor)
+            except (BridgeError, StopRequested, OSError) as error:
+                outcome.error = _with_the_simulators_reason(error, simulator)
+            supervisor.service.stopping()
+            _finish(sessions, outcome, requests, simulator, started)
         supervisor.service.close()
         return outcome
 

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from firmware_bridge.errors import RecorderError
@@ -14,9 +14,12 @@ from firmware_bridge.logs.write_failure import next_step
 def locked_folder(folder: Path) -> Iterator[None]:
     """Make `folder` where it is not there, and keep other runs out of it; a process that is killed keeps nobody out.
 
+    A folder that was made for nothing (no device, no log) is taken away again.
+
     Raises RecorderError: another run has it, or it cannot be made.
     """
     try:
+        made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
@@ -35,4 +38,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
             pass  # a network file system that does not lock folders
         yield
     finally:
+        if made:
+            with suppress(OSError):  # there is a log in it
+                folder.rmdir()
         os.close(descriptor)

@@ -409,6 +409,15 @@ def test_second_run_with_the_same_log_is_refused_and_touches_nothing(digest, pol
         assert run(_config(device.path, policy_folder, tmp_path)).error is None
 
 
+def test_a_run_that_finds_no_device_leaves_no_folder_of_its_own(policy_folder, tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for folder in (theirs, tmp_path / "own"):
+        with pytest.raises(BridgeError, match="/dev/ttyNone"):
+            run(_config("/dev/ttyNone", policy_folder, folder))
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+
+
 @pytest.mark.parametrize("changes", [{"arm": "ask"}, {"reconnect": True}])
 def test_dry_run_has_nothing_to_arm(changes, policy_folder, tmp_path):
     with pytest.raises(BridgeError, match="--dry-run arms nothing"):
