@@ -22,7 +22,7 @@ from firmware_bridge.replay.replay import replay
 from firmware_bridge.run import run
 
 _SIMULATOR_KEYS = ("missed_exchanges", "late_actuations", "late_periods", "trajectory_sha256")
-_NOT_CONNECTED = "not connected: PortNotFoundError"
+_BEFORE_ARMING = "before arming: "
 _RETRY_S = 0.005  # while the proxy keeps its port closed
 
 
@@ -71,8 +71,8 @@ def fault_run(config: FaultRun) -> dict[str, Any]:
                 folder = config.out / f"run{len(logs):04}"
                 end = _one_run(config, proxy.name, folder, left_s, shadow)
                 ends[end] += 1
-                if end != _NOT_CONNECTED:  # it wrote no log; the next one takes its folder
-                    logs.append(folder)
+                if not end.startswith(_BEFORE_ARMING) or folder.is_dir():
+                    logs.append(folder)  # else it was cut off before anything was said; the next one takes its name
         finally:
             proxy.stop()
             carrier.join(10)
@@ -117,9 +117,9 @@ def _one_run(config: FaultRun, port: str, folder: Path, left_s: float, shadow: S
         outcome = run(arguments)
     except PortNotFoundError:
         time.sleep(_RETRY_S)
-        return _NOT_CONNECTED
+        return f"{_BEFORE_ARMING}PortNotFoundError"
     except BridgeError as error:
-        return f"before arming: {type(error).__name__}"
+        return f"{_BEFORE_ARMING}{type(error).__name__}"
     if outcome.result is not None and "shadow" in outcome.result:
         told = outcome.result["shadow"]
         shadow.compared += told["compared"]
