@@ -13,11 +13,9 @@ sent, or a log is damaged.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import dataclasses
 import functools
 import json
-import multiprocessing
 import shutil
 import sys
 import tempfile
@@ -29,6 +27,7 @@ from benchmarks.fault_run import FaultRun, fault_run
 from benchmarks.fault_tables import fill
 from benchmarks.provenance import ROOT, commit, machine, refuse_dirty
 from benchmarks.shadow_agreement import shadow_agreement
+from distill.processes import run_all
 from distill.result_file import write_json
 from export.compile import compile_student
 from firmware_bridge.ports.simulated_port import build_image
@@ -118,9 +117,7 @@ def main() -> None:
         hostile = [_Plan("hostile", "lockstep", seed, seconds) for seed in seeds]
         measure = functools.partial(_measured, folder / "int8", images["int8"], folder, result["commit"])
         result["runs"] = [measure(_Plan("asked", "real", 0, arguments.real_seconds))]
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
-            result["runs"] += pool.map(measure, asked + hostile)
+        result["runs"] += run_all(measure, asked + hostile, arguments.jobs)
     write_json(TARGET, result)
     fill(json.loads(TARGET.read_text(encoding="utf-8")))
     wrong = [line for run in result["runs"] for line in run["violations"]]
