@@ -115,13 +115,68 @@ Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
-class TrainConfig(SourceConfig):
-    """Distil the teacher into a sparse Bayesian student and write student.safetensors."""
+class ShrinkConfig(SourceConfig):
+    """What training and refinement have in common: a student that drives, is labelled, and is pruned on."""
 
     out: Path = Path("build/distill")
     """Folder for student.safetensors, dataset.safetensors, distill.json and sizes/ (one student a size tried)."""
     dataset: Path | None = None
     """Train on this dataset (a Minari folder or a dataset.safetensors); without it the teacher is rolled out first."""
+    target_return: float = 0.99
+    """Share of the teacher's return that the student must hold on the selection episodes while it shrinks."""
+    kept_weights: tuple[int, ...] = ()
+    """Visit these sizes instead of looking for the smallest that holds the target; the smallest is the result."""
+    ranking: Ranking = "saliency"
+    """Which weights go while the student shrinks."""
+    shrink: float = 0.85
+    """Share of the weights that survives one shrinking."""
+    fine_tune_iterations: int = 8_000
+    """Steps of deterministic training at the fixed mask after each shrinking; 0 leaves both out."""
+    fine_tune_doublings: int = 2
+    """A size that misses the target is trained on, twice as long each time, at most so often."""
+    fine_tune_learning_rate: float = 1e-3
+    """Adam's first step size in fine-tuning; falls along a cosine."""
+    episodes: int = 50
+    """Teacher episodes to start from (ignored with --dataset)."""
+    exploration_noise: float = 0.3
+    """Largest exploration noise of a collected episode, as a share of half the action range."""
+    round_iterations: int = 2_000
+    """Iterations between two student-driven rounds, and between two checkpoints."""
+    round_steps: int = 6_000
+    """Environment steps of a student-driven round, at least; whole episodes."""
+    recent_rows: int = 150_000
+    """Fine-tuning draws from this many of the newest rows when the student drives: small students have none to spare
+    for states that they have left behind."""
+    observation_noise: float = 0.01
+    """Gaussian noise on the normalised observations in training: keeps the gain low that amplifies sensor noise and
+    float32 rounding alike."""
+    batch: int = 256
+    """Minibatch."""
+    gamma: float = 0.99
+    """Discount of the critics."""
+    compiled: bool | None = None
+    """Compile the training steps: about half a minute once, then several times faster; default: in runs of 15,000
+    iterations or more. Rounds differently, so the bytes differ."""
+    selection_episodes: int = 50
+    """Episodes on which sizes are chosen; never those of the report."""
+    evaluation_episodes: int = 100
+    """Held-out episodes for the reported returns of teacher and student."""
+    seed: int = 0
+    """Seeds everything; the same seed on the same machine gives the same bytes."""
+    jobs: int = 1
+    """Processes for --seeds and for rolling out the teacher; bytes do not depend on it."""
+    resume: bool = False
+    """Go on where a run with the same options in the same folder was cut off."""
+    tensorboard: bool = False
+    """Write scalars to OUT/tensorboard."""
+    json: bool = False
+    """Print one JSON object on stdout."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(ShrinkConfig):
+    """Distil the teacher into a sparse Bayesian student and write student.safetensors."""
+
     states: Literal["student", "dataset"] = "student"
     """Whose states: `student` lets the pruned student drive and the teacher label; `dataset` is the offline setting."""
     method: Method = "bayesian"
@@ -148,63 +203,14 @@ class TrainConfig(SourceConfig):
     """Train critics; default: when h is above 0."""
     threshold: float = 2.0
     """Bayesian training ends by pruning at this log alpha."""
-    target_return: float = 0.99
-    """Share of the teacher's return that the student must hold on the selection episodes while it shrinks."""
-    kept_weights: tuple[int, ...] = ()
-    """Visit these sizes instead of looking for the smallest that holds the target; the smallest is the result."""
-    ranking: Ranking = "saliency"
-    """Which weights go while the student shrinks."""
-    shrink: float = 0.85
-    """Share of the weights that survives one shrinking."""
-    fine_tune_iterations: int = 8_000
-    """Steps of deterministic training at the fixed mask after each shrinking; 0 leaves both out."""
-    fine_tune_doublings: int = 2
-    """A size that misses the target is trained on, twice as long each time, at most so often."""
-    episodes: int = 50
-    """Teacher episodes to start from (ignored with --dataset)."""
-    exploration_noise: float = 0.3
-    """Largest exploration noise of a collected episode, as a share of half the action range."""
-    round_iterations: int = 2_000
-    """Iterations between two student-driven rounds, and between two checkpoints."""
-    round_steps: int = 6_000
-    """Environment steps of a student-driven round, at least; whole episodes."""
-    recent_rows: int = 150_000
-    """Fine-tuning draws from this many of the newest rows when the student drives: small students have none to spare
-    for states that they have left behind."""
-    observation_noise: float = 0.01
-    """Gaussian noise on the normalised observations in training: keeps the gain low that amplifies sensor noise and
-    float32 rounding alike."""
-    batch: int = 256
-    """Minibatch."""
     learning_rate: float = 1e-3
     """Adam's step size in Bayesian training."""
-    fine_tune_learning_rate: float = 1e-3
-    """Adam's first step size in fine-tuning; falls along a cosine."""
-    gamma: float = 0.99
-    """Discount of the critics."""
     precision: Precision = "float32"
     """Of the critics' and the student's matrix products."""
-    compiled: bool | None = None
-    """Compile the training steps: about half a minute once, then several times faster; default: in runs of 15,000
-    iterations or more. Rounds differently, so the bytes differ."""
-    selection_episodes: int = 50
-    """Episodes on which sizes are chosen; never those of the report."""
-    evaluation_episodes: int = 100
-    """Held-out episodes for the reported returns of teacher and student."""
-    seed: int = 0
-    """Seeds everything; the same seed on the same machine gives the same bytes."""
     seeds: int = 1
     """Train this many students, seeds `seed`, `seed` + 1, ..., into OUT/seed0, ...; several ones are compared."""
-    jobs: int = 1
-    """Processes for --seeds and for rolling out the teacher; bytes do not depend on it."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where Bayesian training runs; on `cuda` all --seeds train at once."""
-    resume: bool = False
-    """Go on where a run with the same options in the same folder was cut off."""
-    tensorboard: bool = False
-    """Write scalars to OUT/tensorboard."""
-    json: bool = False
-    """Print one JSON object on stdout."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ import torch
 from export.student_file import Student, write_student
 
 from .checkpoint import Checkpoint
-from .config import TrainConfig
+from .config import ShrinkConfig, TrainConfig
 from .datasets.replay import Normaliser, Replay
 from .drive import Driver
+from .environment import Array
 from .errors import DistillError
 from .evaluate import TRAINING_SEED
 from .folder_lock import FolderLock
@@ -37,8 +39,8 @@ from .select import Candidate, Selection
 from .shrink import Ranked, importance, layers_of, shrink
 from .source import read_source
 from .train_options import check_config, recorded_options
-from .training.descent import Descent, Step, Streams
-from .training.learner import compiled, make_learner
+from .training.descent import Descending, Descent, Step, Streams
+from .training.learner import Learner, compiled, make_learner
 from .training.sparse_network import SparseNetwork
 from .training.student import Form
 
@@ -54,12 +56,18 @@ class Shrinking:
     ranked: Ranked | None
     plan: Plan
     rung: Rung | None
-    descent: Descent | None
+    descent: Descending | None
     candidates: list[Candidate]
 
 
 class Distillation:
-    """One run of one seed."""
+    """One run of one seed.
+
+    `Refinement` (refinement/refinement.py) begins with a student instead of training one: what it replaces are the
+    methods from `_learner` to `_student_metadata`, and `_descent`.
+    """
+
+    starts_fine_tuned = False  # whether the network that shrinking begins with could be shipped as it is
 
     def __init__(self, config: TrainConfig, progress: TrainingProgress) -> None:
         check_config(config)
@@ -68,6 +76,7 @@ class Distillation:
         self.config = config
         self.progress = progress
         self.curve: list[dict[str, float]] = []
+        self.told: dict[str, Any] = {}  # what a subclass adds to distill.json
         self.seconds: dict[str, float] = {}
         self.cpu_seconds = 0.0  # of the parts of the run before it was resumed
         self.spec, self.facts, self.teacher = read_source(config)
@@ -79,7 +88,7 @@ class Distillation:
             episode_steps=longest_episode(self.spec),
         )
         self.driven = config.states == "student"
-        self.learner = make_learner(config, self.facts)
+        self.learner = self._learner()
         form = Form((self.facts.observation_size, *config.hidden, len(self.facts.action_low)))
         if any(size > form.weights for size in config.kept_weights):
             raise DistillError(
@@ -93,7 +102,7 @@ class Distillation:
             compiled=compiled(config),
         )
         self.scalars = Scalars(config.out / "tensorboard" if config.tensorboard else None)
-        self.options = recorded_options(config) | {"teacher": self.teacher.sha256}
+        self.options = self._options()
         self.checkpoint = Checkpoint(config.out / "checkpoint", self.options)
         self.steps = 0  # of training and fine-tuning
         self._cpu_started = cpu_seconds()
@@ -135,7 +144,36 @@ class Distillation:
         )
         self._shrink()
         self.mark("shrink")
+        self._last_stage()
         return write_results(self)
+
+    def _learner(self) -> Learner:
+        return make_learner(self.config, self.facts)
+
+    def _options(self) -> dict[str, Any]:
+        """What must agree for a run to be resumed."""
+        return recorded_options(self.config) | {"teacher": self.teacher.sha256}
+
+    def _normaliser(self, observations: Array) -> Normaliser:
+        normaliser = Normaliser.fit(observations, self.facts.history)
+        if self.config.normalise:
+            return normaliser
+        return Normaliser(normaliser.mean * 0, normaliser.scale * 0 + 1)
+
+    def _last_stage(self) -> None:
+        """What comes between the last size and the choice."""
+
+    def _more_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """What a subclass adds to the checkpoint of a run that shrinks."""
+        return {}, {}
+
+    def _restore_more(self, tensors: dict[str, torch.Tensor], figures: dict[str, Any]) -> None:
+        """Go back to a `_more_state()`."""
+
+    def _student_metadata(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """The configuration and the parents that a student file records."""
+        configuration = recorded_options(self.config) | {"teacher_parameters": self.teacher.chain.parameters}
+        return configuration, {"teacher": self.teacher.sha256, "dataset": self.dataset_sha256}
 
     def prepare(self, *, collected: bool = False) -> None:
         """Dataset, normaliser and replay; what a run that is not resumed finds in its folder goes."""
@@ -146,10 +184,7 @@ class Distillation:
             collect_rows(self.config, self.spec, self.teacher, own, self.progress)
         self.dataset = read_rows(self.config, self.facts, self.teacher, own)
         self.dataset_sha256 = self.dataset.digest()
-        observations = self.dataset.transitions.observations
-        self.normaliser = Normaliser.fit(observations, self.facts.history)
-        if not self.config.normalise:
-            self.normaliser = Normaliser(self.normaliser.mean * 0, self.normaliser.scale * 0 + 1)
+        self.normaliser = self._normaliser(self.dataset.transitions.observations)
         self.replay = Replay(
             self.normaliser,
             self.facts.history,
@@ -186,7 +221,7 @@ class Distillation:
             network, ranked = self.learner.pruned(config.threshold)
             plan = self._plan()
             self.shrinking = Shrinking(network, ranked, plan, plan.first(network.kept), None, [])
-            self._judge(fine_tuned=False)
+            self._judge(fine_tuned=self.starts_fine_tuned)
         run = self.shrinking
         while run.rung is not None:
             if run.descent is None:
@@ -224,7 +259,7 @@ class Distillation:
     def _newest(self) -> int | None:
         return self.config.recent_rows if self.driven else None
 
-    def _descent(self, network: SparseNetwork, rung: Rung) -> Descent:
+    def _descent(self, network: SparseNetwork, rung: Rung) -> Descending:
         return Descent(
             network,
             self._step,
@@ -238,13 +273,18 @@ class Distillation:
         """Score the network as it is and keep its file."""
         run = self.shrinking
         assert run is not None
-        student = self._student(run.network, run.ranked)
         error = run.descent.error if run.descent is not None else self.learner.error
-        name = f"{len(run.candidates):02d}.safetensors"
+        student = self._student(run.network, run.ranked)
+        return self.score(student, size=run.network.kept, error=error, fine_tuned=fine_tuned)
+
+    def score(self, student: Student, *, size: int, error: float, fine_tuned: bool) -> Candidate:
+        """Make a student a candidate: play the selection episodes and keep its file."""
+        run = self.shrinking
+        assert run is not None
         candidate = self.selection.score(
             student,
-            name,
-            size=run.network.kept,
+            f"{len(run.candidates):02d}.safetensors",
+            size=size,
             error=error,
             fine_tuned=fine_tuned,
             steps=self.steps,
@@ -294,7 +334,9 @@ class Distillation:
         if run is None:
             self.checkpoint.save({f"learner.{name}": value for name, value in self.learner.state().items()}, figures)
             return
-        tensors = {f"streams.{name}": value for name, value in self._streams.state().items()}
+        more_tensors, figures["more"] = self._more_state()
+        tensors = {f"more.{name}": value for name, value in more_tensors.items()}
+        tensors |= {f"streams.{name}": value for name, value in self._streams.state().items()}
         tensors |= {f"network.{name}": value for name, value in run.network.state().items()}
         if run.ranked is not None:
             tensors |= {"ranked.mean": run.ranked.mean, "ranked.log_alpha": run.ranked.log_alpha}
@@ -325,13 +367,14 @@ class Distillation:
                 for name, tensor in tensors.items()
                 if name.startswith(f"{stage}.")
             }
-            for stage in ("learner", "streams", "network", "ranked", "descent")
+            for stage in ("learner", "streams", "network", "ranked", "descent", "more")
         }
         state = figures.get("shrinking")
         if state is None:
             self.learner.restore(part["learner"], figures["iteration"], figures["error"])
             return
         self.learner.skip(figures["iteration"])
+        self._restore_more(part["more"], figures["more"])
         self._streams.restore(part["streams"])
         network = self.learner.pruned(self.config.threshold)[0]
         network.restore(part["network"])
@@ -362,6 +405,7 @@ class Distillation:
     def _student(self, network: SparseNetwork, ranked: Ranked | None) -> Student:
         """The student file's content for one network."""
         facts = self.facts
+        configuration, parents = self._student_metadata()
         return Student(
             layers=layers_of(network, ranked),
             observation_mean=self.normaliser.mean,
@@ -374,8 +418,8 @@ class Distillation:
             observation_names=facts.observation_names,
             action_names=facts.action_names,
             threshold=self.config.threshold if ranked else None,
-            config=recorded_options(self.config) | {"teacher_parameters": self.teacher.chain.parameters},
-            parents={"teacher": self.teacher.sha256, "dataset": self.dataset_sha256},
+            config=configuration,
+            parents=parents,
             seed=self.config.seed,
         )
 
@@ -406,9 +450,18 @@ def distil(config: TrainConfig) -> dict[str, Any]:
         DistillError: bad options or inputs; earlier results stay in place until new ones are whole.
     """
     check_config(config)
+    return carry_out(config, lambda progress: Distillation(config, progress))
+
+
+def carry_out(config: ShrinkConfig, make: Callable[[TrainingProgress], Distillation]) -> dict[str, Any]:
+    """Begin a run, or go on with it, in its folder that nobody else may use meanwhile.
+
+    Raises:
+        DistillError: as the run.
+    """
     writable(config.out)
     with FolderLock(config.out), TrainingProgress() as progress:
-        run = Distillation(config, progress)
+        run = make(progress)
         if config.resume and (finished := run.finished()) is not None:
             return finished
         if config.resume and not run.checkpoint.exists():

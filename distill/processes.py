@@ -76,20 +76,30 @@ def _start(function: Callable[[Any], Any], item: Any) -> tuple[Connection, BaseP
     return receiver, process
 
 
-def _received(receiver: Connection, process: BaseProcess) -> Any:
-    try:
-        failed, value = receiver.recv()
-    except EOFError as error:
-        process.join()
-        raise DistillError(
-            f"a worker ended with exit code {process.exitcode} and no result (killed, out of memory?), expected one; "
-            "what was finished is kept, run the same command again with fewer --jobs"
-        ) from error
-    receiver.close()
+def _received(connection: Connection, process: BaseProcess) -> Any:
+    failed, value = _answer(connection, process)
+    connection.close()
     process.join()
     if failed:
         raise value
     return value
+
+
+def _answer(connection: Connection, process: BaseProcess) -> tuple[bool, Any]:
+    """Whether a worker failed, and what it gave or raised."""
+    try:
+        answer: tuple[bool, Any] = connection.recv()
+    except (EOFError, OSError) as error:
+        raise _lost(process) from error
+    return answer
+
+
+def _lost(process: BaseProcess) -> DistillError:
+    process.join()
+    return DistillError(
+        f"a worker ended with exit code {process.exitcode} and no result (killed, out of memory?), expected one; "
+        "what was finished is kept, run the same command again with fewer --jobs"
+    )
 
 
 def _end(running: dict[Connection, tuple[int, BaseProcess]]) -> None:
@@ -140,3 +150,75 @@ def _workers_own_surroundings() -> Iterator[None]:
             else:
                 os.environ[name] = value
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Crew:
+    """Workers that stay: for many short calls of a function that is dear to make (it keeps environments open, say).
+
+    With one job this process works itself. Use it as a context; leaving it ends the workers.
+    """
+
+    def __init__(self, make: Callable[[], Callable[[Any], Any]], jobs: int) -> None:
+        """`make`, of a module or a partial of one, is called once in every worker."""
+        self._make, self._jobs = make, jobs
+        self._function: Callable[[Any], Any] | None = None
+        self._workers: dict[Connection, BaseProcess] = {}
+
+    def __enter__(self) -> Crew:
+        if self._jobs == 1:
+            self._function = self._make()
+            return self
+        context = multiprocessing.get_context("spawn")
+        for _ in range(self._jobs):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(self._make, theirs))
+            with _workers_own_surroundings():
+                process.start()
+            theirs.close()
+            self._workers[ours] = process
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _end({connection: (0, process) for connection, process in self._workers.items()})
+
+    def share(self, items: Sequence[Item]) -> list[Any]:
+        """The function of every item, in their order; item i is worker i's, modulo the number of workers.
+
+        Raises:
+            DistillError: a worker was killed; otherwise what the function raised first.
+        """
+        if self._function is not None:
+            return [self._function(item) for item in items]
+        workers = list(self._workers.items())
+        results = []
+        for first in range(0, len(items), len(workers)):
+            asked = list(zip(items[first : first + len(workers)], workers, strict=False))
+            for item, (connection, process) in asked:
+                try:
+                    connection.send(item)
+                except OSError as error:
+                    raise _lost(process) from error
+            answers = [_answer(connection, process) for _, (connection, process) in asked]
+            for failed, value in answers:  # all have been taken: none may answer a later question
+                if failed:
+                    raise value
+                results.append(value)
+        return results
+
+
+def _serve(make: Callable[[], Callable[[Any], Any]], connection: Connection) -> None:
+    """The whole life of a worker that stays."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    function: Callable[[Any], Any] | None = None
+    while True:
+        try:
+            item = connection.recv()
+        except EOFError:
+            return
+        try:
+            function = function or make()
+            answer = False, function(item)
+        except Exception as error:  # sent to the main process, which raises it
+            error.add_note("in a worker:\n" + traceback.format_exc())
+            answer = True, error
+        connection.send(answer)

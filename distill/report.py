@@ -21,7 +21,7 @@ def write_results(run: Distillation) -> dict[str, Any]:
     """Choose, play the held-out episodes, and put the results in place of earlier ones."""
     config, shrinking = run.config, run.shrinking
     assert shrinking is not None
-    chosen = _choose(run, shrinking.candidates)
+    chosen = choose(run)
     shortcomings = run.selection.shortcomings(chosen, config.target_return)
     run.progress.stage("evaluate", None)
     student = read_student(run.sizes_folder / chosen.name)
@@ -53,6 +53,7 @@ def write_results(run: Distillation) -> dict[str, Any]:
         "student_return": student_return,
         "iterations": run.steps,
         "options": run.options,
+        **run.told,
         "rows": len(run.replay),
         "candidates": [candidate.row() for candidate in shrinking.candidates],
         "sizes": [{"asked": size, **_best_at(run, size).row()} for size in config.kept_weights],
@@ -77,11 +78,12 @@ def write_results(run: Distillation) -> dict[str, Any]:
     return result
 
 
-def _choose(run: Distillation, candidates: list[Candidate]) -> Candidate:
+def choose(run: Distillation) -> Candidate:
     """The best at the smallest size asked for, or the smallest that holds the target."""
+    assert run.shrinking is not None
     if run.config.kept_weights:
         return _best_at(run, min(run.config.kept_weights))
-    return run.selection.choose(candidates, run.config.target_return)
+    return run.selection.choose(run.shrinking.candidates, run.config.target_return)
 
 
 def _best_at(run: Distillation, size: int) -> Candidate:

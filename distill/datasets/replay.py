@@ -11,9 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from ..environment import Array
-from ..training.objective import Batch
+from ..training.objective import Batch, FollowedBatch
 from .transitions import EPISODE_FIELDS, FIELDS, Transitions, reserve
 
+_LABELLED = ("observations", "teacher_actions")
+_TRANSITION = (*_LABELLED, "executed_actions", "rewards", "next_observations", "terminated")
+_FOLLOWED = (*_TRANSITION, "next_teacher_actions", "known")
 _BLOCK = 2**19  # numbers: statistics never hold more of a dataset in float64
 
 
@@ -79,18 +82,25 @@ class Replay:
         Without `transitions` the fields only a critic reads are empty. Rows come in the order in which they are stored:
         it does not matter to a mean, and memory likes it.
         """
+        names = _TRANSITION if transitions else _LABELLED
+        drawn = self._draw(size, names, generator, newest)
+        empty = torch.empty(0)
+        return Batch(**{field.name: drawn.get(field.name, empty) for field in dataclasses.fields(Batch)})
+
+    def sample_followed(self, size: int, generator: torch.Generator, *, newest: int | None = None) -> FollowedBatch:
+        """The same with all fields, and the teacher's action at the next observation."""
+        return FollowedBatch(**self._draw(size, _FOLLOWED, generator, newest))
+
+    def _draw(
+        self, size: int, names: tuple[str, ...], generator: torch.Generator, newest: int | None
+    ) -> dict[str, torch.Tensor]:
         oldest = 0 if newest is None else max(0, len(self) - newest)
         index = torch.randint(oldest, len(self), (size,), generator=generator).numpy()
         index.sort()
         tile = self._tiled(size)
-        drawn = {"observations": np.empty_like(tile.mean), "teacher_actions": np.empty_like(tile.half)}
-        if transitions:
-            drawn |= {
-                "executed_actions": np.empty_like(tile.half),
-                "rewards": np.empty(size, np.float32),
-                "next_observations": np.empty_like(tile.mean),
-                "terminated": np.empty(size, np.float32),
-            }
+        rows = {"observations": tile.mean, "actions": tile.half}
+        single = np.empty(size, np.float32)
+        drawn: dict[str, Array] = {name: np.empty_like(rows.get(name.split("_")[-1], single)) for name in names}
         split = size if self._grown is None else int(np.searchsorted(index, self._base_rows))
         if split and self._base is not None:
             self._base.take(index[:split], drawn, slice(0, split))
@@ -103,9 +113,9 @@ class Replay:
             elif name.endswith("actions"):
                 np.subtract(array, tile.middle, out=array)
                 np.divide(array, tile.half, out=array)
-        empty = torch.empty(0)
-        tensors = {name: torch.from_numpy(array) for name, array in drawn.items()}
-        return Batch(**{field.name: tensors.get(field.name, empty) for field in dataclasses.fields(Batch)})
+        if "known" in drawn:
+            drawn["next_teacher_actions"] *= drawn["known"][:, None]
+        return {name: torch.from_numpy(array) for name, array in drawn.items()}
 
     def _tiled(self, size: int) -> _Tile:
         """The four statistics, repeated for every row of a minibatch: broadcasting would cost more than the sums."""
@@ -157,6 +167,11 @@ class _Rows:
                 episode = np.searchsorted(self._ends[: self._episodes], index)
                 (last,) = np.nonzero(self._ends[episode] == index)
                 following[last] = arrays["final_observations"][episode[last]]
+            elif name == "next_teacher_actions":
+                _gather(arrays["teacher_actions"], np.minimum(index + 1, self.count - 1), target[place])
+            elif name == "known":
+                episode = np.searchsorted(self._ends[: self._episodes], index)
+                target[place] = self._ends[episode] != index
             elif name == "terminated":
                 target[place] = arrays[name][index]
             else:

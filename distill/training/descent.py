@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 
@@ -56,6 +57,25 @@ class Step:
         bits = streams.bits.draw(self._count)
         labelled = batch.observations, batch.teacher_actions
         return self._run(*tracked.tensors(), network.mask, *labelled, bits, torch.tensor(rates))
+
+
+class Descending(Protocol):
+    """Training of a sparse network at a fixed mask, as `distillation` drives it."""
+
+    network: SparseNetwork
+    iterations: int
+    iteration: int
+    error: float
+    """Running mean of the squared error (shares of half the action range)."""
+
+    def step(self, replay: Replay) -> None:
+        """One minibatch."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The tensors that `restore` needs, except those that are the caller's."""
+
+    def restore(self, state: dict[str, torch.Tensor], iteration: int, error: float) -> None:
+        """Go back to a `state()` of a descent with the same numbers, taken at this iteration with this error."""
 
 
 class Descent:

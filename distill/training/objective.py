@@ -31,6 +31,14 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class FollowedBatch(Batch):
+    """And what the teacher would do where each row led."""
+
+    next_teacher_actions: torch.Tensor  # (batch, actions) 0 where not known
+    known: torch.Tensor  # (batch,) 1.0 where they are: not at the end of an episode
+
+
+@dataclass(frozen=True)
 class Objective:
     """What is minimised, apart from the numbers: one object that the compiler can treat as constant."""
 

@@ -46,6 +46,18 @@ def backward(
             upstream = torch.mm(inner, weights[index])
 
 
+def masked_gradient(
+    form: Form, values: torch.Tensor, hidden: list[torch.Tensor], upstream: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Gradient (weights + units,) of a loss whose gradient by the actions is `upstream`; 0 for pruned weights."""
+    parts: list[torch.Tensor] = []
+    sums: list[torch.Tensor] = []
+    for index, inner in backward(form, values, hidden, upstream):
+        parts.insert(0, torch.mm(inner.mT, hidden[index]).flatten())
+        sums.insert(0, inner.sum(dim=0))
+    return torch.cat((torch.cat(parts) * mask, *sums))
+
+
 class SparseNetwork:
     """ReLU hidden layers and a tanh at the end; inputs normalised, outputs in [-1, 1].
 
@@ -131,12 +143,8 @@ class SparseUpdate:
             observations = observations + self.observation_noise * blur
         hidden = forward(form, values, observations)
         difference = hidden[-1] - teacher_actions
-        parts: list[torch.Tensor] = []
-        sums: list[torch.Tensor] = []
-        for index, inner in backward(form, values, hidden, difference * (2.0 / difference.numel())):
-            parts.insert(0, torch.mm(inner.mT, hidden[index]).flatten())
-            sums.insert(0, inner.sum(dim=0))
-        adam_step(tracked, torch.cat((torch.cat(parts) * mask, *sums)), rates[:2])
+        gradient = masked_gradient(form, values, hidden, difference * (2.0 / difference.numel()), mask)
+        adam_step(tracked, gradient, rates[:2])
         weight = values[: form.weights]
         threshold = rates[2] / step_divisor(tracked.second[: form.weights], rates[1])
         # the mask: moments from before a weight was pruned would move it away from 0 again

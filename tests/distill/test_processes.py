@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from distill.errors import DistillError
-from distill.processes import run_all
+from distill.processes import Crew, run_all
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,3 +102,38 @@ def test_an_interrupt_ends_the_workers(tmp_path: Path) -> None:
     assert message.count(b"Traceback") == 1, "only the main process answers"
     assert not second.exists()
     assert ends(main.pid), "no worker is left"
+
+
+def make_counter() -> Callable[[int], tuple[int, int, int]]:
+    """A function that remembers how often it was called, so that workers which stay can be told from fresh ones."""
+    calls = 0
+
+    def count(item: int) -> tuple[int, int, int]:
+        nonlocal calls
+        if item < 0:
+            raise DistillError("below zero")
+        if item == 99:
+            kill_itself(item)
+        calls += 1
+        return item, calls, os.getpid()
+
+    return count
+
+
+def test_a_crew_stays_and_answers_in_order() -> None:
+    with Crew(make_counter, 2) as crew:
+        first, second = crew.share([1, 2, 3]), crew.share([4, 5])
+        assert [item for item, _, _ in first + second] == [1, 2, 3, 4, 5]
+        assert [calls for _, calls, _ in first + second] == [1, 1, 2, 3, 2]
+        assert {process for _, _, process in first} == {process for _, _, process in second}
+        assert os.getpid() not in {process for _, _, process in first}
+        with pytest.raises(DistillError, match="below zero"):
+            crew.share([-1, 6])
+        assert [item for item, _, _ in crew.share([7, 8])] == [7, 8], "answers stay with their questions"
+    with Crew(make_counter, 1) as crew:
+        assert crew.share([1, 2]) == [(1, 1, os.getpid()), (2, 2, os.getpid())]
+
+
+def test_a_crew_whose_worker_was_killed_says_so() -> None:
+    with Crew(make_counter, 2) as crew, pytest.raises(DistillError, match="exit code -9"):
+        crew.share([1, 99])

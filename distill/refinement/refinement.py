@@ -1,0 +1,253 @@
+"""A run that begins with a student instead of training one: the same rounds and sizes, any objective, a search last."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+
+from export.student_file import Student, read_student, student_digest
+
+from ..config import ShrinkConfig, TrainConfig, in_range
+from ..datasets.replay import Normaliser
+from ..distillation import Distillation, carry_out
+from ..environment import Array
+from ..errors import DistillError
+from ..evaluate import TRAINING_SEED
+from ..plan import Rung
+from ..policy_distillation.objectives import check, objective_named
+from ..progress import TrainingProgress
+from ..refine_config import RefineConfig
+from ..report import choose
+from ..shrink import Ranked
+from ..training.descent import Descending
+from ..training.learner import Learner
+from ..training.sparse_network import SparseNetwork
+from ..training.student import Form
+from .gaussian import Gaussian
+from .guided_descent import Guidance, GuidedDescent
+from .pseudo_critic import PseudoCritic
+from .search import ReturnSearch, SearchNumbers
+
+_CRITIC_SEED = 2_000_000  # its random stream is none of any training seed
+_SEARCH_SEED = TRAINING_SEED // 2  # a run's search plays the second half of the million episodes of its seed
+_SAVE_EVERY = 10  # generations
+
+
+class StartedLearner:
+    """Stands where a run trains from scratch: it has ended already, with this student."""
+
+    error = 0.0
+
+    def __init__(self, student: Student, threshold: float) -> None:
+        self.iteration = 1
+        form = Form(student.widths)
+        weight = torch.cat([torch.from_numpy(layer.weight).flatten() for layer in student.layers])
+        bias = torch.cat([torch.from_numpy(layer.bias) for layer in student.layers])
+        self._network = SparseNetwork(form, weight, bias, (weight != 0.0).float())
+        # the file's posterior may say that a weight lives which is 0, and the other way round: the mask wins
+        estimate = torch.where(weight != 0.0, threshold - 1.0, threshold + 1.0)
+        self._ranked = Ranked(weight.clone(), estimate)
+
+    def step(self, replay: Any) -> None:
+        """Never: it has no iterations."""
+        raise AssertionError("a student that is there is not trained from scratch")
+
+    def pruned(self, threshold: float) -> tuple[SparseNetwork, Ranked | None]:
+        """The student's own network, copied."""
+        network = self._network
+        return SparseNetwork(network.form, network.weight, network.bias, network.mask), self._ranked
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Nothing: the student's file has it."""
+        return {}
+
+    def restore(self, state: dict[str, torch.Tensor], iteration: int, error: float) -> None:
+        """Nothing to go back to."""
+
+    def skip(self, iteration: int) -> None:
+        """It is past all of them."""
+
+
+class Refinement(Distillation):
+    """One run of one seed."""
+
+    starts_fine_tuned = True
+
+    def __init__(self, config: RefineConfig, progress: TrainingProgress) -> None:
+        """Raises DistillError: bad options, a student that does not fit, an objective that asks for too much."""
+        _check(config)
+        self.asked = config
+        self.start = _read_start(config)
+        self._digest = student_digest(config.student)
+        self.objective = objective_named(config.objective)
+        self._critic: PseudoCritic | None = None
+        self._guidance: Guidance | None = None
+        self._played: list[list[float]] = []
+        self._looks = 0
+        self._begun: str | None = None  # name of the candidate that the search begins with
+        super().__init__(_train_config(config, self.start), progress)
+        check(self.objective, teacher_has_probabilities=True, teacher_has_value=False, environment=True)
+        facts = self.facts
+        if (self.start.widths[0], self.start.widths[-1]) != (facts.observation_size, len(facts.action_low)):
+            raise DistillError(
+                f"student {config.student}: got {self.start.widths[0]} inputs and {self.start.widths[-1]} actions, the "
+                f"environment has {facts.observation_size} and {len(facts.action_low)}; check --env"
+            )
+
+    def _learner(self) -> Learner:
+        return StartedLearner(self.start, self.config.threshold)
+
+    def _options(self) -> dict[str, Any]:
+        asked = dataclasses.asdict(self.asked)
+        own = {field.name: asked[field.name] for field in dataclasses.fields(RefineConfig)}
+        own = {name: value for name, value in own.items() if name not in _SHARED and name != "student"}
+        return super()._options() | {"refine": own, "student": self._digest}
+
+    def _normaliser(self, observations: Array) -> Normaliser:
+        """The student's own: its weights belong to it."""
+        return Normaliser(self.start.observation_mean, self.start.observation_scale)
+
+    def _student_metadata(self) -> tuple[dict[str, Any], dict[str, str]]:
+        configuration, parents = super()._student_metadata()
+        return configuration | {"refine": self.options["refine"]}, parents | {"student": self._digest}
+
+    def _descent(self, network: SparseNetwork, rung: Rung) -> Descending:
+        if not self.objective.has_pseudo_reward:
+            return super()._descent(network, rung)  # forward and reverse cross entropy have the gradient of its error
+        if self._guidance is None:
+            self._guidance, self._critic = self._guide()
+        assert self._critic is not None
+        return GuidedDescent(
+            network,
+            self._guidance,
+            self._critic,
+            self._streams,
+            iterations=rung.iterations,
+            learning_rate=self.config.fine_tune_learning_rate,
+            newest=self._newest(),
+        )
+
+    def _guide(self) -> tuple[Guidance, PseudoCritic]:
+        config, facts = self.asked, self.facts
+        rewards = self.dataset.transitions.rewards
+        typical = float(np.mean(np.abs(rewards), dtype=np.float64))
+        gamma = 0.0 if self.objective.one_step else config.gamma
+        guidance = Guidance(
+            objective=self.objective,
+            gaussian=Gaussian(config.spread),
+            gamma=config.gamma,
+            reward_weight=config.reward_weight / typical if typical > 0.0 else 0.0,
+            batch=config.batch,
+            observation_noise=config.observation_noise,
+        )
+        actions = len(facts.action_low)
+        return guidance, PseudoCritic(facts.observation_size, actions, gamma=gamma, seed=_CRITIC_SEED + config.seed)
+
+    def _last_stage(self) -> None:
+        """The search, at the mask of what would be chosen now."""
+        config, run = self.asked, self.shrinking
+        assert run is not None
+        if config.search == "none":
+            return
+        if self._begun is None:
+            self._begun = choose(self).name
+            self.save()
+        begun = next(each for each in run.candidates if each.name == self._begun)
+        student = read_student(self.sizes_folder / begun.name)
+        numbers = SearchNumbers(config.search, config.search_episodes, config.search_episodes_each, config.search_step)
+        first = TRAINING_SEED * (1 + config.seed) + _SEARCH_SEED
+        search = ReturnSearch(self.spec, student, numbers, seed=config.seed, first_seed=first)
+        if search.generations == 0:
+            raise DistillError(
+                f"--search-episodes: got {config.search_episodes}, expected at least {search.generation_episodes}, one "
+                "generation; raise it or lower --search-episodes-each"
+            )
+        self.progress.stage("search", search.generations)
+
+        def on_generation() -> None:
+            self.progress.advance(1)
+            if len(search.returns) > len(self._played) and len(search.returns) % _SAVE_EVERY == 0:
+                self._played = list(search.returns)
+                self.save()
+
+        for look, found in enumerate(search.run(config.jobs, on_generation, list(self._played))):
+            if look < self._looks:
+                continue
+            self.score(found, size=begun.size, error=begun.error, fine_tuned=True)
+            self._looks, self._played = look + 1, list(search.returns)
+            self.save()
+        self.told["search"] = {
+            "began_with": begun.row(),
+            "generations": search.generations,
+            "mean_returns": [float(np.mean(returns)) for returns in search.returns],
+        }
+        self.mark("search")
+
+    def _more_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        figures: dict[str, Any] = {"played": self._played, "looks": self._looks, "begun": self._begun}
+        if self._critic is None:
+            return {}, figures
+        return self._critic.state(), figures | {"critic_steps": self._critic.steps}
+
+    def _restore_more(self, tensors: dict[str, torch.Tensor], figures: dict[str, Any]) -> None:
+        self._played, self._looks, self._begun = figures["played"], figures["looks"], figures["begun"]
+        if tensors:
+            self._guidance, self._critic = self._guide()
+            self._critic.restore(tensors, figures["critic_steps"])
+
+
+_SHARED = tuple(field.name for field in dataclasses.fields(ShrinkConfig))
+
+
+def _check(config: RefineConfig) -> None:
+    in_range("--spread", config.spread, 1e-3, 10.0)
+    in_range("--reward-weight", config.reward_weight, 0.0, 1e6)
+    in_range("--search-episodes", config.search_episodes, 1, _SEARCH_SEED)
+    in_range("--search-episodes-each", config.search_episodes_each, 1, 10_000)
+    in_range("--search-step", config.search_step, 1e-6, 10.0)
+    if config.mask == "fixed" and config.kept_weights:
+        raise DistillError(
+            "--mask fixed: got --kept-weights as well, expected one of the two; leave --kept-weights out to keep all"
+        )
+    if config.ranking == "posterior":
+        raise DistillError(
+            "--ranking: got posterior, which refining makes stale at once, expected saliency or magnitude"
+        )
+
+
+def _read_start(config: RefineConfig) -> Student:
+    student = read_student(config.student)
+    activations = [layer.activation for layer in student.layers]
+    expected = ["relu"] * (len(activations) - 1) + ["tanh"]
+    if activations != expected:
+        raise DistillError(
+            f"student {config.student}: got layers of {', '.join(activations)}, expected {', '.join(expected)}; refine "
+            "a student that `python -m distill train` wrote"
+        )
+    return student
+
+
+def _train_config(config: RefineConfig, student: Student) -> TrainConfig:
+    shared = {name: getattr(config, name) for name in _SHARED}
+    if config.mask == "fixed":
+        shared["kept_weights"] = (sum(int((layer.weight != 0.0).sum()) for layer in student.layers),)
+    states = objective_named(config.objective).control
+    return TrainConfig(
+        **shared,
+        hidden=student.widths[1:-1],
+        iterations=1,
+        states="student" if states == "student" else "dataset",
+    )
+
+
+def refine(config: RefineConfig) -> dict[str, Any]:
+    """Run everything and write student.safetensors, distill.json and sizes/ into `config.out`; returns the result.
+
+    Raises:
+        DistillError: bad options or inputs; earlier results stay in place until new ones are whole.
+    """
+    _check(config)
+    return carry_out(config, lambda progress: Refinement(config, progress))
