@@ -16,10 +16,13 @@ ObjectiveName = Literal[
     "entropy-regularised",
     "n-distill",
     "expected-entropy",
+    "teacher-v-reward",
     "on-policy+r",
     "n-distill+r",
     "expected-entropy+r",
+    "on-policy+r+v-cond",
     "kl-regularised",
+    "td+v",
 ]
 
 
@@ -37,7 +40,10 @@ class RefineConfig(ShrinkConfig):
     spread: float = 0.1
     """Standard deviation of the Gaussians that are put around deterministic actions, as a share of half their range."""
     reward_weight: float = 1.0
-    """Nats that the teacher's mean |reward| of a control period is worth (+r)."""
+    """Nats that the teacher's mean |reward| of a control period is worth (+r, and what follows values)."""
+    critic: Literal["learned", "teacher"] = "learned"
+    """How the environment's reward reaches the student (+r): through critics learned beside it, or through those inside
+    the teacher's SAC, TQC or TD3 zip, frozen. Objectives that ask for the teacher's value always read the zip's."""
     search: Literal["none", "cma-es", "ars"] = "none"
     """Last stage, for tiny students: search on the return itself, at the mask of the student chosen until then."""
     search_episodes: int = 20_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -31,6 +32,24 @@ class Guidance:
     """Nats that one unit of the environment's reward is worth."""
     batch: int
     observation_noise: float
+    judge: TeacherJudge | None = None
+    """The teacher's own critics, for objectives that ask for its value."""
+    reward_by_judge: bool = False
+    """Whether the environment's reward reaches the student through them alone, not through learned ones."""
+
+
+class TeacherJudge(Protocol):
+    """Q_pi of normalised observations (batch, observation) and actions as shares of half their range."""
+
+    def values(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """(batch,)"""
+
+    def by_action(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """dQ/da (batch, action)."""
+
+
+def _column(values: torch.Tensor | None) -> torch.Tensor | None:
+    return None if values is None else values[:, None]
 
 
 class GuidedDescent:
@@ -72,9 +91,17 @@ class GuidedDescent:
         hidden = forward(network.form, network.values, blurred)
         # rows of the table are linear in the cross entropies: with gradients in their place they give the loss's
         by_action = guidance.gaussian.cross_entropy_gradient(hidden[-1] - batch.teacher_actions)
-        in_place = dataclasses.replace(known, forward_cross_entropy=by_action, reverse_cross_entropy=by_action)
+        in_place = dataclasses.replace(
+            known,
+            forward_cross_entropy=by_action,
+            reverse_cross_entropy=by_action,
+            teacher_value=_column(known.teacher_value),
+            student_value=_column(known.student_value),
+        )
         loss = guidance.objective.loss(in_place)
         value = self._critic.by_action(torch.cat((batch.observations, hidden[-1]), dim=-1))
+        if guidance.reward_by_judge and guidance.judge is not None:
+            value = value + guidance.reward_weight * guidance.judge.by_action(batch.observations, hidden[-1])
         # times the variance, so that the loss of pure cloning is the squared error's half
         upstream = (loss - value) * (guidance.gaussian.spread**2 / len(value))
         gradient = masked_gradient(network.form, network.values, hidden, upstream, network.mask)
@@ -94,6 +121,8 @@ class GuidedDescent:
         action, next_action = self.network.act(batch.observations), self.network.act(batch.next_observations)
         numbers = {"gamma": guidance.gamma, "reward_weight": guidance.reward_weight}
         known = quantities(guidance.gaussian, batch, action, next_action, **numbers)
+        if guidance.judge is not None:
+            known = self._judged(known, guidance.judge, batch, action)
         rewards = guidance.objective.reward(known)
         # of an episode's last row it is not known what the teacher would have done next; past an end nothing is asked
         counts = torch.maximum(batch.known, batch.terminated)
@@ -101,6 +130,19 @@ class GuidedDescent:
         next_pairs = torch.cat((batch.next_observations, next_action), dim=-1)
         self._critic.step(pairs, next_pairs, rewards, batch.terminated, counts)
         return batch, action, known
+
+    def _judged(self, known: Quantities, judge: TeacherJudge, batch: FollowedBatch, action: torch.Tensor) -> Quantities:
+        """With both values, in nats; the student's is what its learned critics say, those of the reward."""
+        weight, following = self._guidance.reward_weight, self._guidance.gamma * (1.0 - batch.terminated)
+        after = judge.values(batch.next_observations, batch.next_teacher_actions)
+        pairs = torch.cat((batch.observations, action), dim=-1)
+        return dataclasses.replace(
+            known,
+            reward=0.0 * known.reward if self._guidance.reward_by_judge else known.reward,
+            teacher_value=weight * judge.values(batch.observations, batch.teacher_actions),
+            next_teacher_value=weight * following * after,
+            student_value=self._critic.values(pairs),
+        )
 
     def state(self) -> dict[str, torch.Tensor]:
         """The tensors that `restore` needs, except the streams and the critics, which are the caller's."""

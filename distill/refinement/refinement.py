@@ -17,11 +17,12 @@ from ..environment import Array
 from ..errors import DistillError
 from ..evaluate import TRAINING_SEED
 from ..plan import Rung
-from ..policy_distillation.objectives import check, objective_named
+from ..policy_distillation.objectives import OBJECTIVES, check, objective_named
 from ..progress import TrainingProgress
 from ..refine_config import RefineConfig
 from ..report import choose
 from ..shrink import Ranked
+from ..teachers.critics import FrozenCritics, read_critics
 from ..training.descent import Descending
 from ..training.learner import Learner
 from ..training.sparse_network import SparseNetwork
@@ -34,6 +35,23 @@ from .search import ReturnSearch, SearchNumbers
 _CRITIC_SEED = 2_000_000  # its random stream is none of any training seed
 _SEARCH_SEED = TRAINING_SEED // 2  # a run's search plays the second half of the million episodes of its seed
 _SAVE_EVERY = 10  # generations
+
+
+class NormalisedCritics:
+    """The teacher's critics, for observations as the student's normaliser gives them."""
+
+    def __init__(self, critics: FrozenCritics, normaliser: Normaliser, history: int) -> None:
+        self._critics = critics
+        self._mean = torch.from_numpy(np.tile(normaliser.mean, history))
+        self._scale = torch.from_numpy(np.tile(normaliser.scale, history))
+
+    def values(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Q (batch,)."""
+        return self._critics.values(observations * self._scale + self._mean, actions)
+
+    def by_action(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """dQ/da (batch, action)."""
+        return self._critics.by_action(observations * self._scale + self._mean, actions)
 
 
 class StartedLearner:
@@ -89,8 +107,16 @@ class Refinement(Distillation):
         self._looks = 0
         self._begun: str | None = None  # name of the candidate that the search begins with
         super().__init__(_train_config(config, self.start), progress)
-        check(self.objective, teacher_has_probabilities=True, teacher_has_value=False, environment=True)
         facts = self.facts
+        self._judge_of_actions: NormalisedCritics | None = None
+        if self.objective.needs_teacher_value or config.critic == "teacher":
+            inputs = facts.observation_size + len(facts.action_low)
+            critics = read_critics(config.teacher, config.vecnormalize, config.activation, inputs)
+            self._judge_of_actions = NormalisedCritics(
+                critics, self._normaliser(self.start.observation_mean), facts.history
+            )
+        has_value = self._judge_of_actions is not None
+        check(self.objective, teacher_has_probabilities=True, teacher_has_value=has_value, environment=True)
         if (self.start.widths[0], self.start.widths[-1]) != (facts.observation_size, len(facts.action_low)):
             raise DistillError(
                 f"student {config.student}: got {self.start.widths[0]} inputs and {self.start.widths[-1]} actions, the "
@@ -142,6 +168,8 @@ class Refinement(Distillation):
             reward_weight=config.reward_weight / typical if typical > 0.0 else 0.0,
             batch=config.batch,
             observation_noise=config.observation_noise,
+            judge=self._judge_of_actions,
+            reward_by_judge=config.critic == "teacher",
         )
         actions = len(facts.action_low)
         return guidance, PseudoCritic(facts.observation_size, actions, gamma=gamma, seed=_CRITIC_SEED + config.seed)
@@ -205,6 +233,16 @@ _SHARED = tuple(field.name for field in dataclasses.fields(ShrinkConfig))
 def _check(config: RefineConfig) -> None:
     in_range("--spread", config.spread, 1e-3, 10.0)
     in_range("--reward-weight", config.reward_weight, 0.0, 1e6)
+    if config.critic == "teacher" and not objective_named(config.objective).uses_reward:
+        raise DistillError(
+            f"--critic teacher: got objective {config.objective}, which does not follow the reward, expected one of "
+            f"{', '.join(name for name, row in OBJECTIVES.items() if row.uses_reward)}; leave one of the two out"
+        )
+    if config.critic == "teacher" and objective_named(config.objective).needs_teacher_value:
+        raise DistillError(
+            f"--critic teacher: got objective {config.objective}, whose reward is followed step by step, expected "
+            "on-policy+r, n-distill+r or expected-entropy+r; leave --critic out"
+        )
     in_range("--search-episodes", config.search_episodes, 1, _SEARCH_SEED)
     in_range("--search-episodes-each", config.search_episodes_each, 1, 10_000)
     in_range("--search-step", config.search_step, 1e-6, 10.0)

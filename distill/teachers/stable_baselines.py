@@ -56,8 +56,8 @@ def read_stable_baselines(path: Path, file: bytes, activation: str | None) -> Ac
     Raises:
         DistillError: damaged, too large, or a policy other than a perceptron with continuous actions.
     """
-    data, weights = _contents(path, file)
-    owner = _policy_class(path, data)
+    data, weights = contents(path, file)
+    owner = policy_class(path, data)
     _check_spaces(path, data)
     kind, trunks, heads = _ACTORS[owner]
     options = data.get("policy_kwargs", "none")
@@ -67,7 +67,7 @@ def read_stable_baselines(path: Path, file: bytes, activation: str | None) -> Ac
         raise DistillError(
             f"teacher {path}: got policy options (policy_kwargs) {str(options)[:60]!r}, expected a table; save it again"
         )
-    layers, parameters = _layers(path, weights, trunks, heads)
+    layers, parameters = named_layers(path, weights, trunks, heads)
     extractor = str(options.get("features_extractor_class", "FlattenExtractor"))
     if "FlattenExtractor" not in extractor or any("features_extractor." in name for name in weights):
         raise DistillError(
@@ -87,7 +87,8 @@ def read_stable_baselines(path: Path, file: bytes, activation: str | None) -> Ac
     return Actor(chain, f"Stable-Baselines3 {algorithm(kind, data)}", parameters, action_bounds(data), notes)
 
 
-def _contents(path: Path, file: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+def contents(path: Path, file: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of a zip and its tensors by name; nothing in it is run. Raises DistillError: damaged."""
     import torch
 
     try:
@@ -131,8 +132,12 @@ def _reason(error: Exception) -> str:
     return f"'policy.pth' names {named[1][:100]}, no tensor" if named else "'policy.pth' holds more than tensors"
 
 
-def _policy_class(path: Path, data: dict[str, Any]) -> str:
-    """The class whose __init__ built the policy: the JSON lists the functions of the class, with their owners."""
+def policy_class(path: Path, data: dict[str, Any]) -> str:
+    """The class whose __init__ built the policy: the JSON lists the functions of the class, with their owners.
+
+    Raises:
+        DistillError: none of those that can be read.
+    """
     entry = data.get("policy_class")
     if not isinstance(entry, dict):
         raise DistillError(f"teacher {path}: does not name its policy class, expected {_EXPECTED}; save it again")
@@ -184,9 +189,14 @@ def _sequence(path: Path, weights: dict[str, Any], prefix: str) -> list[str]:
     return [f"{prefix}.{index}" for index in sorted(found)]
 
 
-def _layers(
+def named_layers(
     path: Path, weights: dict[str, Any], trunks: tuple[str, ...], heads: tuple[str, ...]
 ) -> tuple[list[tuple[Array, Array]], int]:
+    """Layers (weight (out, in), bias (out,)) of torch Sequentials, then of the first head that is there; parameters.
+
+    Raises:
+        DistillError: missing, or something else than linear layers with an activation between two.
+    """
     names = [name for trunk in trunks for name in _sequence(path, weights, trunk)]
     present = [head for head in heads if f"{head}.weight" in weights]
     names += present[:1]

@@ -115,7 +115,7 @@ def test_a_critic_learns_what_follows() -> None:
         np.testing.assert_allclose(found.numpy(), values, atol=0.1)
 
 
-def guided(objective: str, critic: PseudoCritic, network: SparseNetwork, **changes: float) -> GuidedDescent:
+def guided(objective: str, critic: PseudoCritic, network: SparseNetwork, **changes: object) -> GuidedDescent:
     numbers = {"gamma": 0.9, "reward_weight": 1.0, "batch": 64, "observation_noise": 0.0, **changes}
     guidance = Guidance(objective_named(objective), Gaussian(0.1), **numbers)
     return GuidedDescent(network, guidance, critic, Streams(0), iterations=400, learning_rate=1e-2, newest=None)
@@ -300,6 +300,40 @@ def test_what_a_student_does_not_take_is_refused(tmp_path: Path) -> None:
         refine(little(tmp_path, student=path))
     with pytest.raises(DistillError, match=r"--search-episodes: got 3, expected at least \d+, one generation"):
         refine(little(tmp_path, search="ars", search_episodes=3, mask="fixed"))
+
+
+class Judge:
+    """Q(s, a) = 5 a: better the larger the action."""
+
+    def values(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        return 5.0 * actions.sum(dim=-1)
+
+    def by_action(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(actions, 5.0)
+
+
+@pytest.mark.parametrize("objective", ["on-policy+r", "teacher-v-reward", "td+v", "on-policy+r+v-cond"])
+def test_a_teacher_that_has_critics_pulls_towards_what_they_like(objective: str) -> None:
+    judge = objective == "on-policy+r"
+    network = network_of(Form((2, 4, 1)))
+    descent = guided(objective, PseudoCritic(2, 1, gamma=0.9, seed=1), network, judge=Judge(), reward_by_judge=judge)
+    replay = filled_replay()
+    for _ in range(150):
+        descent.step(replay)
+    assert torch.isfinite(network.values).all()
+    if judge:  # 5 nats a unit against 1 / (2 0.1^2) (a - label)^2: 0.05 above every label
+        batch = replay.sample(500, torch.Generator().manual_seed(1), transitions=False)
+        with torch.no_grad():
+            difference = (network.act(batch.observations) - batch.teacher_actions).mean()
+        assert 0.0 < float(difference) < 0.2
+
+
+def test_critics_of_the_teacher_are_asked_for_where_they_are_needed(tmp_path: Path) -> None:
+    for changes in ({"objective": "teacher-v-reward"}, {"objective": "on-policy+r", "critic": "teacher"}):
+        with pytest.raises(DistillError, match=r"teacher's critics: got teacher\.safetensors, expected a SAC"):
+            refine(little(tmp_path, **changes))
+    with pytest.raises(DistillError, match="--critic teacher: got objective on-policy, which does not follow"):
+        refine(little(tmp_path, objective="on-policy", critic="teacher"))
 
 
 def test_a_trained_student_can_be_refined(tmp_path: Path) -> None:
