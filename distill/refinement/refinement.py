@@ -40,10 +40,10 @@ _SAVE_EVERY = 10  # generations
 class NormalisedCritics:
     """The teacher's critics, for observations as the student's normaliser gives them."""
 
-    def __init__(self, critics: FrozenCritics, normaliser: Normaliser, history: int) -> None:
+    def __init__(self, critics: FrozenCritics, student: Student) -> None:
         self._critics = critics
-        self._mean = torch.from_numpy(np.tile(normaliser.mean, history))
-        self._scale = torch.from_numpy(np.tile(normaliser.scale, history))
+        self._mean = torch.from_numpy(np.tile(student.observation_mean, student.history))
+        self._scale = torch.from_numpy(np.tile(student.observation_scale, student.history))
 
     def values(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Q (batch,)."""
@@ -112,9 +112,7 @@ class Refinement(Distillation):
         if self.objective.needs_teacher_value or config.critic == "teacher":
             inputs = facts.observation_size + len(facts.action_low)
             critics = read_critics(config.teacher, config.vecnormalize, config.activation, inputs)
-            self._judge_of_actions = NormalisedCritics(
-                critics, self._normaliser(self.start.observation_mean), facts.history
-            )
+            self._judge_of_actions = NormalisedCritics(critics, self.start)
         has_value = self._judge_of_actions is not None
         check(self.objective, teacher_has_probabilities=True, teacher_has_value=has_value, environment=True)
         if (self.start.widths[0], self.start.widths[-1]) != (facts.observation_size, len(facts.action_low)):

@@ -66,8 +66,8 @@ def read_critics(path: Path, vecnormalize: Path | None, activation: str | None, 
         raise DistillError(f"teacher's critics: got {path.name}, {_EXPECTED}; {_OR}")
     if vecnormalize is not None:
         raise DistillError(
-            "teacher's critics: got --vecnormalize, expected a teacher trained on plain observations and rewards, for the "
-            f"units of its values are not in the file; {_OR}"
+            "teacher's critics: got --vecnormalize, expected a teacher trained on plain observations and rewards, for "
+            f"the units of its values are not in the file; {_OR}"
         )
     settings, weights = contents(path, path.read_bytes())
     owner = policy_class(path, settings)
