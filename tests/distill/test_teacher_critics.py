@@ -47,7 +47,7 @@ def test_what_has_no_action_values_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DistillError, match=r"PPO\.zip holds no action values, expected a SAC, TQC"):
         read_critics(path, None, None, 4)
     path, _ = saved(tmp_path, "SAC")
-    with pytest.raises(DistillError, match="those of SAC.zip take 4 inputs, expected 14"):
+    with pytest.raises(DistillError, match=r"those of SAC\.zip take 4 inputs, expected 14"):
         read_critics(path, None, None, 14)
     with pytest.raises(DistillError, match="got --vecnormalize"):
         read_critics(path, tmp_path / "statistics.pkl", None, 4)
