@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .config import SourceConfig, TrainConfig
+from .config import ShrinkConfig, SourceConfig
 from .datasets.dataset import read_dataset
 from .source import read_source
 from .train_options import recorded_options
@@ -39,11 +39,12 @@ class Identities:
             self._sources[key] = {"teacher": teacher.sha256, "environment": spec.record()}
         return self._sources[key]
 
-    def run(self, config: TrainConfig) -> dict[str, Any]:
+    def run(self, config: ShrinkConfig) -> dict[str, Any]:
         """A training run's: its source, the options a student records, and the rows it is given, as JSON values.
 
         Raises:
             DistillError: as `read_source` and `read_dataset`.
+            ExportError: the student to begin with cannot be read.
         """
         dataset = None if config.dataset is None else self._dataset(config.dataset, config.out)
         return as_json({**self.source(config), "options": recorded_options(config), "dataset": dataset})

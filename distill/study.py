@@ -25,6 +25,8 @@ from .errors import DistillError
 from .evaluate import REPORT_SEED, SELECTION_SEED, interquartile_mean, share_kept
 from .identity import Identities, as_json, digest, sources
 from .processes import run_all
+from .refine_config import RefineConfig
+from .refine_options import check_refine_config
 from .result_file import writable, write_json
 from .train_options import check_config
 
@@ -45,7 +47,7 @@ class Arm:
 
     environment: str  # what tables call it
     method: str
-    config: TrainConfig
+    config: TrainConfig | RefineConfig
     episodes: int = EPISODES
     thresholds: tuple[float, ...] = ()  # also score the student before it shrinks, its means cut at these log alphas
 
@@ -140,7 +142,10 @@ def held_out(seed: int, episodes: int) -> range:
 
 
 def _work(arm: Arm, identities: Identities) -> _Work:
-    check_config(arm.config)
+    if isinstance(arm.config, RefineConfig):
+        check_refine_config(arm.config)
+    else:
+        check_config(arm.config)
     held_out(arm.config.seed, arm.episodes)
     run = identities.run(arm.config)
     rows = as_json({"run": run, "method": arm.method, "episodes": arm.episodes, "thresholds": arm.thresholds})
@@ -169,6 +174,7 @@ def _run(work: _Work) -> list[dict[str, Any]]:
     from export.student_file import read_student
 
     from .distillation import distil
+    from .refinement.refinement import refine
     from .source import read_source
 
     arm, config = work.arm, work.arm.config
@@ -178,7 +184,10 @@ def _run(work: _Work) -> list[dict[str, Any]]:
         shutil.rmtree(config.out / "checkpoint", ignore_errors=True)
         (config.out / "distill.json").unlink(missing_ok=True)
         write_json(config.out / _IDENTITY, work.run)
-    result = distil(dataclasses.replace(config, resume=True))
+    if isinstance(config, RefineConfig):
+        result = refine(dataclasses.replace(config, resume=True))
+    else:
+        result = distil(dataclasses.replace(config, resume=True))
     spec, _, teacher = read_source(config, say_notes=False)
     reference = interquartile_mean(teacher_returns(config, work.teacher_returns))
     students: list[tuple[dict[str, Any], Student, dict[str, Any]]] = []

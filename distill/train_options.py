@@ -6,9 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from .config import TrainConfig, in_range
+from export.student_file import student_digest
+
+from .config import ShrinkConfig, TrainConfig, in_range
 from .errors import DistillError
 from .evaluate import LARGEST_EPISODES
+from .refine_config import RefineConfig
 
 _LARGEST_THRESHOLD = 20.0  # of log alpha: keeps everything
 # where files lie, and how a run is carried out, must change neither the bytes nor the right to resume
@@ -97,10 +100,17 @@ def _refuse_without_effect(config: TrainConfig) -> None:
             )
 
 
-def recorded_options(config: TrainConfig) -> dict[str, Any]:
-    """The options that make a student what it is, as JSON values."""
-    return {
+def recorded_options(config: ShrinkConfig) -> dict[str, Any]:
+    """The options that make a student what it is, as JSON values; a student to begin with by its sha256.
+
+    Raises:
+        ExportError: that student cannot be read.
+    """
+    recorded = {
         key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
         for key, value in dataclasses.asdict(config).items()
         if key not in _NOT_RECORDED
     }
+    if isinstance(config, RefineConfig):
+        recorded["student"] = student_digest(config.student)
+    return recorded

@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from export.student_file import Student, read_student, student_digest
+from export.student_file import Student, read_student
 
-from ..config import ShrinkConfig, TrainConfig, in_range
+from ..config import ShrinkConfig, TrainConfig
 from ..datasets.replay import Normaliser
 from ..distillation import Distillation, carry_out
 from ..environment import Array
 from ..errors import DistillError
 from ..evaluate import TRAINING_SEED
 from ..plan import Rung
-from ..policy_distillation.objectives import OBJECTIVES, check, objective_named
+from ..policy_distillation.objectives import check, objective_named
 from ..progress import TrainingProgress
 from ..refine_config import RefineConfig
+from ..refine_options import LARGEST_SEARCH, check_refine_config
 from ..report import choose
 from ..shrink import Ranked
 from ..teachers.critics import FrozenCritics, read_critics
+from ..train_options import recorded_options
 from ..training.descent import Descending
 from ..training.learner import Learner
 from ..training.sparse_network import SparseNetwork
@@ -33,7 +35,6 @@ from .pseudo_critic import PseudoCritic
 from .search import ReturnSearch, SearchNumbers
 
 _CRITIC_SEED = 2_000_000  # its random stream is none of any training seed
-_SEARCH_SEED = TRAINING_SEED // 2  # a run's search plays the second half of the million episodes of its seed
 _SAVE_EVERY = 10  # generations
 
 
@@ -96,10 +97,9 @@ class Refinement(Distillation):
 
     def __init__(self, config: RefineConfig, progress: TrainingProgress) -> None:
         """Raises DistillError: bad options, a student that does not fit, an objective that asks for too much."""
-        _check(config)
+        check_refine_config(config)
         self.asked = config
         self.start = _read_start(config)
-        self._digest = student_digest(config.student)
         self.objective = objective_named(config.objective)
         self._critic: PseudoCritic | None = None
         self._guidance: Guidance | None = None
@@ -125,18 +125,16 @@ class Refinement(Distillation):
         return StartedLearner(self.start, self.config.threshold)
 
     def _options(self) -> dict[str, Any]:
-        asked = dataclasses.asdict(self.asked)
-        own = {field.name: asked[field.name] for field in dataclasses.fields(RefineConfig)}
-        own = {name: value for name, value in own.items() if name not in _SHARED and name != "student"}
-        return super()._options() | {"refine": own, "student": self._digest}
+        return recorded_options(self.asked) | {"teacher": self.teacher.sha256}
 
     def _normaliser(self, observations: Array) -> Normaliser:
         """The student's own: its weights belong to it."""
         return Normaliser(self.start.observation_mean, self.start.observation_scale)
 
     def _student_metadata(self) -> tuple[dict[str, Any], dict[str, str]]:
-        configuration, parents = super()._student_metadata()
-        return configuration | {"refine": self.options["refine"]}, parents | {"student": self._digest}
+        _, parents = super()._student_metadata()
+        configuration = recorded_options(self.asked) | {"teacher_parameters": self.teacher.chain.parameters}
+        return configuration, parents | {"student": configuration["student"]}
 
     def _descent(self, network: SparseNetwork, rung: Rung) -> Descending:
         if not self.objective.has_pseudo_reward:
@@ -184,7 +182,7 @@ class Refinement(Distillation):
         begun = next(each for each in run.candidates if each.name == self._begun)
         student = read_student(self.sizes_folder / begun.name)
         numbers = SearchNumbers(config.search, config.search_episodes, config.search_episodes_each, config.search_step)
-        first = TRAINING_SEED * (1 + config.seed) + _SEARCH_SEED
+        first = TRAINING_SEED * (2 + config.seed) - LARGEST_SEARCH
         search = ReturnSearch(self.spec, student, numbers, seed=config.seed, first_seed=first)
         if search.generations == 0:
             raise DistillError(
@@ -228,32 +226,6 @@ class Refinement(Distillation):
 _SHARED = tuple(field.name for field in dataclasses.fields(ShrinkConfig))
 
 
-def _check(config: RefineConfig) -> None:
-    in_range("--spread", config.spread, 1e-3, 10.0)
-    in_range("--reward-weight", config.reward_weight, 0.0, 1e6)
-    if config.critic == "teacher" and not objective_named(config.objective).uses_reward:
-        raise DistillError(
-            f"--critic teacher: got objective {config.objective}, which does not follow the reward, expected one of "
-            f"{', '.join(name for name, row in OBJECTIVES.items() if row.uses_reward)}; leave one of the two out"
-        )
-    if config.critic == "teacher" and objective_named(config.objective).needs_teacher_value:
-        raise DistillError(
-            f"--critic teacher: got objective {config.objective}, whose reward is followed step by step, expected "
-            "on-policy+r, n-distill+r or expected-entropy+r; leave --critic out"
-        )
-    in_range("--search-episodes", config.search_episodes, 1, _SEARCH_SEED)
-    in_range("--search-episodes-each", config.search_episodes_each, 1, 10_000)
-    in_range("--search-step", config.search_step, 1e-6, 10.0)
-    if config.mask == "fixed" and config.kept_weights:
-        raise DistillError(
-            "--mask fixed: got --kept-weights as well, expected one of the two; leave --kept-weights out to keep all"
-        )
-    if config.ranking == "posterior":
-        raise DistillError(
-            "--ranking: got posterior, which refining makes stale at once, expected saliency or magnitude"
-        )
-
-
 def _read_start(config: RefineConfig) -> Student:
     student = read_student(config.student)
     activations = [layer.activation for layer in student.layers]
@@ -285,5 +257,5 @@ def refine(config: RefineConfig) -> dict[str, Any]:
     Raises:
         DistillError: bad options or inputs; earlier results stay in place until new ones are whole.
     """
-    _check(config)
+    check_refine_config(config)
     return carry_out(config, lambda progress: Refinement(config, progress))

@@ -219,7 +219,7 @@ def test_a_fixed_mask_stays_and_the_same_seed_gives_the_same_bytes(tmp_path: Pat
         assert {candidate["size"] for candidate in result["candidates"]} == {28}
     assert files[0] == files[1]
     student = read_student(result["student"])
-    assert student.config["refine"]["objective"] == objective
+    assert student.config["objective"] == objective
     assert set(student.parents) == {"teacher", "dataset", "student"}
     np.testing.assert_array_equal(student.observation_scale, read_student(config.student).observation_scale)
 
