@@ -1,0 +1,214 @@
+"""What each objective buys at equal bytes: students of one mask, found offline, refined in several ways.
+
+    python -m benchmarks.refinement [--jobs 2] [--seeds 5] [--only Hopper-TQC ...] [--methods ...]
+
+Bayesian training on a dataset alone finds the mask of every size; from that student on, all methods keep it. Beside
+them stand a linear student and a dense one of equal bytes, trained with their own states. The teachers are policies
+that others trained; they are no part of this project (--teachers names their folder). Runs that finished are kept under
+runs/ and not made again. Writes docs/results/refine.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.distillation import CASES, Case, config_of, control
+from benchmarks.distillation_tables import DENSE, LINEAR, groups, load, stored_bytes
+from benchmarks.provenance import provenance, refuse_dirty
+from distill.config import ShrinkConfig, TrainConfig
+from distill.environment import EnvironmentSpec
+from distill.errors import DistillError
+from distill.evaluate import ratio_interval
+from distill.identity import Identities
+from distill.refine_config import RefineConfig
+from distill.result_file import write_json
+from distill.study import Arm, dense_width, run_study, teacher_returns, teacher_returns_path
+from export.errors import ExportError
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "docs" / "results" / "refine.json"
+# A quarter and a tenth of the weights that the paper kept; of the cart, what a tiny policy may have.
+SIZES = {
+    "Hopper-TQC": (425, 170),
+    "Walker2d-TQC": (543, 217),
+    "HalfCheetah-TQC": (714, 286),
+    "Ant-TRPO": (1005, 402),
+    "CartRail": (150, 80),
+}
+OFFLINE = "offline"
+REFINED: dict[str, dict[str, Any]] = {
+    "student-driven": {"objective": "on-policy"},
+    "expected entropy": {"objective": "expected-entropy"},
+    "expected entropy + R": {"objective": "expected-entropy+r"},
+}
+SEARCH = "student-driven, then CMA-ES on the return"
+Sized = tuple[int | None, Arm]  # an arm and the size of the offline student that it is compared at; None: any
+METHODS = (OFFLINE, *REFINED, SEARCH, LINEAR, DENSE)
+
+
+def folder_of(out: Path, case: Case, method: str, size: int | None, seed: int) -> Path:
+    """A run's own."""
+    words = method.replace(",", "").replace("+", "and").replace(" ", "-")
+    return out / case.name / (words if size is None else f"{words}-{size}") / f"seed{seed}"
+
+
+def offline_arms(case: Case, config: TrainConfig, seeds: int) -> list[Arm]:
+    """The shared beginning: one run visits all sizes."""
+    variant = replace(config, states="dataset", value_weight=0.0, episodes=200)
+    return [
+        Arm(case.name, OFFLINE, replace(variant, out=folder_of(config.out, case, OFFLINE, None, seed), seed=seed))
+        for seed in range(seeds)
+    ]
+
+
+def sized(run: Path, size: int) -> Path:
+    """The student of a size that a finished run visited."""
+    result = json.loads((run / "distill.json").read_text(encoding="utf-8"))
+    name: str = next(each["name"] for each in result["sizes"] if each["asked"] == size)
+    return run / "sizes" / name
+
+
+def refine_config(config: TrainConfig, student: Path, out: Path, seed: int, **changes: Any) -> RefineConfig:
+    """The recipe of every refinement of a case: as long as the offline student was fine-tuned, at its mask."""
+    names = [field for field in ShrinkConfig.__dataclass_fields__ if field != "kept_weights"]
+    shared = {name: getattr(config, name) for name in names} | {"out": out, "seed": seed}
+    return RefineConfig(**(shared | {"student": student, "mask": "fixed"} | changes))
+
+
+def refined_arms(case: Case, config: TrainConfig, seeds: int, methods: list[str]) -> list[Sized]:
+    """Every objective, from the offline student of the same size and seed."""
+    arms: list[Sized] = []
+    for size in config.kept_weights:
+        for method, changes in REFINED.items():
+            for seed in range(seeds):
+                student = sized(folder_of(config.out, case, OFFLINE, None, seed), size)
+                out = folder_of(config.out, case, method, size, seed)
+                refined = refine_config(config, student, out, seed, **changes)
+                arms.append((size, Arm(case.name, method, refined)))
+    return [(size, arm) for size, arm in arms if arm.method in methods]
+
+
+def search_arms(case: Case, config: TrainConfig, seeds: int) -> list[Sized]:
+    """A search on the return from the student-driven student of the smallest size."""
+    size = min(config.kept_weights)
+    arms: list[Sized] = []
+    for seed in range(seeds):
+        begun = folder_of(config.out, case, "student-driven", size, seed)
+        changes = {"objective": "on-policy", "fine_tune_iterations": 0, "mask": "shrinking", "search": "cma-es"}
+        out = folder_of(config.out, case, SEARCH, size, seed)
+        searched = refine_config(config, begun / "student.safetensors", out, seed, **changes)
+        arms.append((size, Arm(case.name, SEARCH, searched)))
+    return arms
+
+
+def control_arms(case: Case, config: TrainConfig, rows: list[dict[str, Any]], seeds: int) -> list[Sized]:
+    """A linear student, and dense ones of at most the bytes that the offline ones of each size take on average."""
+    facts = EnvironmentSpec(case.environment, json.loads(case.arguments)).facts()
+    inputs, actions = facts.observation_size, len(facts.action_low)
+    variants: list[tuple[str, int | None, TrainConfig]] = [(LINEAR, None, control(config, inputs, (), actions))]
+    for size in config.kept_weights:
+        taken = [row["bytes"] for row in rows if row["method"] == OFFLINE and row["size"] == size]
+        width = dense_width(inputs, actions, round(float(np.mean(taken))))
+        if width:
+            variants.append((DENSE, size, control(config, inputs, (width, width), actions)))
+    return [
+        (
+            size,
+            Arm(case.name, method, replace(variant, out=folder_of(config.out, case, method, size, seed), seed=seed)),
+        )
+        for method, size, variant in variants
+        for seed in range(seeds)
+    ]
+
+
+def run_sized(arms: list[Sized], jobs: int) -> list[dict[str, Any]]:
+    """Rows of arms with one student each, at the size that they are compared at."""
+    rows = run_study([arm for _, arm in arms], jobs)
+    return [{**row, "size": row["size"] if size is None else size} for (size, _), row in zip(arms, rows, strict=True)]
+
+
+def summaries(rows: list[dict[str, Any]], returns: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """A line a student: environment, method, size asked for, seeds, kept weights and parameters and bytes (the largest
+    over the seeds), interquartile mean of the return, share of the teacher's with its 95 % interval."""
+    lines = []
+    for (environment, method, size), same in groups(rows, "environment", "method", "size").items():
+        share, low, high = ratio_interval([np.array(row["returns"]) for row in same], np.array(returns[environment]))
+        lines.append(
+            {
+                "environment": environment,
+                "method": method,
+                "size": size,
+                "seeds": len(same),
+                "kept_weights": max(row["kept_weights"] for row in same),
+                "kept_parameters": max(row["kept_parameters"] for row in same),
+                "bytes": max(stored_bytes(row) for row in same),
+                "return_iqm": float(np.mean([row["return_iqm"] for row in same])),
+                "share": share,
+                "interval": [low, high],
+                "teacher_return_iqm": same[0]["teacher_return_iqm"],
+            }
+        )
+    return lines
+
+
+def main() -> None:
+    """Run what is missing, then write the JSON file: rows of the environments that were run replace their earlier."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teachers", type=Path, default=ROOT.parent / "shared" / "teachers")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "refine")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=list(SIZES), default=list(SIZES), help="these teachers alone")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="these methods alone")
+    parser.add_argument("--allow-dirty", action="store_true", help="measure uncommitted changes")
+    arguments = parser.parse_args()
+    refuse_dirty(allowed=arguments.allow_dirty)
+    begun = provenance()
+    cases = [case for case in CASES if case.name in arguments.only]
+    missing = [case.name for case in cases if case.teacher and not (arguments.teachers / case.teacher).is_file()]
+    if missing:
+        sys.exit(
+            f"error: {arguments.teachers}: teachers of {', '.join(missing)} are missing, expected the files that "
+            "benchmarks/distillation.py names; give their folder with --teachers, or choose others with --only"
+        )
+    identities, seeds = Identities(), arguments.seeds
+    rows: list[dict[str, Any]] = []
+    returns: dict[str, list[float]] = {}
+    try:
+        for case in cases:
+            sizes = SIZES[case.name]
+            config = replace(config_of(case, arguments.teachers, arguments.out), kept_weights=sizes)
+            own = run_study(offline_arms(case, config, seeds), arguments.jobs)
+            own += run_sized(refined_arms(case, config, seeds, arguments.methods), arguments.jobs)
+            if SEARCH in arguments.methods and "student-driven" in arguments.methods:
+                own += run_sized(search_arms(case, config, seeds), arguments.jobs)
+            controls = control_arms(case, config, own, seeds)
+            own += run_sized([pair for pair in controls if pair[1].method in arguments.methods], arguments.jobs)
+            path = teacher_returns_path(arguments.out / case.name, identities.source(config))
+            returns[case.name] = teacher_returns(config, path).tolist()
+            rows += own
+            _write(begun, own, returns, case.name)
+    except (DistillError, ExportError) as error:
+        sys.exit(f"error: {error}")
+    print(f"wrote {TARGET.relative_to(ROOT)}; tables: make results", file=sys.stderr)
+
+
+def _write(begun: dict[str, str], rows: list[dict[str, Any]], returns: dict[str, list[float]], name: str) -> None:
+    """Put one environment's rows in place of its earlier ones."""
+    stored = load(TARGET) or {"rows": [], "runs": [], "provenance": {}, "teacher_returns": {}}
+    for key, new in (("rows", summaries(rows, returns)), ("runs", rows)):
+        stored[key] = [row for row in stored[key] if row["environment"] != name] + new
+    stored["provenance"][name] = begun
+    stored["teacher_returns"][name] = returns[name]
+    write_json(TARGET, stored)
+
+
+if __name__ == "__main__":
+    main()
