@@ -14,7 +14,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation_tables, bridge_tables, distillation_tables, export_tables, firmware_tables
+from benchmarks import (
+    ablation_tables,
+    bridge_tables,
+    distillation_tables,
+    export_tables,
+    firmware_tables,
+    refinement_tables,
+)
 from benchmarks.provenance import machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -148,6 +155,20 @@ def distillation() -> list[str]:
     ]
 
 
+def refinement() -> list[str]:
+    """What `make bench-refine` found, or that it has not run."""
+    stored = distillation_tables.load(RESULTS / "refine.json")
+    if stored is None:
+        return ["## What each objective buys", "Not measured yet: `make bench-refine`."]
+    return [
+        "## What each objective buys",
+        "`make bench-refine`. One mask a size and seed, found offline; every refinement keeps it. Kept weights, kept "
+        "parameters and bytes are the largest over the seeds; the return is the mean over seeds of the interquartile "
+        f"mean of 20 held-out episodes. {INTERVAL}",
+        refinement_tables.section(stored),
+    ]
+
+
 def ablations() -> list[str]:
     """What `make ablations` found, with its figures, or that it has not run."""
     stored = distillation_tables.load(RESULTS / "ablations.json")
@@ -224,6 +245,7 @@ def results_page(summary: dict[str, Any]) -> str:
             *exporters(),
             *training_speed(),
             *distillation(),
+            *refinement(),
             *ablations(),
         ]
     )
