@@ -1,4 +1,4 @@
-"""Command line of the distill room: teach, collect, train, refine, evaluate, compare, teacher, ablate."""
+"""Command line of the distill room: teach, collect, train, refine, smallest, evaluate, compare, teacher, ablate."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .ablate_config import AblateConfig
 from .config import CollectConfig, CompareConfig, EvaluateConfig, TeacherConfig, TrainConfig
 from .errors import DistillError
 from .refine_config import RefineConfig
+from .smallest_config import SmallestConfig
 from .standard_output import printed_to_stderr
 from .teach_config import TeachConfig
 
@@ -24,6 +25,7 @@ _TORCH_OUT_OF_MEMORY = re.compile(r"DefaultCPUAllocator: (can't|not enough)|(CUD
 Command = (
     Annotated[TrainConfig, tyro.conf.subcommand("train")]
     | Annotated[RefineConfig, tyro.conf.subcommand("refine")]
+    | Annotated[SmallestConfig, tyro.conf.subcommand("smallest")]
     | Annotated[CollectConfig, tyro.conf.subcommand("collect")]
     | Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")]
     | Annotated[CompareConfig, tyro.conf.subcommand("compare")]
@@ -47,6 +49,10 @@ def _run(command: Command) -> dict[str, Any]:
         from .refinement.refinement import refine
 
         return refine(command)
+    if isinstance(command, SmallestConfig):
+        from .smallest import smallest
+
+        return smallest(command)
     if isinstance(command, TeachConfig):
         from .teach import teach
 
