@@ -1,4 +1,4 @@
-"""Command line of the distill room: teach, collect, train, refine, smallest, evaluate, compare, teacher, ablate."""
+"""Command line of the distill room: teach, train, refine, smallest, collect, evaluate, compare, teacher, ablate, study."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .errors import DistillError
 from .refine_config import RefineConfig
 from .smallest_config import SmallestConfig
 from .standard_output import printed_to_stderr
+from .study_config import StudyConfig
 from .teach_config import TeachConfig
 
 # torch raises RuntimeError for want of memory, its own subclass on a GPU
@@ -32,6 +33,7 @@ Command = (
     | Annotated[TeacherConfig, tyro.conf.subcommand("teacher")]
     | Annotated[TeachConfig, tyro.conf.subcommand("teach")]
     | Annotated[AblateConfig, tyro.conf.subcommand("ablate")]
+    | Annotated[StudyConfig, tyro.conf.subcommand("study")]
 )
 
 
@@ -61,6 +63,10 @@ def _run(command: Command) -> dict[str, Any]:
         from .ablate import ablate
 
         return ablate(command)
+    if isinstance(command, StudyConfig):
+        from .policy_distillation.study_figure import study_figure
+
+        return study_figure(command)
     if isinstance(command, CompareConfig):
         from .compare import compare_verb
 
