@@ -29,6 +29,8 @@ class StudyConfig:
     """Random worlds (of `fields`: random decision processes); default: the figure's own number."""
     iterations: int | None = None
     """Updates of every student, one episode each (of fig2: expected updates); default: the figure's own number."""
+    learning_rate: float | None = None
+    """Step size in the logits (fig3 to fig6); default: the figure's own."""
     seed: int = 0
     """First of the worlds' seeds, and of everything that is drawn."""
     jobs: int = 1

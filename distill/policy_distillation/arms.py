@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -61,7 +62,11 @@ def by_direction(policy: Array, directions: int) -> Array:
 
 
 def run_arms(worlds: Worlds, arms: Sequence[Arm], descent: Descent, checkpoints: Sequence[int]) -> Measured:
-    """Run all arms; those of one objective and number of actions side by side."""
+    """Run all arms; those of one objective and number of actions side by side.
+
+    The step size grows with the root of the number of actions a direction: the gradient in each logit falls with the
+    action's probability, its noise does not.
+    """
     found = Measured(
         {
             (arm.panel, arm.method): {name: np.zeros((len(worlds.start), len(checkpoints))) for name in MEASURES}
@@ -72,10 +77,11 @@ def run_arms(worlds: Worlds, arms: Sequence[Arm], descent: Descent, checkpoints:
     groups: dict[tuple[str, int], list[Arm]] = {}
     for arm in arms:
         groups.setdefault((arm.objective, arm.teacher.shape[2]), []).append(arm)
-    for number, ((objective, _), group) in enumerate(groups.items()):
+    for number, ((objective, actions), group) in enumerate(groups.items()):
         lanes = _lanes(worlds, group, descent.discount)
-        seeded = replace(descent, seed=descent.seed * 100 + number)
-        distil(lanes, OBJECTIVES[objective], seeded, checkpoints, _measure(worlds, group, descent, checkpoints, found))
+        rate = descent.learning_rate * math.sqrt(actions / worlds.shape[2])
+        own = replace(descent, seed=descent.seed * 100 + number, learning_rate=rate)
+        distil(lanes, OBJECTIVES[objective], own, checkpoints, _measure(worlds, group, descent, checkpoints, found))
     return found
 
 

@@ -38,6 +38,7 @@ class _Unit:
     first: int
     count: int
     iterations: int
+    learning_rate: float
     path: Path
     identity: dict[str, Any]
 
@@ -50,11 +51,13 @@ def study_figure(config: StudyConfig) -> dict[str, Any]:
     """
     in_range("--grids", config.grids, 1, 100_000)
     in_range("--iterations", config.iterations, 1, 10_000_000)
+    in_range("--learning-rate", config.learning_rate, 1e-9, 1e3)
     in_range("--seed", config.seed, 0, 1e9)
     in_range("--jobs", config.jobs, 1, 1_024)
     for option, value, figures in (
         ("--grids", config.grids, ("fig2",)),
         ("--iterations", config.iterations, ("fields",)),
+        ("--learning-rate", config.learning_rate, ("fig2", "fields")),
     ):
         if value is not None and config.figure in figures:
             raise DistillError(f"{option}: got {value}, expected no such option with {config.figure}; leave it out")
@@ -94,14 +97,14 @@ def _fields(config: StudyConfig) -> dict[str, Any]:
 def _curves(config: StudyConfig, figure: Figure) -> dict[str, Any]:
     worlds = config.grids or figure.worlds
     iterations = config.iterations or figure.iterations
+    learning_rate = config.learning_rate or figure.learning_rate
     units = []
     for first in range(config.seed, config.seed + worlds, figure.worlds_per_unit):
         count = min(figure.worlds_per_unit, config.seed + worlds - first)
-        identity = as_json(
-            {"figure": config.figure, "first": first, "count": count, "iterations": iterations, "sources": sources()}
-        )
+        options = {"iterations": iterations, "learning_rate": learning_rate, "first": first, "count": count}
+        identity = as_json({"figure": config.figure, **options, "sources": sources()})
         path = config.out / "units" / f"{config.figure}-{digest(identity)}.json"
-        units.append(_Unit(config.figure, first, count, iterations, path, identity))
+        units.append(_Unit(config.figure, first, count, iterations, learning_rate, path, identity))
     waiting = [unit for unit in units if not unit.path.is_file()]
     print(
         f"study: {worlds} worlds in {len(units)} parts, {len(units) - len(waiting)} of them finished earlier",
@@ -124,6 +127,8 @@ def _curves(config: StudyConfig, figure: Figure) -> dict[str, Any]:
         "ours": figure.ours,
         "worlds": worlds,
         "iterations": iterations,
+        "learning_rate": learning_rate,
+        "critic": figure.critic,
         "core_seconds": sum(unit["core_seconds"] for unit in stored),
         "verdicts": _told(figure.judge(measured, np.array(checkpoints))),
     }
@@ -136,7 +141,7 @@ def _run(unit: _Unit) -> None:
     figure = FIGURES[unit.figure]
     started = time.process_time()
     worlds, arms = figure.arms(range(unit.first, unit.first + unit.count))
-    descent = Descent(unit.iterations, figure.learning_rate, DISCOUNT, unit.first, figure.critic)
+    descent = Descent(unit.iterations, unit.learning_rate, DISCOUNT, unit.first, figure.critic)
     measured = run_arms(worlds, arms, descent, checkpoints_up_to(unit.iterations))
     curves = [
         {"panel": panel, "method": method, **{name: np.round(of, 6).tolist() for name, of in measures.items()}}

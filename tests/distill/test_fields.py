@@ -1,5 +1,7 @@
 """The paper's table, re-derived: gradient fields, fixed points, and the identities between rows."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -158,3 +160,18 @@ def test_figure_2_moves_as_its_formula_says() -> None:
 def test_find_is_of_the_mdps_asked_for() -> None:
     one, three = find(OBJECTIVES["n-distill"], 1), find(OBJECTIVES["n-distill"], 3)
     assert 0.01 < one.teacher_distance <= three.teacher_distance
+
+
+def test_the_page_says_what_is_checked() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "policy_distillation.md").read_text(encoding="utf-8")
+    rows = {
+        cells[1].strip().strip("`"): cells
+        for cells in (line.replace("\\|", "/").split("|") for line in page.splitlines() if line.startswith("| `"))
+    }
+    assert list(rows) == list(OBJECTIVES)
+    for name, cells in rows.items():
+        assert cells[2].strip() == ("pi" if OBJECTIVES[name].control == "teacher" else "pi_th"), name
+        assert cells[5].strip() == ("yes" if CHECKED[name][0] else "no"), name
+        ends = {"neither the teacher nor deterministic": "not at a soft teacher, nor deterministic"}
+        if CHECKED[name][1] is not None:
+            assert cells[6].strip() == ends.get(CHECKED[name][1], CHECKED[name][1]), name
