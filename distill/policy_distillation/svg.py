@@ -54,7 +54,7 @@ def curves_svg(measured: Measured, checkpoints: Sequence[int], drawn: Figure) ->
             if name == "return":
                 level = float(measured.teacher_return[panel].mean())
                 plot.axhline(level, color="black", linestyle=":", linewidth=1.0, label="teacher")
-    axes[0, 0].legend(fontsize=6, frameon=False)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=7, frameon=False)
     return _bytes(figure)
 
 
@@ -64,7 +64,7 @@ def _axes(rows: int, columns: int) -> tuple[Any, Any]:
 
     mpl.rcParams["svg.hashsalt"] = "policy distillation"  # or ids differ from run to run
     mpl.rcParams["svg.fonttype"] = "none"
-    figure = Drawing(figsize=(1.0 + 3.4 * columns, 0.6 + 2.6 * rows), layout="constrained")
+    figure = Drawing(figsize=(1.8 + 3.4 * columns, 0.6 + 2.6 * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
