@@ -57,8 +57,9 @@ class Descent:
     """Of everything that is drawn."""
     critic: bool = False
     """Learn V of the pseudo-rewards, and put the error of one-step temporal differences in the place of Rhat, as in an
-    actor-critic: little variance, and the expectation is right once the critic is. Rhat itself is a sum over the whole
-    episode, so noisy where every step costs log pi(a|s) that students settle on the first way out of the episode."""
+    actor-critic: little variance, and the expectation is right once the critic is. What a row reads of the next action
+    is then the mean over the student's actions, where it reads the reverse cross entropy anyhow. Rhat is a sum over the
+    whole episode, so noisy where every step costs log pi(a|s) that students settle on the first way out of it."""
 
 
 @dataclass
@@ -168,7 +169,7 @@ def _update(lanes: Lanes, objective: Objective, descent: Descent, state: _State,
     last = ends - 1
     step = _Episodes(lane, cell, action, reward, time, last, np.repeat(last, lengths), descent.discount)
     student = softmax(state.logits[row])
-    gradient, rewards = _terms(lanes, objective, state, student, step)
+    gradient, rewards = _terms(lanes, objective, state, student, step, critic=descent.critic)
     order = np.argsort(row, kind="stable")
     first = np.flatnonzero(np.diff(row[order], prepend=-1))
     visited, visits = row[order][first], np.diff(first, append=len(row))
@@ -229,6 +230,8 @@ def _terms(
     state: _State,
     student: Array,
     episodes: _Episodes,
+    *,
+    critic: bool,
 ) -> tuple[Array, Array | None]:
     """(N, A) gradient of the loss in the logits, (N,) pseudo-rewards; only what the objective reads is computed."""
     lane, cell, action, reward = episodes.lane, episodes.cell, episodes.action, episodes.reward
@@ -252,6 +255,8 @@ def _terms(
         if "reverse_cross_entropy" in uses:
             reverse = -(student * log_pi).sum(axis=1, keepdims=True)
             found["reverse_cross_entropy"] = -student * (log_pi + reverse)
+            if critic:  # the mean over the next action: the one drawn would be all of the noise that is left
+                found["next_teacher_log_probability"] = episodes.following(-reverse[:, 0])
     if "student_log_probability" in uses:
         found["student_log_probability"] = np.log(student[each, action])
     if objective.needs_teacher_value:
