@@ -20,8 +20,8 @@ from .finite_mdp import Array, figure_2_mdp
 from .objectives import OBJECTIVES
 
 VARIANTS = ("on-policy+r", "n-distill+r")
-STEP = 0.2
-ITERATIONS = 4_000  # about six rounds
+STEP = 0.5
+ITERATIONS = 1_600  # about six rounds
 ORBIT = 1.0 / (1.0 + math.exp(math.acosh(2.0 * math.cosh(2.0) - 1.0)))
 """Smallest p(R|s0) of the closed orbit from (-2, -2); the largest is 1 minus it."""
 _START = (-2.0, -2.0)

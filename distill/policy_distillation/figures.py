@@ -142,9 +142,15 @@ def _judge_actions(measured: Measured, checkpoints: Array) -> list[Claim]:
         plain, expected = shares[panel, "entropy-regularised"], shares[panel, "expected-entropy"]
         lost = said(expected - plain)
         kept = said(expected - shares[few, "expected-entropy"])
+        collapsed = said(0.5 * shares[few, "entropy-regularised"] - plain)
         claims += [
             Claim(
-                f"{panel}: entropy regularised collapses (has less than half of the gain that expected entropy has)",
+                f"{panel}: entropy regularised collapses (has less than half of the gain that it has with {few})",
+                _above(collapsed, 0.0),
+                {"share_of_gain": {few: said(shares[few, "entropy-regularised"]), panel: said(plain)}},
+            ),
+            Claim(
+                f"{panel}: entropy regularised has less than half of the gain that expected entropy has",
                 None if lost["low"] is None else bool(said(0.5 * expected - plain)["low"] > 0.0),
                 {
                     "share_of_gain": {"entropy-regularised": said(plain), "expected-entropy": said(expected)},
