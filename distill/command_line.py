@@ -1,4 +1,4 @@
-"""Command line of the distill room: teach, train, refine, smallest, collect, evaluate, compare, teacher, ablate, study."""
+"""Command line of the distill room: every verb of `python -m distill`."""
 
 from __future__ import annotations
 
