@@ -164,7 +164,7 @@ class ShrinkConfig(SourceConfig):
     seed: int = 0
     """Seeds everything; the same seed on the same machine gives the same bytes."""
     jobs: int = 1
-    """Processes for --seeds and for rolling out the teacher; bytes do not depend on it."""
+    """Processes for rolling out the teacher, for several seeds and for a search; bytes do not depend on it."""
     resume: bool = False
     """Go on where a run with the same options in the same folder was cut off."""
     tensorboard: bool = False

@@ -36,6 +36,7 @@ from .search import ReturnSearch, SearchNumbers
 
 _CRITIC_SEED = 2_000_000  # its random stream is none of any training seed
 _SAVE_EVERY = 10  # generations
+_WORTH_COMPILING = 4_000  # iterations a size
 
 
 class NormalisedCritics:
@@ -60,24 +61,21 @@ class StartedLearner:
 
     error = 0.0
 
-    def __init__(self, student: Student, threshold: float) -> None:
+    def __init__(self, student: Student) -> None:
         self.iteration = 1
         form = Form(student.widths)
         weight = torch.cat([torch.from_numpy(layer.weight).flatten() for layer in student.layers])
         bias = torch.cat([torch.from_numpy(layer.bias) for layer in student.layers])
         self._network = SparseNetwork(form, weight, bias, (weight != 0.0).float())
-        # the file's posterior may say that a weight lives which is 0, and the other way round: the mask wins
-        estimate = torch.where(weight != 0.0, threshold - 1.0, threshold + 1.0)
-        self._ranked = Ranked(weight.clone(), estimate)
 
     def step(self, replay: Any) -> None:
         """Never: it has no iterations."""
         raise AssertionError("a student that is there is not trained from scratch")
 
     def pruned(self, threshold: float) -> tuple[SparseNetwork, Ranked | None]:
-        """The student's own network, copied."""
+        """The student's own network, copied; what ranked its weights is out of date as soon as they move."""
         network = self._network
-        return SparseNetwork(network.form, network.weight, network.bias, network.mask), self._ranked
+        return SparseNetwork(network.form, network.weight, network.bias, network.mask), None
 
     def state(self) -> dict[str, torch.Tensor]:
         """Nothing: the student's file has it."""
@@ -107,6 +105,7 @@ class Refinement(Distillation):
         self._looks = 0
         self._begun: str | None = None  # name of the candidate that the search begins with
         super().__init__(_train_config(config, self.start), progress)
+        self.told = {"method": "refine", "objective": config.objective, "begun_with": str(config.student)}
         facts = self.facts
         self._judge_of_actions: NormalisedCritics | None = None
         if self.objective.needs_teacher_value or config.critic == "teacher":
@@ -122,7 +121,7 @@ class Refinement(Distillation):
             )
 
     def _learner(self) -> Learner:
-        return StartedLearner(self.start, self.config.threshold)
+        return StartedLearner(self.start)
 
     def _options(self) -> dict[str, Any]:
         return recorded_options(self.asked) | {"teacher": self.teacher.sha256}
@@ -242,12 +241,14 @@ def _train_config(config: RefineConfig, student: Student) -> TrainConfig:
     shared = {name: getattr(config, name) for name in _SHARED}
     if config.mask == "fixed":
         shared["kept_weights"] = (sum(int((layer.weight != 0.0).sum()) for layer in student.layers),)
-    states = objective_named(config.objective).control
+    objective = objective_named(config.objective)
+    if shared["compiled"] is None:  # with critics the compiled step is never taken
+        shared["compiled"] = not objective.has_pseudo_reward and config.fine_tune_iterations >= _WORTH_COMPILING
     return TrainConfig(
         **shared,
         hidden=student.widths[1:-1],
         iterations=1,
-        states="student" if states == "student" else "dataset",
+        states="student" if objective.needs_environment else "dataset",
     )
 
 
