@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -199,6 +200,16 @@ def merged(
     return result
 
 
+def refuse_missing_teachers(cases: Sequence[Case], folder: Path) -> None:
+    """End the program where the files of some cases are not there."""
+    missing = [case.name for case in cases if case.teacher and not (folder / case.teacher).is_file()]
+    if missing:
+        sys.exit(
+            f"error: {folder}: teachers of {', '.join(missing)} are missing, expected the files that "
+            "benchmarks/distillation.py names; give their folder with --teachers, or choose others with --only"
+        )
+
+
 def main() -> None:
     """Run what is missing, then write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -216,12 +227,7 @@ def main() -> None:
     if arguments.quick:
         cases = [quick(case) for case in CASES if case.name in (arguments.only or ("Hopper-BERKELEY", "CartRail"))]
     seeds = arguments.seeds or (1 if arguments.quick else 5)
-    missing = [case.name for case in cases if case.teacher and not (arguments.teachers / case.teacher).is_file()]
-    if missing:
-        sys.exit(
-            f"error: {arguments.teachers}: teachers of {', '.join(missing)} are missing, expected the files that "
-            "benchmarks/distillation.py names; give their folder with --teachers, or choose others with --only"
-        )
+    refuse_missing_teachers(cases, arguments.teachers)
     target = ROOT / "docs" / "results" / ("distill_quick.json" if arguments.quick else "distill.json")
     out = arguments.out / "quick" if arguments.quick else arguments.out
     configs = {case.name: config_of(case, arguments.teachers, out) for case in cases}

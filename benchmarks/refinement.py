@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.distillation import CASES, Case, config_of, control
+from benchmarks.distillation import CASES, Case, config_of, control, refuse_missing_teachers
 from benchmarks.distillation_tables import DENSE, LINEAR, groups, load, stored_bytes
 from benchmarks.provenance import provenance, refuse_dirty
 from distill.config import ShrinkConfig, TrainConfig
@@ -172,12 +172,7 @@ def main() -> None:
     refuse_dirty(allowed=arguments.allow_dirty)
     begun = provenance()
     cases = [case for case in CASES if case.name in arguments.only]
-    missing = [case.name for case in cases if case.teacher and not (arguments.teachers / case.teacher).is_file()]
-    if missing:
-        sys.exit(
-            f"error: {arguments.teachers}: teachers of {', '.join(missing)} are missing, expected the files that "
-            "benchmarks/distillation.py names; give their folder with --teachers, or choose others with --only"
-        )
+    refuse_missing_teachers(cases, arguments.teachers)
     identities, seeds = Identities(), arguments.seeds
     rows: list[dict[str, Any]] = []
     returns: dict[str, list[float]] = {}

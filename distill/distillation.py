@@ -39,7 +39,7 @@ from .select import Candidate, Selection
 from .shrink import Ranked, importance, layers_of, shrink
 from .source import read_source
 from .train_options import check_config, recorded_options
-from .training.descent import Descending, Descent, Step, Streams
+from .training.descent import Descent, Step, Streams, TakesSteps
 from .training.learner import Learner, compiled, make_learner
 from .training.sparse_network import SparseNetwork
 from .training.student import Form
@@ -56,7 +56,7 @@ class Shrinking:
     ranked: Ranked | None
     plan: Plan
     rung: Rung | None
-    descent: Descending | None
+    descent: Descent | None
     candidates: list[Candidate]
 
 
@@ -64,7 +64,7 @@ class Distillation:
     """One run of one seed.
 
     `Refinement` (refinement/refinement.py) begins with a student instead of training one: what it replaces are the
-    methods from `_learner` to `_student_metadata`, and `_descent`.
+    methods from `_learner` to `_taking_steps`.
     """
 
     starts_fine_tuned = False  # whether the network that shrinking begins with could be shipped as it is
@@ -175,6 +175,10 @@ class Distillation:
         configuration = recorded_options(self.config) | {"teacher_parameters": self.teacher.chain.parameters}
         return configuration, {"teacher": self.teacher.sha256, "dataset": self.dataset_sha256}
 
+    def _taking_steps(self) -> TakesSteps:
+        """What fine-tuning at a mask does at each iteration."""
+        return self._step
+
     def prepare(self, *, collected: bool = False) -> None:
         """Dataset, normaliser and replay; what a run that is not resumed finds in its folder goes."""
         if not collected:
@@ -259,10 +263,10 @@ class Distillation:
     def _newest(self) -> int | None:
         return self.config.recent_rows if self.driven else None
 
-    def _descent(self, network: SparseNetwork, rung: Rung) -> Descending:
+    def _descent(self, network: SparseNetwork, rung: Rung) -> Descent:
         return Descent(
             network,
-            self._step,
+            self._taking_steps(),
             self._streams,
             iterations=rung.iterations,
             learning_rate=self.config.fine_tune_learning_rate,

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .errors import DistillError
 
@@ -152,16 +152,26 @@ def _workers_own_surroundings() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+class StandingFunction(Protocol):
+    """What a crew calls; it keeps something open between calls."""
+
+    def __call__(self, item: Any) -> Any:
+        """The answer to one item."""
+
+    def close(self) -> None:
+        """Let go of what it keeps; a worker's goes with its process."""
+
+
 class Crew:
     """Workers that stay: for many short calls of a function that is dear to make (it keeps environments open, say).
 
     With one job this process works itself. Use it as a context; leaving it ends the workers.
     """
 
-    def __init__(self, make: Callable[[], Callable[[Any], Any]], jobs: int) -> None:
+    def __init__(self, make: Callable[[], StandingFunction], jobs: int) -> None:
         """`make`, of a module or a partial of one, is called once in every worker."""
         self._make, self._jobs = make, jobs
-        self._function: Callable[[Any], Any] | None = None
+        self._function: StandingFunction | None = None
         self._workers: dict[Connection, BaseProcess] = {}
 
     def __enter__(self) -> Crew:
@@ -180,6 +190,8 @@ class Crew:
 
     def __exit__(self, *_: object) -> None:
         _end({connection: (0, process) for connection, process in self._workers.items()})
+        if self._function is not None:
+            self._function.close()
 
     def share(self, items: Sequence[Item]) -> list[Any]:
         """The function of every item, in their order; item i is worker i's, modulo the number of workers.
@@ -206,10 +218,10 @@ class Crew:
         return results
 
 
-def _serve(make: Callable[[], Callable[[Any], Any]], connection: Connection) -> None:
+def _serve(make: Callable[[], StandingFunction], connection: Connection) -> None:
     """The whole life of a worker that stays."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    function: Callable[[Any], Any] | None = None
+    function: StandingFunction | None = None
     while True:
         try:
             item = connection.recv()

@@ -16,6 +16,12 @@ def check_refine_config(config: RefineConfig) -> None:
     Raises:
         DistillError: names the option, what it got and what is possible.
     """
+    student, out = config.student.resolve(), config.out.resolve()
+    if student == out / "student.safetensors" or out / "sizes" in student.parents:
+        raise DistillError(
+            f"--out: got {config.out}, where --student {config.student} lies and would be replaced, expected another "
+            "folder; name one"
+        )
     in_range("--spread", config.spread, 1e-3, 10.0)
     in_range("--reward-weight", config.reward_weight, 0.0, 1e6)
     if config.critic == "teacher" and not objective_named(config.objective).uses_reward:

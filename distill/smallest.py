@@ -67,6 +67,7 @@ class _Hunt:
         self.selection = Selection(self.spec, self.teacher.policy, nothing, config.selection_episodes)
         self.size = "bytes" if config.bytes else "kept_parameters"
         self.rows: list[dict[str, Any]] = []
+        self._explored: set[Path] = set()
         self._identities = Identities()
 
     def run(self) -> dict[str, Any]:
@@ -108,9 +109,8 @@ class _Hunt:
     def _search_runs(self) -> list[_Run]:
         """From the best of those that are smaller than the smallest, and do not hold the target yet."""
         smallest = self._smallest()
-        limit = _SEARCHABLE if smallest is None else min(_SEARCHABLE, smallest["kept_parameters"] - 1)
-        small = [row for row in self._by_size(holds=False) if row["kept_parameters"] <= limit]
-        small = [row for row in small if row["stage"] != "searched"]
+        small = [row for row in self._by_size(holds=False) if smallest is None or row[self.size] < smallest[self.size]]
+        small = [row for row in small if row["kept_parameters"] <= _SEARCHABLE and row["stage"] != "searched"]
         small.sort(key=lambda row: -row["return_mean"])
         searched = {"fine_tune_iterations": 0, "search": "cma-es", "search_episodes": self.config.search_episodes}
         return [
@@ -128,8 +128,10 @@ class _Hunt:
         return {name: getattr(config, name) for name in names} | {"evaluation_episodes": 1}
 
     def _explore(self, runs: list[_Run]) -> None:
-        """Make what is missing of these runs; all their students become rows."""
+        """Make what is missing of these runs; the students of those that are new become rows."""
         placed = [(run, dataclasses.replace(run.config, out=self._folder(run))) for run in runs]
+        placed = [(run, config) for run, config in placed if config.out not in self._explored]
+        self._explored |= {config.out for _, config in placed}
         found = run_all(_carry_out, [config for _, config in placed], self.config.jobs, _say)
         for (run, config), result in zip(placed, found, strict=True):
             for entry in result["candidates"]:

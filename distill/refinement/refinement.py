@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from ..distillation import Distillation, carry_out
 from ..environment import Array
 from ..errors import DistillError
 from ..evaluate import TRAINING_SEED
-from ..plan import Rung
 from ..policy_distillation.objectives import check, objective_named
 from ..progress import TrainingProgress
 from ..refine_config import RefineConfig
@@ -25,14 +25,15 @@ from ..report import choose
 from ..shrink import Ranked
 from ..teachers.critics import FrozenCritics, read_critics
 from ..train_options import recorded_options
-from ..training.descent import Descending
+from ..training.descent import TakesSteps
 from ..training.learner import Learner
 from ..training.sparse_network import SparseNetwork
 from ..training.student import Form
 from .gaussian import Gaussian
-from .guided_descent import Guidance, GuidedDescent
+from .guided_step import Guidance, GuidedStep
 from .pseudo_critic import PseudoCritic
-from .search import ReturnSearch, SearchNumbers
+from .search import SMALLEST_SEARCH, ReturnSearch, SearchNumbers
+from .variables import Variables
 
 _CRITIC_SEED = 2_000_000  # its random stream is none of any training seed
 _SAVE_EVERY = 10  # generations
@@ -105,6 +106,7 @@ class Refinement(Distillation):
         self._looks = 0
         self._begun: str | None = None  # name of the candidate that the search begins with
         super().__init__(_train_config(config, self.start), progress)
+        self._refuse_search_without_generations()
         self.told = {"method": "refine", "objective": config.objective, "begun_with": str(config.student)}
         facts = self.facts
         self._judge_of_actions: NormalisedCritics | None = None
@@ -132,35 +134,33 @@ class Refinement(Distillation):
 
     def _student_metadata(self) -> tuple[dict[str, Any], dict[str, str]]:
         _, parents = super()._student_metadata()
-        configuration = recorded_options(self.asked) | {"teacher_parameters": self.teacher.chain.parameters}
-        return configuration, parents | {"student": configuration["student"]}
+        options = {name: value for name, value in self.options.items() if name != "teacher"}
+        configuration = options | {"teacher_parameters": self.teacher.chain.parameters}
+        return configuration, parents | {"student": options["student"]}
 
-    def _descent(self, network: SparseNetwork, rung: Rung) -> Descending:
+    def _taking_steps(self) -> TakesSteps:
         if not self.objective.has_pseudo_reward:
-            return super()._descent(network, rung)  # forward and reverse cross entropy have the gradient of its error
+            return super()._taking_steps()  # forward and reverse cross entropy have the gradient of its error
         if self._guidance is None:
             self._guidance, self._critic = self._guide()
         assert self._critic is not None
-        return GuidedDescent(
-            network,
-            self._guidance,
-            self._critic,
-            self._streams,
-            iterations=rung.iterations,
-            learning_rate=self.config.fine_tune_learning_rate,
-            newest=self._newest(),
-        )
+        return GuidedStep(self._guidance, self._critic)
 
     def _guide(self) -> tuple[Guidance, PseudoCritic]:
         config, facts = self.asked, self.facts
         rewards = self.dataset.transitions.rewards
         typical = float(np.mean(np.abs(rewards), dtype=np.float64))
+        if self.objective.uses_reward and typical == 0.0:
+            raise DistillError(
+                f"--objective {config.objective}: got {len(rewards)} rewards of the teacher that are all 0, expected "
+                "some that are not: nothing says how much one is worth; take an objective without the reward"
+            )
         gamma = 0.0 if self.objective.one_step else config.gamma
         guidance = Guidance(
             objective=self.objective,
             gaussian=Gaussian(config.spread),
             gamma=config.gamma,
-            reward_weight=config.reward_weight / typical if typical > 0.0 else 0.0,
+            reward_weight=config.reward_weight / typical if self.objective.uses_reward else 0.0,
             batch=config.batch,
             observation_noise=config.observation_noise,
             judge=self._judge_of_actions,
@@ -168,6 +168,21 @@ class Refinement(Distillation):
         )
         actions = len(facts.action_low)
         return guidance, PseudoCritic(facts.observation_size, actions, gamma=gamma, seed=_CRITIC_SEED + config.seed)
+
+    def _search_numbers(self) -> SearchNumbers:
+        config = self.asked
+        return SearchNumbers(config.search, config.search_episodes, config.search_episodes_each, config.search_step)
+
+    def _refuse_search_without_generations(self) -> None:
+        """Before anything is computed: what is searched on later has no more variables than the student now."""
+        if self.asked.search == "none":
+            return
+        needed = self._search_numbers().generation_episodes(len(Variables(self.start)))
+        if self.asked.search_episodes < needed:
+            raise DistillError(
+                f"--search-episodes: got {self.asked.search_episodes}, expected at least {needed}, one generation; "
+                "raise it or lower --search-episodes-each"
+            )
 
     def _last_stage(self) -> None:
         """The search, at the mask of what would be chosen now."""
@@ -180,14 +195,12 @@ class Refinement(Distillation):
             self.save()
         begun = next(each for each in run.candidates if each.name == self._begun)
         student = read_student(self.sizes_folder / begun.name)
-        numbers = SearchNumbers(config.search, config.search_episodes, config.search_episodes_each, config.search_step)
+        if len(Variables(student)) < SMALLEST_SEARCH:
+            print(f"note: {begun.name} has fewer than {SMALLEST_SEARCH} numbers: no search", file=sys.stderr)
+            return
+        numbers = self._search_numbers()
         first = TRAINING_SEED * (2 + config.seed) - LARGEST_SEARCH
         search = ReturnSearch(self.spec, student, numbers, seed=config.seed, first_seed=first)
-        if search.generations == 0:
-            raise DistillError(
-                f"--search-episodes: got {config.search_episodes}, expected at least {search.generation_episodes}, one "
-                "generation; raise it or lower --search-episodes-each"
-            )
         self.progress.stage("search", search.generations)
 
         def on_generation() -> None:
@@ -234,13 +247,19 @@ def _read_start(config: RefineConfig) -> Student:
             f"student {config.student}: got layers of {', '.join(activations)}, expected {', '.join(expected)}; refine "
             "a student that `python -m distill train` wrote"
         )
+    if not _kept(student):
+        raise DistillError(f"student {config.student}: all weights are 0, expected some to refine; take a larger one")
     return student
+
+
+def _kept(student: Student) -> int:
+    return sum(int((layer.weight != 0.0).sum()) for layer in student.layers)
 
 
 def _train_config(config: RefineConfig, student: Student) -> TrainConfig:
     shared = {name: getattr(config, name) for name in _SHARED}
     if config.mask == "fixed":
-        shared["kept_weights"] = (sum(int((layer.weight != 0.0).sum()) for layer in student.layers),)
+        shared["kept_weights"] = (_kept(student),)
     objective = objective_named(config.objective)
     if shared["compiled"] is None:  # with critics the compiled step is never taken
         shared["compiled"] = not objective.has_pseudo_reward and config.fine_tune_iterations >= _WORTH_COMPILING

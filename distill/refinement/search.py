@@ -23,6 +23,7 @@ from .strategies import AugmentedRandomSearch, CovarianceMatrixAdaptation, Strat
 from .variables import Float64, Variables
 
 SearchName = Literal["none", "cma-es", "ars"]
+SMALLEST_SEARCH = 2  # variables: CMA-ES has no use for fewer
 SNAPSHOTS = 4  # of the search's mean, evenly spread; every look costs selection episodes, and a little honesty
 
 
@@ -40,7 +41,11 @@ class SearchNumbers:
 
     def population(self, variables: int) -> int:
         """Students of a generation: CMA-ES's own 4 + 3 ln n, made even for pairs."""
-        return 2 * ((4 + int(3.0 * math.log(variables)) + 1) // 2)
+        return 2 * ((4 + int(3.0 * math.log(max(variables, SMALLEST_SEARCH))) + 1) // 2)
+
+    def generation_episodes(self, variables: int) -> int:
+        """What one generation plays."""
+        return self.population(variables) * self.episodes_each
 
 
 class ReturnSearch:
@@ -54,8 +59,7 @@ class ReturnSearch:
         self._spec, self._student, self._numbers = spec, student, numbers
         self._variables = Variables(student)
         self._population = numbers.population(len(self._variables))
-        self.generation_episodes = self._population * numbers.episodes_each
-        self.generations = numbers.episodes // self.generation_episodes
+        self.generations = numbers.episodes // numbers.generation_episodes(len(self._variables))
         self._first_seed = first_seed
         kind = AugmentedRandomSearch if numbers.strategy == "ars" else CovarianceMatrixAdaptation
         start, scales = self._variables.values, self._variables.scales
@@ -102,6 +106,10 @@ class _Player:
         values, seeds = item
         means: Float64 = self._arena.returns(values, seeds).mean(axis=1)
         return means
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._arena.close()
 
 
 def _player(spec: EnvironmentSpec, student: Student) -> _Player:

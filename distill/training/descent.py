@@ -33,6 +33,23 @@ class Streams:
         self.bits.restore(state["bits"])
 
 
+class TakesSteps(Protocol):
+    """One step of training a network at its mask."""
+
+    def __call__(
+        self,
+        network: SparseNetwork,
+        tracked: Tracked,
+        replay: Replay,
+        streams: Streams,
+        *,
+        rates: tuple[float, float, float],
+        newest: int | None = None,
+    ) -> torch.Tensor:
+        """One step on one minibatch of the `newest` rows (None: all), with Adam's rates and the L1 step; the squared
+        error ()."""
+
+
 class Step:
     """`SparseUpdate` for networks of one form and minibatches of one size; compiled at its first call, if at all."""
 
@@ -59,25 +76,6 @@ class Step:
         return self._run(*tracked.tensors(), network.mask, *labelled, bits, torch.tensor(rates))
 
 
-class Descending(Protocol):
-    """Training of a sparse network at a fixed mask, as `distillation` drives it."""
-
-    network: SparseNetwork
-    iterations: int
-    iteration: int
-    error: float
-    """Running mean of the squared error (shares of half the action range)."""
-
-    def step(self, replay: Replay) -> None:
-        """One minibatch."""
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """The tensors that `restore` needs, except those that are the caller's."""
-
-    def restore(self, state: dict[str, torch.Tensor], iteration: int, error: float) -> None:
-        """Go back to a `state()` of a descent with the same numbers, taken at this iteration with this error."""
-
-
 class Descent:
     """Deterministic training at a fixed mask, with a step size that falls along a cosine to a hundredth.
 
@@ -87,7 +85,7 @@ class Descent:
     def __init__(
         self,
         network: SparseNetwork,
-        step: Step,
+        step: TakesSteps,
         streams: Streams,
         *,
         iterations: int,

@@ -1,9 +1,11 @@
 """The whole distillation, small: repeatable bytes, both settings of --states, and refusals."""
 
+import contextlib
 import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -149,13 +151,9 @@ class CutError(Exception):
     """Stands for the power failing."""
 
 
-@pytest.mark.parametrize(("states", "saves"), [("student", 1), ("student", 4), ("dataset", 2), ("dataset", 6)])
-def test_a_resumed_run_gives_the_same_bytes(
-    tmp_path: Path, states: str, saves: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = {"states": states, "target_return": 0.5, "fine_tune_iterations": 200, "hidden": (6,)}
-    whole = Path(distil(small(tmp_path, out=tmp_path / "whole", **options))["student"]).read_bytes()
-    config = small(tmp_path, out=tmp_path / "cut", **options)
+@contextlib.contextmanager
+def cut_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What runs inside is cut off once it has saved so often."""
     save, calls = Checkpoint.save, 0
 
     def failing(self: Checkpoint, *arguments: object) -> None:
@@ -167,8 +165,19 @@ def test_a_resumed_run_gives_the_same_bytes(
 
     monkeypatch.setattr(Checkpoint, "save", failing)
     with pytest.raises(CutError):
-        distil(config)
+        yield
     monkeypatch.setattr(Checkpoint, "save", save)
+
+
+@pytest.mark.parametrize(("states", "saves"), [("student", 1), ("student", 4), ("dataset", 2), ("dataset", 6)])
+def test_a_resumed_run_gives_the_same_bytes(
+    tmp_path: Path, states: str, saves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"states": states, "target_return": 0.5, "fine_tune_iterations": 200, "hidden": (6,)}
+    whole = Path(distil(small(tmp_path, out=tmp_path / "whole", **options))["student"]).read_bytes()
+    config = small(tmp_path, out=tmp_path / "cut", **options)
+    with cut_after(saves, monkeypatch):
+        distil(config)
     assert not (config.out / "student.safetensors").exists()
     result = distil(dataclasses.replace(config, resume=True))
     assert Path(result["student"]).read_bytes() == whole

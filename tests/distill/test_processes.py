@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,24 +103,27 @@ def test_an_interrupt_ends_the_workers(tmp_path: Path) -> None:
     assert ends(main.pid), "no worker is left"
 
 
-def make_counter() -> Callable[[int], tuple[int, int, int]]:
-    """A function that remembers how often it was called, so that workers which stay can be told from fresh ones."""
-    calls = 0
+class Counter:
+    """Remembers how often it was called, so that workers which stay can be told from fresh ones."""
 
-    def count(item: int) -> tuple[int, int, int]:
-        nonlocal calls
+    def __init__(self) -> None:
+        self.calls = 0
+        self.closed = False
+
+    def __call__(self, item: int) -> tuple[int, int, int]:
         if item < 0:
             raise DistillError("below zero")
         if item == 99:
             kill_itself(item)
-        calls += 1
-        return item, calls, os.getpid()
+        self.calls += 1
+        return item, self.calls, os.getpid()
 
-    return count
+    def close(self) -> None:
+        self.closed = True
 
 
 def test_a_crew_stays_and_answers_in_order() -> None:
-    with Crew(make_counter, 2) as crew:
+    with Crew(Counter, 2) as crew:
         first, second = crew.share([1, 2, 3]), crew.share([4, 5])
         assert [item for item, _, _ in first + second] == [1, 2, 3, 4, 5]
         assert [calls for _, calls, _ in first + second] == [1, 1, 2, 3, 2]
@@ -130,10 +132,13 @@ def test_a_crew_stays_and_answers_in_order() -> None:
         with pytest.raises(DistillError, match="below zero"):
             crew.share([-1, 6])
         assert [item for item, _, _ in crew.share([7, 8])] == [7, 8], "answers stay with their questions"
-    with Crew(make_counter, 1) as crew:
+    own = Counter()
+    with Crew(lambda: own, 1) as crew:
         assert crew.share([1, 2]) == [(1, 1, os.getpid()), (2, 2, os.getpid())]
+        assert not own.closed
+    assert own.closed
 
 
 def test_a_crew_whose_worker_was_killed_says_so() -> None:
-    with Crew(make_counter, 2) as crew, pytest.raises(DistillError, match="exit code -9"):
+    with Crew(Counter, 2) as crew, pytest.raises(DistillError, match="exit code -9"):
         crew.share([1, 99])

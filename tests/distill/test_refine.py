@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.checkpoint import Checkpoint
+from distill.datasets.dataset import read_dataset, write_dataset
 from distill.datasets.replay import Normaliser, Replay
 from distill.datasets.transitions import reserve
 from distill.distillation import distil
@@ -19,20 +19,20 @@ from distill.errors import DistillError
 from distill.policy_distillation.objectives import objective_named
 from distill.refine_config import RefineConfig
 from distill.refinement.gaussian import Gaussian, quantities
-from distill.refinement.guided_descent import Guidance, GuidedDescent
+from distill.refinement.guided_step import Guidance, GuidedStep
 from distill.refinement.pseudo_critic import PseudoCritic
 from distill.refinement.refinement import refine
-from distill.training.descent import Streams
+from distill.training.descent import Descent, Streams
 from distill.training.objective import FollowedBatch
 from distill.training.sparse_network import SparseNetwork
 from distill.training.student import Form
 from export.student_file import Layer, read_student, write_student
-from tests.distill.test_distillation import PENDULUM, CutError, little_teacher, small
+from tests.distill.test_distillation import PENDULUM, cut_after, little_teacher, small
 
 
 @pytest.fixture(autouse=True)
 def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.refinement.guided_descent._WARM_UP", 20)
+    monkeypatch.setattr("distill.refinement.guided_step._WARM_UP", 20)
 
 
 def filled_replay() -> Replay:
@@ -115,10 +115,10 @@ def test_a_critic_learns_what_follows() -> None:
         np.testing.assert_allclose(found.numpy(), values, atol=0.1)
 
 
-def guided(objective: str, critic: PseudoCritic, network: SparseNetwork, **changes: object) -> GuidedDescent:
+def guided(objective: str, critic: PseudoCritic, network: SparseNetwork, **changes: object) -> Descent:
     numbers = {"gamma": 0.9, "reward_weight": 1.0, "batch": 64, "observation_noise": 0.0, **changes}
     guidance = Guidance(objective_named(objective), Gaussian(0.1), **numbers)
-    return GuidedDescent(network, guidance, critic, Streams(0), iterations=400, learning_rate=1e-2, newest=None)
+    return Descent(network, GuidedStep(guidance, critic), Streams(0), iterations=400, learning_rate=1e-2)
 
 
 def network_of(form: Form, seed: int = 0) -> SparseNetwork:
@@ -239,19 +239,8 @@ def test_a_resumed_refinement_gives_the_same_bytes(tmp_path: Path, saves: int, m
     options = {"mask": "fixed", "search": "cma-es", "target_return": 1.5}
     whole = Path(refine(little(tmp_path, out=tmp_path / "whole", **options))["student"]).read_bytes()
     config = little(tmp_path, out=tmp_path / "cut", **options)
-    save, calls = Checkpoint.save, 0
-
-    def failing(self: Checkpoint, *arguments: object) -> None:
-        nonlocal calls
-        save(self, *arguments)
-        calls += 1
-        if calls == saves:
-            raise CutError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "save", failing)
-        with pytest.raises(CutError):
-            refine(config)
+    with cut_after(saves, monkeypatch):
+        refine(config)
     assert not (config.out / "student.safetensors").exists()
     result = refine(dataclasses.replace(config, resume=True))
     assert Path(result["student"]).read_bytes() == whole
@@ -300,6 +289,35 @@ def test_what_a_student_does_not_take_is_refused(tmp_path: Path) -> None:
         refine(little(tmp_path, student=path))
     with pytest.raises(DistillError, match=r"--search-episodes: got 3, expected at least \d+, one generation"):
         refine(little(tmp_path, search="ars", search_episodes=3, mask="fixed"))
+    for out, name in (("run", "run/student.safetensors"), ("run", "run/sizes/00.safetensors")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_student(tmp_path / name, student)
+        with pytest.raises(DistillError, match=r"--out: got .*run, where --student .* lies and would be replaced"):
+            refine(little(tmp_path, student=tmp_path / name, out=tmp_path / out))
+
+
+def test_rewards_that_are_all_nothing_are_refused_where_they_count(tmp_path: Path) -> None:
+    dataset = Path(refine(little(tmp_path, mask="fixed"))["dataset"])
+    stored = read_dataset(dataset)
+    without = dataclasses.replace(stored.transitions, rewards=0.0 * stored.transitions.rewards)
+    write_dataset(tmp_path / "nothing.safetensors", dataclasses.replace(stored, transitions=without))
+    options = {"dataset": tmp_path / "nothing.safetensors", "mask": "fixed"}
+    with pytest.raises(DistillError, match=r"--objective on-policy\+r: got 4\d\d rewards .* that are all 0"):
+        refine(little(tmp_path, objective="on-policy+r", **options))
+    assert refine(little(tmp_path, objective="n-distill", **options))["kept_weights"]
+
+
+def test_a_student_of_one_number_is_not_searched_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    student = read_student(little_student(tmp_path))
+    layers = [Layer(0.0 * layer.weight, 0.0 * layer.bias, layer.activation) for layer in student.layers]
+    options = {"student": tmp_path / "empty.safetensors", "mask": "fixed", "search": "cma-es"}
+    write_student(options["student"], dataclasses.replace(student, layers=tuple(layers)))
+    with pytest.raises(DistillError, match=r"empty\.safetensors: all weights are 0, expected some"):
+        refine(little(tmp_path, **options))
+    layers[-1].weight[0, 0] = 0.5  # of a unit whose output is always 0
+    write_student(options["student"], dataclasses.replace(student, layers=tuple(layers)))
+    refine(little(tmp_path, **options))
+    assert "no search" in capsys.readouterr().err
 
 
 class Judge:

@@ -57,7 +57,7 @@ def little(folder: Path, **changes: object) -> SmallestConfig:
 def test_every_stage_leaves_evidence_and_the_smallest_is_shipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distill.refinement.guided_descent._WARM_UP", 20)
+    monkeypatch.setattr("distill.refinement.guided_step._WARM_UP", 20)
     config = little(tmp_path, jobs=2, objectives=("on-policy",))
     result = smallest(config)
     stages = {each["stage"] for each in result["rows"]}

@@ -1,9 +1,8 @@
-"""Train a sparse network at a fixed mask by an objective that has a pseudo-reward."""
+"""One step of a sparse network by an objective that has a pseudo-reward."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +10,7 @@ import torch
 
 from ..datasets.replay import Replay
 from ..policy_distillation.objectives import Objective, Quantities
-from ..training.adam import Tracked, adam_step, corrections
+from ..training.adam import Tracked, adam_step
 from ..training.descent import Streams
 from ..training.objective import FollowedBatch
 from ..training.sparse_network import SparseNetwork, forward, masked_gradient
@@ -52,41 +51,32 @@ def _column(values: torch.Tensor | None) -> torch.Tensor | None:
     return None if values is None else values[:, None]
 
 
-class GuidedDescent:
-    """`Descent` with the objective's loss, and its pseudo-reward through critics that outlive one descent."""
+class GuidedStep:
+    """Steps down the objective's loss, and up its pseudo-reward through critics that outlive one descent."""
 
-    def __init__(
-        self,
-        network: SparseNetwork,
-        guidance: Guidance,
-        critic: PseudoCritic,
-        streams: Streams,
-        *,
-        iterations: int,
-        learning_rate: float,
-        newest: int | None,
-    ) -> None:
-        self.network = network
-        self.iterations = iterations
-        self.iteration = 0
-        self.error = 0.0
+    def __init__(self, guidance: Guidance, critic: PseudoCritic) -> None:
         self._guidance = guidance
         self._critic = critic
-        self._streams = streams
-        self._learning_rate = learning_rate
-        self._newest = newest
-        self._tracked = Tracked.start(network.values)
 
     @torch.no_grad()
-    def step(self, replay: Replay) -> None:
-        """One minibatch; `error` keeps a running mean of the squared error (shares of half the action range)."""
+    def __call__(
+        self,
+        network: SparseNetwork,
+        tracked: Tracked,
+        replay: Replay,
+        streams: Streams,
+        *,
+        rates: tuple[float, float, float],
+        newest: int | None = None,
+    ) -> torch.Tensor:
+        """One step on one minibatch; the squared error (), shares of half the action range."""
         while self._critic.steps < _WARM_UP:
-            self._learn_critic(replay)
-        batch, action, known = self._learn_critic(replay)
-        guidance, network = self._guidance, self.network
+            self._learn_critic(network, replay, streams, newest)
+        batch, action, known = self._learn_critic(network, replay, streams, newest)
+        guidance = self._guidance
         blurred = batch.observations
         if guidance.observation_noise:
-            blur = torch.randn(blurred.shape, generator=self._streams.generator)
+            blur = torch.randn(blurred.shape, generator=streams.generator)
             blurred = blurred + guidance.observation_noise * blur
         hidden = forward(network.form, network.values, blurred)
         # rows of the table are linear in the cross entropies: with gradients in their place they give the loss's
@@ -105,20 +95,17 @@ class GuidedDescent:
         # times the variance, so that the loss of pure cloning is the squared error's half
         upstream = (loss - value) * (guidance.gaussian.spread**2 / len(value))
         gradient = masked_gradient(network.form, network.values, hidden, upstream, network.mask)
-        share = 0.505 + 0.495 * math.cos(math.pi * self.iteration / self.iterations)
-        rates = torch.tensor(corrections(self.iteration + 1, self._learning_rate * share))
-        adam_step(self._tracked, gradient, rates)
+        adam_step(tracked, gradient, torch.tensor(rates[:2]))
         network.weight.mul_(network.mask)  # moments from before a weight was pruned would move it away from 0 again
-        if self.iteration % 100 == 0:
-            error = float(((action - batch.teacher_actions) ** 2).mean())
-            self.error = error if self.error == 0.0 else 0.9 * self.error + 0.1 * error
-        self.iteration += 1
+        return ((action - batch.teacher_actions) ** 2).mean()
 
-    def _learn_critic(self, replay: Replay) -> tuple[FollowedBatch, torch.Tensor, Quantities]:
+    def _learn_critic(
+        self, network: SparseNetwork, replay: Replay, streams: Streams, newest: int | None
+    ) -> tuple[FollowedBatch, torch.Tensor, Quantities]:
         """One step of the critics; the minibatch, the student's own actions on it, and what was computed of both."""
         guidance = self._guidance
-        batch = replay.sample_followed(guidance.batch, self._streams.generator, newest=self._newest)
-        action, next_action = self.network.act(batch.observations), self.network.act(batch.next_observations)
+        batch = replay.sample_followed(guidance.batch, streams.generator, newest=newest)
+        action, next_action = network.act(batch.observations), network.act(batch.next_observations)
         numbers = {"gamma": guidance.gamma, "reward_weight": guidance.reward_weight}
         known = quantities(guidance.gaussian, batch, action, next_action, **numbers)
         if guidance.judge is not None:
@@ -143,14 +130,3 @@ class GuidedDescent:
             next_teacher_value=weight * following * after,
             student_value=self._critic.values(pairs),
         )
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """The tensors that `restore` needs, except the streams and the critics, which are the caller's."""
-        return {**self.network.state(), "first": self._tracked.first, "second": self._tracked.second}
-
-    def restore(self, state: dict[str, torch.Tensor], iteration: int, error: float) -> None:
-        """Go back to a `state()` of a descent with the same numbers, taken at this iteration with this error."""
-        self.iteration, self.error = iteration, error
-        self.network.restore(state)
-        self._tracked.first.copy_(state["first"])
-        self._tracked.second.copy_(state["second"])
