@@ -1,10 +1,10 @@
 """Distil every benchmark teacher at several sizes, beside linear and dense students: docs/results/distill.json.
 
-    python -m benchmarks.distillation [--quick] [--jobs 2] [--seeds 5] [--only Hopper-TQC ...]
+    python -m benchmarks.distillation [--quick] [--jobs 2] [--seeds 5] [--only Hopper-TQC ...] [--methods ...]
 
 The teachers are policies that others trained; they are no part of this project (--teachers names their folder). Runs
 that finished are kept under runs/ and not made again; an interrupted one goes on where it stopped. The rows of the
-environments that were run take the place of their earlier ones in the file; those of others stay.
+environments and methods that were run take the place of their earlier ones in the file; the others stay.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, load
+from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, groups, load
 from benchmarks.provenance import provenance, refuse_dirty
 from distill.config import SHIPPED_TEACHER, TrainConfig
 from distill.environment import EnvironmentSpec
@@ -153,9 +153,22 @@ def arm(case: Case, method: str, config: TrainConfig, seed: int) -> Arm:
     return Arm(case.name, method, replace(config, out=folder, seed=seed))
 
 
+def beside(stored: dict[str, Any] | None, rows: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
+    """`rows` and, of these environments, the earlier rows of methods that were not run now; in the methods' order."""
+    run = {(row["environment"], row["method"]) for row in rows}
+    earlier = [] if stored is None else [row for row in stored["rows"] if row["environment"] in names]
+    kept = [row for row in earlier if (row["environment"], row["method"]) not in run]
+    return sorted(kept + rows, key=lambda row: METHODS.index(row["method"]))
+
+
 def dense_arms(case: Case, config: TrainConfig, rows: list[dict[str, Any]], seeds: int) -> list[Arm]:
     """Dense students of at most the bytes that the student-driven ones of `case.dense_size` weights take on average."""
     sizes = [row["bytes"] for row in rows if row["method"] == STUDENT and row["size"] == case.dense_size]
+    if not sizes:
+        raise DistillError(
+            f"{case.name}: got no {STUDENT} rows of {case.dense_size} weights, expected those whose bytes the dense "
+            f"students are to have; run --methods {STUDENT} first"
+        )
     facts = EnvironmentSpec(case.environment, json.loads(case.arguments)).facts()
     inputs, actions = facts.observation_size, len(facts.action_low)
     width = dense_width(inputs, actions, round(float(np.mean(sizes))))
@@ -218,6 +231,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=None, help="training seeds (default 5; quick: 1)")
     parser.add_argument("--only", nargs="+", choices=[case.name for case in CASES], help="these teachers alone")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="these alone")
     parser.add_argument("--quick", action="store_true", help="two teachers, one seed, one size: under 10 minutes")
     parser.add_argument("--allow-dirty", action="store_true", help="measure uncommitted changes")
     arguments = parser.parse_args()
@@ -230,6 +244,7 @@ def main() -> None:
     refuse_missing_teachers(cases, arguments.teachers)
     target = ROOT / "docs" / "results" / ("distill_quick.json" if arguments.quick else "distill.json")
     out = arguments.out / "quick" if arguments.quick else arguments.out
+    stored = load(target)
     configs = {case.name: config_of(case, arguments.teachers, out) for case in cases}
     if arguments.quick:
         configs = {
@@ -237,16 +252,18 @@ def main() -> None:
         }
     try:
         arms = [arm for case in cases for arm in arms_of(case, configs[case.name], seeds)]
+        arms = [arm for arm in arms if arm.method in arguments.methods]
         arms.sort(key=lambda arm: METHODS.index(arm.method))  # what matters most first
         rows = run_study(arms, arguments.jobs)
-        dense = [
-            arm
-            for case in cases
-            for arm in dense_arms(
-                case, configs[case.name], [row for row in rows if row["environment"] == case.name], seeds
-            )
-        ]
-        rows += run_study(dense, arguments.jobs)
+        if DENSE in arguments.methods:
+            own = groups(beside(stored, rows, list(configs)), "environment")
+            dense = [
+                each
+                for case in cases
+                for each in dense_arms(case, configs[case.name], own.get((case.name,), []), seeds)
+            ]
+            rows += run_study(dense, arguments.jobs)
+        rows = beside(stored, rows, list(configs))
         identities = Identities()
         returns = {
             name: teacher_returns(config, teacher_returns_path(out / name, identities.source(config))).tolist()
@@ -255,7 +272,7 @@ def main() -> None:
     except (DistillError, ExportError) as error:
         sys.exit(f"error: {error}")
     measured = {case.name: measurement(begun, rows, returns, case) for case in cases}
-    write_json(target, merged(load(target), begun, rows, measured))
+    write_json(target, merged(stored, begun, rows, measured))
     print(f"wrote {target.relative_to(ROOT)}; tables: make results", file=sys.stderr)
 
 

@@ -87,6 +87,14 @@ def test_tables_show_the_smaller_form_of_dense_students_alone() -> None:
     assert "| 400 |" in distillation_tables.environment_table([row()], TEACHER)
 
 
+def test_methods_that_were_not_run_keep_their_rows() -> None:
+    stored = {"rows": [row(), row(method="dense, equal bytes"), row(environment="Two")]}
+    new = [row(seed=1), row(method="student-driven")]
+    assert distillation.beside(stored, new, ["One"]) == [new[1], new[0], stored["rows"][1]]
+    assert distillation.beside(stored, [], ["Two"]) == [stored["rows"][2]]
+    assert distillation.beside(None, new, ["One"]) == [new[1], new[0]]
+
+
 @pytest.mark.parametrize("case", distillation.CASES, ids=lambda case: case.name)
 def test_controls_may_take_about_as_many_steps_as_sparse_students(case: distillation.Case) -> None:
     config = distillation.config_of(case, Path("teachers"), Path("out"))
