@@ -15,6 +15,7 @@ from .ablate_config import AblateConfig
 from .config import CollectConfig, CompareConfig, EvaluateConfig, TeacherConfig, TrainConfig
 from .errors import DistillError
 from .refine_config import RefineConfig
+from .robustness_config import RobustnessConfig
 from .smallest_config import SmallestConfig
 from .standard_output import printed_to_stderr
 from .study_config import StudyConfig
@@ -30,6 +31,7 @@ Command = (
     | Annotated[CollectConfig, tyro.conf.subcommand("collect")]
     | Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")]
     | Annotated[CompareConfig, tyro.conf.subcommand("compare")]
+    | Annotated[RobustnessConfig, tyro.conf.subcommand("robustness")]
     | Annotated[TeacherConfig, tyro.conf.subcommand("teacher")]
     | Annotated[TeachConfig, tyro.conf.subcommand("teach")]
     | Annotated[AblateConfig, tyro.conf.subcommand("ablate")]
@@ -55,6 +57,10 @@ def _run(command: Command) -> dict[str, Any]:
         from .smallest import smallest
 
         return smallest(command)
+    if isinstance(command, RobustnessConfig):
+        from .robustness import robustness
+
+        return robustness(command)
     if isinstance(command, TeachConfig):
         from .teach import teach
 
@@ -127,6 +133,9 @@ def _print(command: Command, result: dict[str, Any]) -> None:
         return
     from rich.console import Console
 
-    from .tables import result_table
+    from .tables import result_table, robustness_table
 
+    if isinstance(command, RobustnessConfig):
+        Console().print(robustness_table(result))
+        return
     Console().print(result_table(type(command).__name__.removesuffix("Config").lower(), result))

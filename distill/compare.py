@@ -16,6 +16,7 @@ from .errors import DistillError
 from .evaluate import LARGEST_EPISODES, REPORT_SEED, ratio_interval, return_bar, summarise
 from .progress import TrainingProgress
 from .rollout import Episodes, Policy, longest_episode, play
+from .source import check_fits
 
 KEPT = 0.99
 """Share of the student's return that a compiled policy has to keep."""
@@ -52,11 +53,7 @@ def compare_verb(config: CompareConfig) -> dict[str, Any]:
     spec = config.spec()
     facts = spec.facts()
     student, policy = read_student(config.student), read_policy(config.policy)
-    if (student.widths[0], student.widths[-1]) != (facts.observation_size, len(facts.action_low)):
-        raise DistillError(
-            f"student {config.student}: got {student.widths[0]} inputs and {student.widths[-1]} actions, the "
-            f"environment has {facts.observation_size} and {len(facts.action_low)}; check --env"
-        )
+    check_fits(config.student, student, facts)
     digest = student_digest(config.student)
     if policy.parents.get("student") != digest:
         raise DistillError(

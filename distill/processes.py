@@ -155,7 +155,7 @@ def _workers_own_surroundings() -> Iterator[None]:
 class StandingFunction(Protocol):
     """What a crew calls; it keeps something open between calls."""
 
-    def __call__(self, item: Any) -> Any:
+    def __call__(self, item: Any, /) -> Any:
         """The answer to one item."""
 
     def close(self) -> None:

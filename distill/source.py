@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import SourceConfig
@@ -11,6 +12,8 @@ from .errors import DistillError
 from .teachers import Teacher, read_teacher
 
 if TYPE_CHECKING:
+    from export.student_file import Student
+
     from .rollout import Policy
 
 
@@ -27,6 +30,19 @@ def read_source(config: SourceConfig, *, say_notes: bool = True) -> tuple[Enviro
         for note in teacher.notes:
             print(f"teacher {config.teacher.name}: {note}", file=sys.stderr)
     return spec, facts, teacher
+
+
+def check_fits(path: Path, student: Student, facts: EnvironmentFacts) -> None:
+    """Refuse a student of another environment.
+
+    Raises:
+        DistillError: its inputs or actions are not the environment's.
+    """
+    if (student.widths[0], student.widths[-1]) != (facts.observation_size, len(facts.action_low)):
+        raise DistillError(
+            f"student {path}: got {student.widths[0]} inputs and {student.widths[-1]} actions, the environment has "
+            f"{facts.observation_size} and {len(facts.action_low)}; check --env"
+        )
 
 
 def load_policy(config: SourceConfig, sha256: str) -> Policy:

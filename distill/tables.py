@@ -26,3 +26,31 @@ def result_table(title: str, result: dict[str, Any]) -> Table:
             for name, text in _rows(f"{key} ", value):
                 table.add_row(name, text)
     return table
+
+
+def robustness_table(result: dict[str, Any]) -> Table:
+    """A line a group of plants, then those on which one of the two fails at times."""
+    table = Table(title=f"held upright for the last 3 s, {result['episodes']} starts a plant")
+    for heading in ("plants", "teacher", "students (95 % interval)", "return of the teacher", "of the students"):
+        table.add_column(heading)
+    lines = list(result["summary"].items())
+    lines += [
+        (
+            f"mass x{plant['mass_factor']:g}, length x{plant['length_factor']:g}, friction "
+            f"x{plant['friction_factor']:g}, delay +{plant['extra_delay_periods']}",
+            plant,
+        )
+        for plant in result["plants"]
+        if min(plant["teacher"]["success"], plant["students"]["success"]) < 1.0
+    ]
+    for name, each in lines:
+        teacher, students = each["teacher"], each["students"]
+        low, high = students["interval"]
+        table.add_row(
+            name,
+            f"{teacher['success']:.0%}",
+            f"{students['success']:.0%} ({low:.0%} to {high:.0%})",
+            f"{teacher['return_iqm']:,.1f}",
+            f"{students['return_iqm']:,.1f}",
+        )
+    return table

@@ -20,7 +20,7 @@ from .evaluate import LARGEST_EPISODES, REPORT_SEED, TRAINING_SEED, compare, sum
 from .progress import TrainingProgress
 from .result_file import writable
 from .rollout import longest_episode, play
-from .source import load_policy, read_source
+from .source import check_fits, load_policy, read_source
 from .teachers.responds import ActionRange
 
 LARGEST_COLLECTION = 900_000  # episodes; a seed moves the first by a million
@@ -73,11 +73,7 @@ def evaluate_verb(config: EvaluateConfig) -> dict[str, Any]:
     in_range("--episodes", config.episodes, 1, LARGEST_EPISODES)
     spec, facts, teacher = read_source(config)
     student = read_student(config.student)
-    if student.widths[0] != facts.observation_size or student.widths[-1] != len(facts.action_low):
-        raise DistillError(
-            f"student {config.student}: got {student.widths[0]} inputs and {student.widths[-1]} actions, the "
-            f"environment has {facts.observation_size} and {len(facts.action_low)}; check --env"
-        )
+    check_fits(config.student, student, facts)
     teacher_return, student_return = compare(
         spec, teacher.policy, build_policy(student).evaluate_float32, config.episodes
     )

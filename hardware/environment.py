@@ -8,6 +8,8 @@ previous action.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gymnasium
@@ -23,6 +25,8 @@ from .plants.pendulum import UPRIGHT_RAD, AcceleratedPendulum, Pendulum, Voltage
 from .plants.qube import QUBE, QubePlant
 from .plants.simulation import PendulumPlant
 from .task import CART_RAIL_TASK, EDUKIT_TASK, FAILURE_REWARD, QUBE_TASK, STARTS, Task, wrap_angle
+
+_LARGEST_DELAY = 10  # periods
 
 
 def limit_of(constants: Pendulum) -> DriveLimit | VoltageLimit:
@@ -59,22 +63,29 @@ class PendulumEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]
     def __init__(
         self,
         render_mode: str | None = None,
+        *,
         history: int = 5,
         randomise: bool = False,
         start: str = "mixed",
         near_upright_share: float = 0.0,
+        parameters: Mapping[str, float] | None = None,
+        extra_delay_periods: int = 0,
     ) -> None:
         """Build the plant.
 
         Args:
             render_mode: None or "rgb_array" (needs EGL).
             history: number of stacked frames in the observation.
-            randomise: draw new physical parameters at every reset (`PlantParameters.sample`).
+            randomise: draw new physical parameters at every reset (`PlantParameters.sample`), and the extra delay
+                from 0 to `extra_delay_periods`.
             start: "rest" (hanging in the middle), "random" (anywhere), or "mixed" (either with equal chance).
             near_upright_share: share of episodes that start close to upright instead; a training curriculum.
+            parameters: fields of `PlantParameters` that differ from the nominal plant's in every episode.
+            extra_delay_periods: control periods that an action waits beyond the one it waits on the device.
 
         Raises:
-            ValueError: for an unknown `start` or `render_mode`, or a history outside 1..32.
+            ValueError: for an unknown `start`, `render_mode` or parameter, one that is no positive number, parameters
+                of a plant that is to be random, a history outside 1..32, or a delay outside 0..10.
         """
         if start not in STARTS:
             raise ValueError(f"start: got {start!r}, expected rest, random or mixed")
@@ -82,6 +93,12 @@ class PendulumEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]
             raise ValueError(f"render_mode: got {render_mode!r}, expected None or 'rgb_array'")
         if not 1 <= history <= 32:
             raise ValueError(f"history: got {history}, expected 1 to 32 stacked frames")
+        if parameters is not None and randomise:
+            raise ValueError("parameters: got some for a plant whose parameters are random, expected one of the two")
+        if not isinstance(extra_delay_periods, int) or not 0 <= extra_delay_periods <= _LARGEST_DELAY:
+            raise ValueError(f"extra_delay_periods: got {extra_delay_periods}, expected 0 to {_LARGEST_DELAY}")
+        self._parameters = PlantParameters.named(parameters or {})
+        self._extra_delay_periods = extra_delay_periods
         self.render_mode = render_mode
         self.history = history
         self._randomise = randomise
@@ -95,7 +112,8 @@ class PendulumEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]
         self._observer = Observer(self.constants)
         self._drive = limit_of(self.constants)
         self._stack = np.zeros(history * BASE_OBSERVATION_SIZE, dtype=np.float32)
-        self._pending = np.float32(0.0)
+        self._newest = np.float32(0.0)  # action handed in
+        self._waiting: deque[np.float32] = deque()  # actions handed in and not latched, oldest first
         self._renderer: Any = None
 
     def _make_plant(self) -> PendulumPlant:
@@ -112,9 +130,13 @@ class PendulumEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]
         elif self._randomise:
             self.plant.set_parameters(PlantParameters.sample(generator))
         else:
-            self.plant.set_parameters(PlantParameters())
+            self.plant.set_parameters(self._parameters)
         self.plant.reset(*self.task.initial_state(generator, self._start, self._near_upright_share))
-        self._pending = np.float32(0.0)
+        delay = self._extra_delay_periods
+        if delay and self._randomise:
+            delay = int(generator.integers(0, delay + 1))
+        self._newest = np.float32(0.0)
+        self._waiting = deque([self._newest] * (1 + delay))
         self._drive.reset()
         self._observer.reset(self.plant.axis_count, self.plant.rod_count)
         frame = self._observer.observe(self.plant.axis_count, self.plant.rod_count)
@@ -130,11 +152,12 @@ class PendulumEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]
         commanded = np.asarray(action, dtype=np.float32).reshape(-1)
         if commanded.size != 1 or not np.isfinite(commanded[0]):
             raise ValueError(f"action: got {action!r}, expected one finite {self.constants.action_name}")
-        applied = self._drive.latch(self._pending, self._stack[-BASE_OBSERVATION_SIZE])
+        applied = self._drive.latch(self._waiting.popleft(), self._stack[-BASE_OBSERVATION_SIZE])
         self.plant.step(float(applied))
         limit = self.constants.action_limit
-        change = (float(np.clip(commanded[0], -limit, limit)) - float(self._pending)) / limit
-        self._pending = np.float32(np.clip(commanded[0], -limit, limit))
+        change = (float(np.clip(commanded[0], -limit, limit)) - float(self._newest)) / limit
+        self._newest = np.float32(np.clip(commanded[0], -limit, limit))
+        self._waiting.append(self._newest)
         frame = self._observer.observe(self.plant.axis_count, self.plant.rod_count)
         self._stack[:-BASE_OBSERVATION_SIZE] = self._stack[BASE_OBSERVATION_SIZE:]
         self._stack[-BASE_OBSERVATION_SIZE:] = frame

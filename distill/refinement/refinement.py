@@ -23,6 +23,7 @@ from ..refine_config import RefineConfig
 from ..refine_options import LARGEST_SEARCH, check_refine_config
 from ..report import choose
 from ..shrink import Ranked
+from ..source import check_fits
 from ..teachers.critics import FrozenCritics, read_critics
 from ..train_options import recorded_options
 from ..training.descent import TakesSteps
@@ -116,11 +117,7 @@ class Refinement(Distillation):
             self._judge_of_actions = NormalisedCritics(critics, self.start)
         has_value = self._judge_of_actions is not None
         check(self.objective, teacher_has_probabilities=True, teacher_has_value=has_value, environment=True)
-        if (self.start.widths[0], self.start.widths[-1]) != (facts.observation_size, len(facts.action_low)):
-            raise DistillError(
-                f"student {config.student}: got {self.start.widths[0]} inputs and {self.start.widths[-1]} actions, the "
-                f"environment has {facts.observation_size} and {len(facts.action_low)}; check --env"
-            )
+        check_fits(config.student, self.start, facts)
 
     def _learner(self) -> Learner:
         return StartedLearner(self.start)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import warnings
 
 import gymnasium
@@ -190,3 +191,47 @@ def test_renders_a_picture() -> None:
     assert picture.shape == (480, 1280, 3)
     assert picture.std() > 10, "an empty picture"
     environment.close()
+
+
+def test_an_extra_delay_moves_the_motion_by_whole_periods() -> None:
+    """The same actions, two periods later: the cart's positions are the same ones, two periods later."""
+    actions = np.random.default_rng(0).uniform(-5.0, 5.0, 12).astype(np.float32)
+    positions = {}
+    for delay in (0, 2):
+        environment = CartRailEnvironment(start="rest", extra_delay_periods=delay)
+        environment.reset(seed=0)
+        moved = [environment.step(np.array([action]))[4]["cart_position_m"] for action in (*actions, 0.0, 0.0)]
+        positions[delay] = np.array(moved)
+    assert np.abs(positions[0]).max() > 1e-3
+    np.testing.assert_allclose(positions[2][2:], positions[0][:-2], rtol=1e-9, atol=1e-12)
+
+
+def test_a_random_plant_draws_its_delay_and_no_delay_changes_no_draw() -> None:
+    delays, masses = set(), []
+    for limit in (0, 2):
+        environment = CartRailEnvironment(randomise=True, extra_delay_periods=limit)
+        environment.reset(seed=0)
+        masses.append(environment.plant.parameters.rod_mass_factor)
+    for _ in range(40):
+        environment.reset()
+        delays.add(len(environment._waiting) - 1)
+    assert masses[0] == masses[1]
+    assert delays == {0, 1, 2}
+
+
+def test_parameters_hold_in_every_episode_and_bad_ones_are_refused() -> None:
+    environment = CartRailEnvironment(parameters={"rod_length_factor": 0.8, "rod_homing_error_counts": 2})
+    for seed in (0, 1):
+        environment.reset(seed=seed)
+        assert environment.plant.parameters == CartRailParameters(rod_length_factor=0.8, rod_homing_error_counts=2)
+    for options, message in (
+        ({"parameters": {"colour": 1.0}}, "got 'colour', expected some of rod_mass_factor"),
+        ({"parameters": {"rod_mass_factor": -1.0}}, "rod_mass_factor = -1.0, expected a positive number"),
+        ({"parameters": {"rod_mass_factor": "1"}}, "rod_mass_factor = '1', expected a positive number"),
+        ({"parameters": {"rod_homing_error_counts": 1.5}}, "= 1.5, expected a whole number"),
+        ({"parameters": {}, "randomise": True}, "whose parameters are random"),
+        ({"extra_delay_periods": 11}, "extra_delay_periods: got 11, expected 0 to 10"),
+        ({"extra_delay_periods": 0.5}, "extra_delay_periods: got 0.5"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            CartRailEnvironment(**options)

@@ -1,0 +1,84 @@
+"""Success on a grid of wrong plants: what is counted, that jobs change nothing, and refusals."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from distill.errors import DistillError
+from distill.robustness import Condition, robustness
+from distill.robustness_config import RobustnessConfig
+from export.student_file import Layer, read_student, write_student
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDENT, TEACHER = ROOT / "students" / "cart_rail.safetensors", ROOT / "teachers" / "cart_rail.safetensors"
+
+
+def little(**changes: object) -> RobustnessConfig:
+    config = RobustnessConfig(
+        students=(STUDENT,),
+        teacher=TEACHER,
+        mass_factors=(1.0,),
+        length_factors=(0.8, 1.0),
+        friction_factors=(1.0,),
+        extra_delay_periods=(0, 4),
+        episodes=2,
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def test_a_teacher_that_knows_random_plants_holds_where_a_delay_lets_all_fall() -> None:
+    result = robustness(little(students=(STUDENT, STUDENT)))
+    summary = result["summary"]
+    assert summary["nominal"]["teacher"]["success"] == summary["extra delay 0"]["teacher"]["success"] == 1.0
+    assert summary["nominal"]["students"]["success"] == 1.0
+    assert summary["extra delay 4"]["teacher"]["success"] == 0.0
+    assert summary["nominal"]["teacher"]["episodes"] == 2
+    assert summary["all"]["students"]["episodes"] == 2 * 2 * 4
+    low, high = summary["nominal"]["teacher"]["interval"]
+    assert 0.2 < low < 0.5
+    assert high == pytest.approx(1.0)
+    assert len(result["plants"]) == 4
+    both = [plant for plant in result["plants"] if plant["extra_delay_periods"] == 0]
+    mean = sum(plant["students"]["success"] for plant in both) / 2
+    assert summary["extra delay 0"]["students"]["success"] == mean
+    assert result["at_least_teacher"] == (mean == 1.0)
+
+
+def test_jobs_change_nothing() -> None:
+    config = little(extra_delay_periods=(0,))
+    assert robustness(config) == robustness(dataclasses.replace(config, jobs=2))
+
+
+def test_the_nominal_plant_is_the_environment_as_it_is() -> None:
+    from distill.environment import EnvironmentSpec
+    from distill.rollout import play
+    from export.compile import build_policy
+
+    policy = build_policy(read_student(STUDENT)).evaluate_float32
+    condition = Condition(1.0, 1.0, 1.0, 0)
+    assert condition.nominal
+    env = "hardware:CartRail-v0"
+    plain = play(EnvironmentSpec(env, {}), policy, range(3))
+    on_grid = play(EnvironmentSpec(env, condition.arguments()), policy, range(3))
+    assert plain.returns.tolist() == on_grid.returns.tolist()
+
+
+def test_what_is_no_grid_is_refused(tmp_path: Path) -> None:
+    for changes, message in (
+        ({"env": "Pendulum-v1"}, "--env: got 'Pendulum-v1', expected a plant of `hardware`"),
+        ({"mass_factors": ()}, "--mass-factors: got none, expected at least one"),
+        ({"length_factors": (float("nan"),)}, "--length-factors: got nan, expected 0.01 to 100"),
+        ({"students": ()}, "--students: got none"),
+        ({"episodes": 0}, "--episodes: got 0, expected 1 to"),
+        ({"env_kwargs": '{"parameters": {}}'}, "--env-kwargs: got parameters, which the grid sets"),
+        ({"extra_delay_periods": (99,)}, "extra_delay_periods: got 99, expected 0 to 10"),
+    ):
+        with pytest.raises(DistillError, match=message):
+            robustness(little(**changes))
+    student = read_student(STUDENT)
+    path = tmp_path / "narrow.safetensors"
+    first = Layer(student.layers[0].weight[:, :5].copy(), student.layers[0].bias, "relu")
+    write_student(path, dataclasses.replace(student, layers=(first, *student.layers[1:]), history=1))
+    with pytest.raises(DistillError, match=r"narrow\.safetensors: got 5 inputs and 1 actions, the environment has 25"):
+        robustness(little(students=(path,)))
