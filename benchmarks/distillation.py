@@ -13,7 +13,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -41,7 +41,7 @@ class Case:
     """A teacher, its environment, and the sizes (kept weights) at which students are shown."""
 
     name: str
-    teacher: str
+    teacher: str  # a file of the teachers' folder; of this project's own where that is empty
     environment: str
     sizes: tuple[int, ...]
     hidden: tuple[int, ...] = (64, 64)
@@ -51,6 +51,7 @@ class Case:
     doublings: int = 2  # a teacher that is hard to follow takes longer at each size
     dense_size: int | None = None  # the size whose bytes the dense student gets
     paper: tuple[int, float] | None = None  # the paper's kept weights and share of the return, its teacher and v3
+    shipped: Path = SHIPPED_TEACHER  # this project's own
 
 
 CASES = (
@@ -93,7 +94,7 @@ CASES = (
 def config_of(case: Case, teachers: Path, out: Path) -> TrainConfig:
     """The recipe of every arm of a case."""
     return TrainConfig(
-        teacher=teachers / case.teacher if case.teacher else ROOT / SHIPPED_TEACHER,
+        teacher=teachers / case.teacher if case.teacher else ROOT / case.shipped,
         vecnormalize=None if case.vecnormalize is None else teachers / case.vecnormalize,
         env=case.environment,
         env_kwargs=case.arguments,
@@ -153,12 +154,13 @@ def arm(case: Case, method: str, config: TrainConfig, seed: int) -> Arm:
     return Arm(case.name, method, replace(config, out=folder, seed=seed))
 
 
-def beside(stored: dict[str, Any] | None, rows: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
+def beside(
+    earlier: list[dict[str, Any]], rows: list[dict[str, Any]], names: Collection[str], methods: Sequence[str] = METHODS
+) -> list[dict[str, Any]]:
     """`rows` and, of these environments, the earlier rows of methods that were not run now; in the methods' order."""
     run = {(row["environment"], row["method"]) for row in rows}
-    earlier = [] if stored is None else [row for row in stored["rows"] if row["environment"] in names]
-    kept = [row for row in earlier if (row["environment"], row["method"]) not in run]
-    return sorted(kept + rows, key=lambda row: METHODS.index(row["method"]))
+    kept = [row for row in earlier if row["environment"] in names and (row["environment"], row["method"]) not in run]
+    return sorted(kept + rows, key=lambda row: methods.index(row["method"]))
 
 
 def dense_arms(case: Case, config: TrainConfig, rows: list[dict[str, Any]], seeds: int) -> list[Arm]:
@@ -245,6 +247,7 @@ def main() -> None:
     target = ROOT / "docs" / "results" / ("distill_quick.json" if arguments.quick else "distill.json")
     out = arguments.out / "quick" if arguments.quick else arguments.out
     stored = load(target)
+    earlier = [] if stored is None else stored["rows"]
     configs = {case.name: config_of(case, arguments.teachers, out) for case in cases}
     if arguments.quick:
         configs = {
@@ -256,14 +259,14 @@ def main() -> None:
         arms.sort(key=lambda arm: METHODS.index(arm.method))  # what matters most first
         rows = run_study(arms, arguments.jobs)
         if DENSE in arguments.methods:
-            own = groups(beside(stored, rows, list(configs)), "environment")
+            own = groups(beside(earlier, rows, configs), "environment")
             dense = [
                 each
                 for case in cases
                 for each in dense_arms(case, configs[case.name], own.get((case.name,), []), seeds)
             ]
             rows += run_study(dense, arguments.jobs)
-        rows = beside(stored, rows, list(configs))
+        rows = beside(earlier, rows, configs)
         identities = Identities()
         returns = {
             name: teacher_returns(config, teacher_returns_path(out / name, identities.source(config))).tolist()

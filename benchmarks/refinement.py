@@ -3,9 +3,11 @@
     python -m benchmarks.refinement [--jobs 2] [--seeds 5] [--only Hopper-TQC ...] [--methods ...]
 
 Bayesian training on a dataset alone finds the mask of every size; from that student on, all methods keep it. Beside
-them stand a linear student and a dense one of equal bytes, trained with their own states. The teachers are policies
-that others trained; they are no part of this project (--teachers names their folder). Runs that finished are kept under
-runs/ and not made again. Writes docs/results/refine.json.
+them stand a linear student and a dense one of equal bytes, trained with their own states. The pendulums' students are
+also played on a grid of wrong plants (distill robustness); one method refines them on random plants. The teachers of
+the others are policies that others trained; they are no part of this project (--teachers names their folder). Runs that
+finished are kept under runs/ and not made again. Writes docs/results/refine.json; the rows of the environments and
+methods that were run take the place of their earlier ones.
 """
 
 from __future__ import annotations
@@ -19,18 +21,21 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.distillation import CASES, Case, config_of, control, refuse_missing_teachers
+from benchmarks.distillation import CASES, Case, beside, config_of, control, refuse_missing_teachers
 from benchmarks.distillation_tables import DENSE, LINEAR, groups, load, stored_bytes
 from benchmarks.provenance import provenance, refuse_dirty
 from distill.config import ShrinkConfig, TrainConfig
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
 from distill.evaluate import ratio_interval
-from distill.identity import Identities
+from distill.identity import Identities, as_json
 from distill.refine_config import RefineConfig
 from distill.result_file import write_json
+from distill.robustness import robustness
+from distill.robustness_config import RobustnessConfig
 from distill.study import Arm, dense_width, run_study, teacher_returns, teacher_returns_path
 from export.errors import ExportError
+from export.student_file import student_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "results" / "refine.json"
@@ -41,10 +46,14 @@ SIZES = {
     "HalfCheetah-TQC": (714, 286),
     "Ant-TRPO": (1005, 402),
     "CartRail": (150, 80),
+    "Edukit": (150, 80),
 }
-OFFLINE = "offline"
+EDUKIT = Case("Edukit", "", "hardware:Edukit-v0", (), hidden=(16, 16), shipped=Path("teachers/edukit.safetensors"))
+OFFLINE, RANDOM = "offline", "student-driven, random plants"
+ROBUSTNESS_EPISODES = 4  # starts a plant, of every seed's student
 REFINED: dict[str, dict[str, Any]] = {
     "student-driven": {"objective": "on-policy"},
+    RANDOM: {"objective": "on-policy", "env_kwargs": '{"randomise": true}'},
     "expected entropy": {"objective": "expected-entropy"},
     "expected entropy + R": {"objective": "expected-entropy+r"},
 }
@@ -87,12 +96,58 @@ def refined_arms(case: Case, config: TrainConfig, seeds: int, methods: list[str]
     arms: list[Sized] = []
     for size in config.kept_weights:
         for method, changes in REFINED.items():
+            if method not in methods or (method == RANDOM and not is_pendulum(case)):
+                continue
             for seed in range(seeds):
                 student = sized(folder_of(config.out, case, OFFLINE, None, seed), size)
                 out = folder_of(config.out, case, method, size, seed)
                 refined = refine_config(config, student, out, seed, **changes)
-                arms.append((size, Arm(case.name, method, refined)))
-    return [(size, arm) for size, arm in arms if arm.method in methods]
+                arms.append((size, Arm(case.name, method, refined, scored_on=case.arguments)))
+    return arms
+
+
+def is_pendulum(case: Case) -> bool:
+    """Whether its plant can be made a wrong one."""
+    return case.environment.startswith("hardware:")
+
+
+def on_wrong_plants(
+    case: Case, config: TrainConfig, rows: list[dict[str, Any]], seeds: int, jobs: int
+) -> list[dict[str, Any]]:
+    """A line a method and size that has rows: what all its seeds' students together reach on the grid of plants."""
+    lines = []
+    for method, size in groups(rows, "method", "size"):
+        if method == OFFLINE:
+            files = [sized(folder_of(config.out, case, method, None, seed), size) for seed in range(seeds)]
+        else:
+            asked = None if method == LINEAR else size
+            folders = [folder_of(config.out, case, method, asked, seed) for seed in range(seeds)]
+            files = [folder / "student.safetensors" for folder in folders]
+        asked_for = RobustnessConfig(
+            teacher=config.teacher,
+            env=case.environment,
+            env_kwargs=case.arguments,
+            students=tuple(files),
+            episodes=ROBUSTNESS_EPISODES,
+            jobs=jobs,
+        )
+        kept = files[0].parent / f"robustness-{case.name}-{size}.json"
+        identity = as_json({"students": [student_digest(file) for file in files], "episodes": ROBUSTNESS_EPISODES})
+        stored = load(kept)
+        if stored is None or stored["identity"] != identity:
+            stored = {"identity": identity, "result": robustness(asked_for)}
+            write_json(kept, stored)
+        result = stored["result"]
+        lines.append(
+            {
+                "environment": case.name,
+                "method": method,
+                "size": size,
+                "summary": result["summary"],
+                "at_least_teacher": result["at_least_teacher"],
+            }
+        )
+    return lines
 
 
 def search_arms(case: Case, config: TrainConfig, seeds: int) -> list[Sized]:
@@ -171,11 +226,9 @@ def main() -> None:
     arguments = parser.parse_args()
     refuse_dirty(allowed=arguments.allow_dirty)
     begun = provenance()
-    cases = [case for case in CASES if case.name in arguments.only]
+    cases = [case for case in (*CASES, EDUKIT) if case.name in arguments.only]
     refuse_missing_teachers(cases, arguments.teachers)
     identities, seeds = Identities(), arguments.seeds
-    rows: list[dict[str, Any]] = []
-    returns: dict[str, list[float]] = {}
     try:
         for case in cases:
             sizes = SIZES[case.name]
@@ -187,21 +240,29 @@ def main() -> None:
             controls = control_arms(case, config, own, seeds)
             own += run_sized([pair for pair in controls if pair[1].method in arguments.methods], arguments.jobs)
             path = teacher_returns_path(arguments.out / case.name, identities.source(config))
-            returns[case.name] = teacher_returns(config, path).tolist()
-            rows += own
-            _write(begun, own, returns, case.name)
+            returns = teacher_returns(config, path).tolist()
+            wrong = on_wrong_plants(case, config, own, seeds, arguments.jobs) if is_pendulum(case) else []
+            _write(begun, case.name, own, returns, wrong)
     except (DistillError, ExportError) as error:
         sys.exit(f"error: {error}")
     print(f"wrote {TARGET.relative_to(ROOT)}; tables: make results", file=sys.stderr)
 
 
-def _write(begun: dict[str, str], rows: list[dict[str, Any]], returns: dict[str, list[float]], name: str) -> None:
-    """Put one environment's rows in place of its earlier ones."""
-    stored = load(TARGET) or {"rows": [], "runs": [], "provenance": {}, "teacher_returns": {}}
-    for key, new in (("rows", summaries(rows, returns)), ("runs", rows)):
-        stored[key] = [row for row in stored[key] if row["environment"] != name] + new
-    stored["provenance"][name] = begun
-    stored["teacher_returns"][name] = returns[name]
+def _write(
+    begun: dict[str, str],
+    name: str,
+    rows: list[dict[str, Any]],
+    returns: list[float],
+    wrong: list[dict[str, Any]],
+) -> None:
+    """Put what was run of one environment in place of its earlier rows of the same methods."""
+    stored = load(TARGET) or {"rows": [], "runs": [], "robustness": [], "provenance": {}, "teacher_returns": {}}
+    stored["provenance"][name] = {**begun, "sources": sorted({row["sources"] for row in rows})}
+    stored["teacher_returns"][name] = returns
+    new = {"runs": rows, "rows": summaries(rows, {name: returns}), "robustness": wrong}
+    for key, lines in new.items():
+        others = [row for row in stored[key] if row["environment"] != name]
+        stored[key] = others + beside(stored[key], lines, [name], METHODS)
     write_json(TARGET, stored)
 
 

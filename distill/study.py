@@ -50,6 +50,13 @@ class Arm:
     config: TrainConfig | RefineConfig
     episodes: int = EPISODES
     thresholds: tuple[float, ...] = ()  # also score the student before it shrinks, its means cut at these log alphas
+    scored_on: str | None = None  # environment arguments (JSON) of the held-out episodes, where not the training's
+
+    def scoring(self) -> TrainConfig | RefineConfig:
+        """The options with the environment of the held-out episodes."""
+        if self.scored_on is None:
+            return self.config
+        return dataclasses.replace(self.config, env_kwargs=self.scored_on)
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,10 @@ def _work(arm: Arm, identities: Identities) -> _Work:
     held_out(arm.config.seed, arm.episodes)
     run = identities.run(arm.config)
     rows = as_json({"run": run, "method": arm.method, "episodes": arm.episodes, "thresholds": arm.thresholds})
-    path = teacher_returns_path(arm.config.out.parent.parent, identities.source(arm.config))
+    source = identities.source(arm.scoring())
+    if arm.scored_on is not None:
+        rows["scored_on"] = source["environment"]
+    path = teacher_returns_path(arm.config.out.parent.parent, source)
     return _Work(arm, run, rows, path)
 
 
@@ -188,8 +198,8 @@ def _run(work: _Work) -> list[dict[str, Any]]:
         result = refine(dataclasses.replace(config, resume=True))
     else:
         result = distil(dataclasses.replace(config, resume=True))
-    spec, _, teacher = read_source(config, say_notes=False)
-    reference = interquartile_mean(teacher_returns(config, work.teacher_returns))
+    spec, _, teacher = read_source(arm.scoring(), say_notes=False)
+    reference = interquartile_mean(teacher_returns(arm.scoring(), work.teacher_returns))
     students: list[tuple[dict[str, Any], Student, dict[str, Any]]] = []
     for candidate in result["sizes"] or [{"asked": None, **result["chosen"]}]:
         student = read_student(config.out / "sizes" / candidate["name"])

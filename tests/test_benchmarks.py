@@ -21,6 +21,8 @@ from benchmarks import (
     export_peers,
     export_tables,
     provenance,
+    refinement,
+    refinement_tables,
 )
 from distill.ablate_config import AblateConfig
 from distill.config import TrainConfig
@@ -88,11 +90,41 @@ def test_tables_show_the_smaller_form_of_dense_students_alone() -> None:
 
 
 def test_methods_that_were_not_run_keep_their_rows() -> None:
-    stored = {"rows": [row(), row(method="dense, equal bytes"), row(environment="Two")]}
+    stored = [row(), row(method="dense, equal bytes"), row(environment="Two")]
     new = [row(seed=1), row(method="student-driven")]
-    assert distillation.beside(stored, new, ["One"]) == [new[1], new[0], stored["rows"][1]]
-    assert distillation.beside(stored, [], ["Two"]) == [stored["rows"][2]]
-    assert distillation.beside(None, new, ["One"]) == [new[1], new[0]]
+    assert distillation.beside(stored, new, ["One"]) == [new[1], new[0], stored[1]]
+    assert distillation.beside(stored, [], ["Two"]) == [stored[2]]
+    assert distillation.beside([], new, ["One"]) == [new[1], new[0]]
+
+
+def refined(method: str, **changes: Any) -> dict[str, Any]:
+    return row(environment="CartRail", method=method, size=80) | changes
+
+
+def test_refinements_stand_beside_earlier_methods_with_their_robustness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refinement, "TARGET", tmp_path / "refine.json")
+    rates = {"success": 0.75, "interval": [0.5, 0.9]}
+    summary = {name: {"teacher": rates, "students": rates} for name in ("nominal", "extra delay 0", "extra delay 1")}
+    wrong = [{"environment": "CartRail", "method": "offline", "size": 80, "summary": summary}]
+    refinement._write(BEGUN, "CartRail", [refined("offline"), refined("linear")], TEACHER, wrong)
+    refinement._write(BEGUN, "Edukit", [row(environment="Edukit", method="offline")], TEACHER, [])
+    again = [refined("student-driven"), refined("offline", kept_weights=7, returns=[50.0] * 20, return_iqm=50.0)]
+    refinement._write(BEGUN, "CartRail", again, TEACHER, [])
+    stored = distillation_tables.load(tmp_path / "refine.json")
+    assert stored is not None
+    found = [(each["environment"], each["method"], each["kept_weights"]) for each in stored["rows"]]
+    assert found == [
+        ("Edukit", "offline", 90),
+        ("CartRail", "offline", 7),
+        ("CartRail", "student-driven", 90),
+        ("CartRail", "linear", 90),
+    ]
+    assert len(stored["runs"]) == 4
+    text = refinement_tables.section(stored)
+    assert "| offline | 80 | 7 | 95 | 700 | 50.0 | **50.0%** (50.0% to 50.0%) | 1 |" in text
+    assert "| offline | 80 | **75.0%** (50.0% to 90.0%) / 75.0% |" in text
 
 
 @pytest.mark.parametrize("case", distillation.CASES, ids=lambda case: case.name)
