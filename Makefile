@@ -1,6 +1,6 @@
 # Thin wrappers around `python -m distill | export | hardware | firmware_bridge`; every stage also runs by itself.
 .DEFAULT_GOAL := help
-.PHONY: help install tools distill export-c firmware bridge demo swing-ups results bench-distill bench-distill-quick bench-refine
+.PHONY: help install tools distill export-c firmware bridge demo swing-ups results bench-distill bench-distill-quick bench-refine bench-studies
 .PHONY: emulate flash install-daemon bench-firmware bench-speed bench-export bench-bridge bench-faults soak ablations
 .PHONY: test fuzz fuzz-bridge check format generate clean
 .DELETE_ON_ERROR:
@@ -116,6 +116,9 @@ bench-distill-quick: install ## Two teachers, one seed, one size (under 10 minut
 
 bench-refine: install ## What each objective buys at equal bytes, 5 seeds of five teachers (resumable, CPU-hours)
 	$(RUN) benchmarks.refinement --jobs $(JOBS)
+
+bench-studies: install ## The figures of "Distilling Policy Distillation" and a verdict on each claim (resumable, about two CPU-hours)
+	$(RUN) benchmarks.policy_distillation --jobs $(JOBS)
 
 bench-speed: install ## Training iterations per CPU second against a plain autograd loop (about 5 minutes)
 	$(RUN) benchmarks.training_speed

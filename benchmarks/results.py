@@ -20,6 +20,7 @@ from benchmarks import (
     distillation_tables,
     export_tables,
     firmware_tables,
+    policy_distillation_tables,
     refinement_tables,
 )
 from benchmarks.provenance import machine
@@ -169,6 +170,19 @@ def refinement() -> list[str]:
     ]
 
 
+def policy_distillation() -> list[str]:
+    """What `make bench-studies` found, or that it has not run."""
+    stored = distillation_tables.load(RESULTS / "policy_distillation.json")
+    if stored is None:
+        return ["## Distilling Policy Distillation", "Not measured yet: `make bench-studies`."]
+    return [
+        "## Distilling Policy Distillation",
+        "`make bench-studies`; what the figures show and what of them is ours: "
+        "[policy_distillation.md](policy_distillation.md). Verdicts are computed from the numbers, not written.",
+        policy_distillation_tables.section(stored),
+    ]
+
+
 def ablations() -> list[str]:
     """What `make ablations` found, with its figures, or that it has not run."""
     stored = distillation_tables.load(RESULTS / "ablations.json")
@@ -246,6 +260,7 @@ def results_page(summary: dict[str, Any]) -> str:
             *training_speed(),
             *distillation(),
             *refinement(),
+            *policy_distillation(),
             *ablations(),
         ]
     )

@@ -67,9 +67,12 @@ def digest(record: dict[str, Any]) -> str:
 
 
 @cache
-def sources() -> str:
-    """Which code computes: the package's version and a digest of this room's sources as they were first asked for."""
+def sources(part: str = "") -> str:
+    """Which code computes: the package's version and a digest of this room's sources as they were first asked for.
+
+    `part`: a folder of the room, where nothing else decides what comes out.
+    """
     hashed = hashlib.sha256()
-    for path in sorted(_ROOM.rglob("*.py")):
+    for path in sorted((_ROOM / part).rglob("*.py")):
         hashed.update(f"{path.relative_to(_ROOM)}\n".encode() + path.read_bytes())
     return f"{version('bayesian-policy-distillation')} {hashed.hexdigest()[:12]}"

@@ -20,6 +20,7 @@ from benchmarks import (
     export_ours,
     export_peers,
     export_tables,
+    policy_distillation_tables,
     provenance,
     refinement,
     refinement_tables,
@@ -95,6 +96,19 @@ def test_methods_that_were_not_run_keep_their_rows() -> None:
     assert distillation.beside(stored, new, ["One"]) == [new[1], new[0], stored[1]]
     assert distillation.beside(stored, [], ["Two"]) == [stored[2]]
     assert distillation.beside([], new, ["One"]) == [new[1], new[0]]
+
+
+def test_claims_of_the_second_paper_come_with_verdict_and_numbers() -> None:
+    claims = [
+        {"claim": "one", "reproduced": False, "figures": {"ratio": {"mean": 0.51234, "low": 0.4, "high": 0.6}}},
+        {"claim": "two", "reproduced": None, "figures": {"few": {"mean": 1.0, "low": None, "high": None}}},
+        {"claim": "three", "reproduced": True, "figures": {"many": {str(number): number for number in range(99)}}},
+    ]
+    text = policy_distillation_tables.section({"figures": {"fig2": {**BEGUN, "verdicts": claims}}})
+    assert "| one | **no** | ratio 0.512 (0.4 to 0.6) |" in text
+    assert "| two | cannot be said | few 1 |" in text
+    assert "| three | yes | see the JSON file |" in text
+    assert "![fig2](results/fig2.svg)" in text
 
 
 def refined(method: str, **changes: Any) -> dict[str, Any]:

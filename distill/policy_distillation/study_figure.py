@@ -29,6 +29,8 @@ from .intervals import mean_interval
 from .sampled_update import Descent
 from .svg import curves_svg, cycle_svg
 
+_PART = "policy_distillation"  # the only code that figures depend on
+
 
 @dataclass(frozen=True)
 class _Unit:
@@ -90,7 +92,7 @@ def _fields(config: StudyConfig) -> dict[str, Any]:
     table = fields_table(config.grids or 3)
     rows = {name: {**dataclasses.asdict(found), "fixed_point": found.fixed_point} for name, found in table.items()}
     told = {"figure": "fields", "mdps": config.grids or 3, "objectives": rows}
-    write_json(config.out / "fields.json", {**told, "sources": sources()})
+    write_json(config.out / "fields.json", {**told, "sources": sources(_PART)})
     return {**told, "file": str(config.out / "fields.json")}
 
 
@@ -102,7 +104,7 @@ def _curves(config: StudyConfig, figure: Figure) -> dict[str, Any]:
     for first in range(config.seed, config.seed + worlds, figure.worlds_per_unit):
         count = min(figure.worlds_per_unit, config.seed + worlds - first)
         options = {"iterations": iterations, "learning_rate": learning_rate, "first": first, "count": count}
-        identity = as_json({"figure": config.figure, **options, "sources": sources()})
+        identity = as_json({"figure": config.figure, **options, "sources": sources(_PART)})
         path = config.out / "units" / f"{config.figure}-{digest(identity)}.json"
         units.append(_Unit(config.figure, first, count, iterations, learning_rate, path, identity))
     waiting = [unit for unit in units if not unit.path.is_file()]
@@ -187,7 +189,7 @@ def _told(claims: list[Claim]) -> list[dict[str, Any]]:
 
 def _written(config: StudyConfig, told: dict[str, Any], curves: dict[str, Any], drawing: bytes) -> dict[str, Any]:
     """Both files at once; returns what is printed."""
-    record = {**told, "sources": sources(), **curves}
+    record = {**told, "sources": sources(_PART), **curves}
     name = config.figure
     replace_files(config.out, {f"{name}.json": (json.dumps(record, indent=1) + "\n").encode(), f"{name}.svg": drawing})
     said = {claim["claim"]: claim["reproduced"] for claim in told["verdicts"]}
