@@ -19,7 +19,7 @@ def section(stored: dict[str, Any]) -> str:
             )
         lines = ["| claim | reproduced | numbers (95 % interval) |", "|---|---|---|"]
         lines += [
-            f"| {claim['claim']} | {_verdict(claim['reproduced'])} | {said(claim['figures'])} |"
+            f"| {_cell(claim['claim'])} | {_verdict(claim['reproduced'])} | {said(claim['figures'])} |"
             for claim in figure["verdicts"]
         ]
         parts += [
@@ -29,6 +29,11 @@ def section(stored: dict[str, Any]) -> str:
             f"![{name}](results/{name}.svg)",
         ]
     return "\n\n".join(parts)
+
+
+def _cell(text: str) -> str:
+    """A bar would end the cell."""
+    return text.replace("|", "\\|")
 
 
 def _verdict(reproduced: bool | None) -> str:
