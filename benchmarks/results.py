@@ -37,7 +37,7 @@ BEGIN, END = "<!-- begin measured -->", "<!-- end measured -->"
 
 def headline(summary: dict[str, Any]) -> str:
     """The table of README.md: teacher against student."""
-    teacher, student = summary["teacher_return"], summary["student_return"]
+    teacher, student, held = summary["teacher_return"], summary["student_return"], summary["held_last_3s"]
     flash, teacher_instructions = summary["flash_bytes_m4f"], summary["teacher_instructions_m4f"]
     instructions, parameters, kept = (
         summary["instructions_m4f"],
@@ -47,11 +47,18 @@ def headline(summary: dict[str, Any]) -> str:
     rows = [
         ("parameters (weights + biases)", f"{parameters:,}", f"**{kept:,}** ({parameters / kept:,.0f}x fewer)"),
         (
-            f"return, interquartile mean of {student['n']} held-out episodes",
+            f"return in `{summary['environment']}` with `{summary['environment_arguments']}`, interquartile mean of "
+            f"{student['n']} held-out episodes",
             f"{teacher['iqm']:.1f}",
             f"**{student['iqm']:.1f}** ({student['iqm'] / teacher['iqm']:.1%})",
         ),
         ("return, mean", f"{teacher['mean']:.1f}", f"{student['mean']:.1f}"),
+        (
+            f"rod held upright for the last 3 s, {held['plants']} plants of 0.8 to 1.2 times the mass, length and "
+            f"friction, {held['episodes']} episodes",
+            f"{held['teacher']:.1%}",
+            f"**{held['students']:.1%}**",
+        ),
         (
             "flash on a Cortex-M4F, all in (values, indices, biases, normaliser, code, tanh)",
             f"{summary['teacher_flash_bytes_m4f']:,} B",

@@ -317,8 +317,8 @@ class Summary:
     """Collect the JSON files of all stages of `make demo` into summary.json and report.html."""
 
     build: Path
-    """Folder with the stages' JSON files (distill, export, verify, measure, measure_teacher, run_host, run_device,
-    lockstep_host, lockstep_device) and, if there is one, render.png."""
+    """Folder with the stages' JSON files (distill, robustness, export, verify, measure, measure_teacher, run_host,
+    run_device, lockstep_host, lockstep_device) and, if there is one, render.png."""
     out: Path
     """Folder for summary.json and report.html."""
     json: bool = False

@@ -9,6 +9,7 @@ from firmware_bridge.errors import SummaryError
 
 COMMANDS = {
     "distill.json": "python -m distill train --json",
+    "robustness.json": "python -m distill robustness STUDENT --json",
     "export.json": "python -m export compile STUDENT --out DIR --json",
     "verify.json": "python -m export verify DIR --json",
     "measure.json": "python -m export measure DIR --json",

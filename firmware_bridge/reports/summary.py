@@ -34,7 +34,7 @@ def make_summary(config: Summary) -> dict[str, Any]:
 
 def collect(stages: dict[str, Stage]) -> dict[str, Any]:
     """The content of summary.json. Raises SummaryError, also when two stages speak of different policies."""
-    distill, export = stages["distill.json"], stages["export.json"]
+    distill, export, robustness = stages["distill.json"], stages["export.json"], stages["robustness.json"]
     digest = export.text("policy_digest")
     for name in _ABOUT_THE_POLICY:
         found = stages[name].text("policy_digest")
@@ -51,6 +51,13 @@ def collect(stages: dict[str, Stage]) -> dict[str, Any]:
         "kept_weights": export.number("kept_weights"),
         "teacher_return": {key: distill.number("teacher_return", key) for key in ("mean", "iqm", "n")},
         "student_return": {key: distill.number("student_return", key) for key in ("mean", "iqm", "n")},
+        "environment": distill.text("environment"),
+        "environment_arguments": distill.text("options", "env_kwargs"),
+        "held_last_3s": {
+            **{name: robustness.number("summary", "all", name, "success") for name in ("teacher", "students")},
+            "plants": len(robustness.get("plants")),
+            "episodes": robustness.number("summary", "all", "students", "episodes"),
+        },
         "flash_bytes_m4f": stages["measure.json"].number("flash_bytes"),
         "teacher_flash_bytes_m4f": stages["measure_teacher.json"].number("flash_bytes"),
         "instructions_m4f": stages["measure.json"].number("instructions"),
@@ -107,12 +114,17 @@ def _seconds(stage: Stage) -> float:
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
-    teacher, student = summary["teacher_return"], summary["student_return"]
+    teacher, student, held = summary["teacher_return"], summary["student_return"], summary["held_last_3s"]
     ratio = summary["instructions_m4f"] / summary["teacher_instructions_m4f"]
     rows = [
         ("parameters", f"{summary['teacher_parameters']:,}", f"{summary['kept_parameters']:,}"),
         (f"return, interquartile mean (n {teacher['n']})", f"{teacher['iqm']:.1f}", f"{student['iqm']:.1f}"),
         (f"return, mean (n {student['n']})", f"{teacher['mean']:.1f}", f"{student['mean']:.1f}"),
+        (
+            f"held upright for the last 3 s on {held['plants']} plants (n {held['episodes']})",
+            f"{held['teacher']:.1%}",
+            f"{held['students']:.1%}",
+        ),
         ("flash on a Cortex-M4F [bytes]", f"{summary['teacher_flash_bytes_m4f']:,}", f"{summary['flash_bytes_m4f']:,}"),
         (
             "instructions per control step",

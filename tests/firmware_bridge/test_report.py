@@ -19,10 +19,12 @@ from firmware_bridge.reports.stages import COMMANDS
 from firmware_bridge.reports.summary import collect, make_summary
 from firmware_bridge.run import run
 
+OF_NO_POLICY = {"distill.json", "robustness.json", "export.json", "measure_teacher.json"}
 WITHOUT_DURATION = ("n", "p50", "p99", "p999", "max")
 REQUIRED = {
     *("teacher_parameters", "kept_parameters", "teacher_return", "student_return", "flash_bytes_m4f"),
     *("instructions_m4f", "teacher_instructions_m4f", "verify_max_error", "verify_count"),
+    *("environment", "environment_arguments", "held_last_3s"),
     *("loop", "loop_device", "lockstep", "latency_us", "seconds", "policy_digest", "commit"),
 }
 
@@ -58,6 +60,11 @@ def build(recorded, tmp_path):
         "distill.json": {
             **{"teacher_parameters": 72705, "teacher_return": returned, "student_return": returned, "curve": curve},
             **{"kept_weights": 100, "seconds": {"collect": 1.0, "train": 2.5}},
+            **{"environment": "hardware:CartRail-v0", "options": {"env_kwargs": "{}"}},
+        },
+        "robustness.json": {
+            "summary": {"all": {"teacher": {"success": 1.0}, "students": {"success": 0.75, "episodes": 8}}},
+            **{"plants": [{}, {}], "seconds": 1.0},
         },
         "export.json": {"policy_digest": digest, "kept_parameters": 120, "kept_weights": 100, "seconds": 1.0},
         "verify.json": {"policy_digest": digest, "verify_max_error": 1e-7, "count": 1000, "seconds": 1.0},
@@ -102,6 +109,7 @@ def test_summary_has_the_agreed_keys(build):
     assert {"n", "p50", "p99", "p999", "max"} <= set(summary["latency_us"])
     assert summary["lockstep"] == {"identical": True, "trajectory_sha256": "ab" * 32}
     assert summary["seconds"]["distill"] == 3.5
+    assert summary["held_last_3s"] == {"teacher": 1.0, "students": 0.75, "plants": 2, "episodes": 8}
     assert (summary["flash_bytes_m4f"], summary["teacher_flash_bytes_m4f"]) == (2000, 290000)
     text = (build / "out" / "report.html").read_text()
     assert text.count("<svg") == 6
@@ -131,7 +139,7 @@ def test_damaged_stage_is_one_line(build, recorded, text):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"distill.json", "export.json", "measure_teacher.json"}))
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - OF_NO_POLICY))
 def test_stages_of_different_policies_are_refused(build, name):
     value = json.loads((build / name).read_text())
     (build / name).write_text(json.dumps({**value, "policy_digest": "77" * 32}))
