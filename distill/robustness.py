@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -152,7 +151,7 @@ def _grid(config: RobustnessConfig) -> list[Condition]:
     for name in varied[:3]:
         for factor in getattr(config, name):
             in_range(_option(name), factor, 0.01, 100.0)
-    given = set(json.loads(config.env_kwargs)) & set(Condition(1, 1, 1, 0).arguments())
+    given = set(config.spec().arguments) & {"randomise", *Condition(1, 1, 1, 0).arguments()}
     if given:
         raise DistillError(
             f"--env-kwargs: got {', '.join(sorted(given))}, which the grid sets, expected others; leave them out"

@@ -71,7 +71,8 @@ def test_what_is_no_grid_is_refused(tmp_path: Path) -> None:
         ({"length_factors": (float("nan"),)}, "--length-factors: got nan, expected 0.01 to 100"),
         ({"students": ()}, "--students: got none"),
         ({"episodes": 0}, "--episodes: got 0, expected 1 to"),
-        ({"env_kwargs": '{"parameters": {}}'}, "--env-kwargs: got parameters, which the grid sets"),
+        ({"env_kwargs": '{"parameters": {}, "randomise": true}'}, "--env-kwargs: got parameters, randomise, which"),
+        ({"env_kwargs": "{bad"}, "--env-kwargs: got '{bad', expected a JSON object"),
         ({"extra_delay_periods": (99,)}, "extra_delay_periods: got 99, expected 0 to 10"),
     ):
         with pytest.raises(DistillError, match=message):
