@@ -77,6 +77,19 @@ def test_what_another_run_left_in_a_folder_is_not_gone_on_with(tmp_path: Path, m
     assert changed[0]["teacher_return_iqm"] != rows[0]["teacher_return_iqm"]
 
 
+def test_an_arm_can_be_scored_on_another_environment_than_it_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.study.run_all", one_by_one)
+    config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", env_kwargs=SHORT, kept_weights=(8,))
+    arm = Arm("Pendulum", "method", config, episodes=2)
+    short = run_study([arm], jobs=1)[0]
+    long = run_study([dataclasses.replace(arm, scored_on='{"max_episode_steps": 60}')], jobs=1)[0]
+    assert long["cpu_seconds"] == short["cpu_seconds"], "it was not trained again"
+    assert long["return_iqm"] < 1.5 * short["return_iqm"] < 0.0  # every step costs
+    assert long["teacher_return_iqm"] < 1.5 * short["teacher_return_iqm"] < 0.0
+
+
 def test_report_episodes_stay_clear_of_those_that_choose(tmp_path: Path) -> None:
     assert held_out(499, 20).stop == SELECTION_SEED
     with pytest.raises(DistillError, match="seeds below 500"):
