@@ -117,12 +117,9 @@ def on_wrong_plants(
     """A line a method and size that has rows: what all its seeds' students together reach on the grid of plants."""
     lines = []
     for method, size in groups(rows, "method", "size"):
-        if method == OFFLINE:
-            files = [sized(folder_of(config.out, case, method, None, seed), size) for seed in range(seeds)]
-        else:
-            asked = None if method == LINEAR else size
-            folders = [folder_of(config.out, case, method, asked, seed) for seed in range(seeds)]
-            files = [folder / "student.safetensors" for folder in folders]
+        asked = None if method in (OFFLINE, LINEAR) else size  # one run of these has all sizes
+        runs = [folder_of(config.out, case, method, asked, seed) for seed in range(seeds)]
+        files = [sized(run, size) if method == OFFLINE else run / "student.safetensors" for run in runs]
         asked_for = RobustnessConfig(
             teacher=config.teacher,
             env=case.environment,
@@ -131,7 +128,7 @@ def on_wrong_plants(
             episodes=ROBUSTNESS_EPISODES,
             jobs=jobs,
         )
-        kept = files[0].parent / f"robustness-{case.name}-{size}.json"
+        kept = runs[0].parent / f"robustness-{size}.json"
         identity = as_json({"students": [student_digest(file) for file in files], "episodes": ROBUSTNESS_EPISODES})
         stored = load(kept)
         if stored is None or stored["identity"] != identity:
