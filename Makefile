@@ -118,7 +118,7 @@ bench-distill: install ## Distil every benchmark teacher, 5 seeds, offline and s
 bench-distill-quick: install ## Two teachers, one seed, one size (under 10 minutes)
 	$(RUN) benchmarks.distillation --quick --jobs $(JOBS)
 
-bench-refine: install ## What each objective buys at equal bytes, 5 seeds of five teachers (resumable, CPU-hours)
+bench-refine: install ## What each objective buys at equal bytes, 5 seeds of every teacher (resumable, CPU-hours)
 	$(RUN) benchmarks.refinement --jobs $(JOBS)
 
 bench-studies: install ## The figures of "Distilling Policy Distillation" and a verdict on each claim (resumable, about two CPU-hours)

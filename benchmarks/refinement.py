@@ -42,6 +42,7 @@ TARGET = ROOT / "docs" / "results" / "refine.json"
 # A quarter and a tenth of the weights that the paper kept; of the cart, what a tiny policy may have.
 SIZES = {
     "Hopper-TQC": (425, 170),
+    "Hopper-BERKELEY": (425, 170),
     "Walker2d-TQC": (543, 217),
     "HalfCheetah-TQC": (714, 286),
     "Ant-TRPO": (1005, 402),
