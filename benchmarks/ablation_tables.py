@@ -125,8 +125,9 @@ def curves(result: dict[str, Any], path: Path) -> None:
             if not points:
                 continue
             density, ratio, low, high = np.array(sorted(points)).T
-            axis.plot(density * 100, ratio * 100, marker="o", markersize=3, label=method)
-            axis.fill_between(density * 100, low * 100, high * 100, alpha=0.12)
+            ends = (np.array((ratio - low, high - ratio)) * 100).clip(min=0.0)  # a bootstrap's may miss its mean
+            style = {"marker": "o", "markersize": 3, "elinewidth": 0.7, "capsize": 2}
+            axis.errorbar(density * 100, ratio * 100, yerr=ends, label=method, **style)
         axis.axhline(100, color="grey", linewidth=0.8, linestyle=":")
         logarithmic(axis)
         axis.set_title(f"({letter}) {LETTERS[letter]}", fontsize=10)

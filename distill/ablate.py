@@ -30,7 +30,7 @@ from .study import EPISODES, Arm, run_study, teacher_returns, teacher_returns_pa
 from .training.student import Form
 
 LETTERS = "abcdefgh"
-DENSITIES = (0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05)
+DENSITIES = (0.5, 0.25, 0.12, 0.08, 0.05, 0.03, 0.02)  # down to where the good arms lose the return
 THRESHOLDS = (1.0, 2.0, 3.0, 4.0)
 _UNCUT = 20.0  # no log alpha comes near it, so ranks alone decide
 _SCALES = {"gaussian": (0.03, 0.1, 0.3), "laplace": (0.03, 0.1, 0.3)}  # of weights on standardised inputs
