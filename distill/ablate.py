@@ -3,8 +3,9 @@
 Every arm but (e) and (h) trains on one shared dataset, is not cut by a threshold, and is then pruned by rank, with
 short fine-tuning, to the same densities; only what the arm's letter names differs. Ranks are the method's own
 (posterior for Bayesian arms, magnitude for the others), but for the arm that ranks by saliency. (e) cuts the posterior
-of the log-uniform arm at thresholds, without fine-tuning, and (b)'s arm without a critic *is* that arm. An arm of (d)
-that has fewer weights left than a density asks for stands for that density with what it has (`pruned_to` in its rows).
+of the log-uniform arm at thresholds, without fine-tuning; what (b), (d), (f) and (g) are compared with *is* that arm,
+under the name of what it has there. An arm of (d) that has fewer weights left than a density asks for stands for that
+density with what it has (`pruned_to` in its rows).
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def variants(base: TrainConfig, half_square: float) -> Iterator[tuple[str, str, 
     # with critics the student moves every second step: twice the iterations are as many steps of the student
     with_critics = replace(bayesian, critic=True, iterations=2 * base.iterations)
     yield "b", "critic, value weight 0", replace(with_critics, value_weight=0.0)
-    yield "c", "value weight 0.5", replace(with_critics, value_weight=0.5)
+    yield "c", "critic, value weight 0", replace(with_critics, value_weight=0.0)
+    yield "c", "critic, value weight 0.5", replace(with_critics, value_weight=0.5)
+    yield "d", "Bayesian, the posterior's ranks", bayesian
     yield "d", "saliency instead of the posterior's ranks", replace(base, ranking="saliency")
     defaults = TrainConfig()  # of what deterministic students never read
     plain = replace(base, ranking="magnitude", threshold=defaults.threshold)
@@ -67,7 +70,9 @@ def variants(base: TrainConfig, half_square: float) -> Iterator[tuple[str, str, 
     yield "d", "gradual magnitude pruning", replace(plain, method="magnitude", data_weight=defaults.data_weight)
     # raw actions make the data term half_square times as large; |D| takes that back, so that the noise is compared
     official = replace(bayesian, noise="official", data_weight=base.data_weight / half_square)
+    yield "f", "correct", bayesian
     yield "f", "official: noise, initial means N(0, 0.02^2), raw actions", official
+    yield "g", "annealing: linear", bayesian
     yield "g", "annealing: constant", replace(bayesian, annealing="constant")
     yield "g", "annealing: cosine", replace(bayesian, annealing="cosine")
     yield "g", "annealing: late", replace(bayesian, annealing="late")
