@@ -115,7 +115,7 @@ results: install ## Write the tables and figures of README.md and docs/ from the
 bench-distill: install ## Distil every benchmark teacher, 5 seeds, offline and student-driven (resumable, CPU-hours)
 	$(RUN) benchmarks.distillation --jobs $(JOBS)
 
-bench-distill-quick: install ## Two teachers, one seed, one size (under 10 minutes)
+bench-distill-quick: install ## Two teachers, one seed, one size (about 10 minutes)
 	$(RUN) benchmarks.distillation --quick --jobs $(JOBS)
 
 bench-refine: install ## What each objective buys at equal bytes, 5 seeds of every teacher (resumable, CPU-hours)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.distillation_tables import groups, logarithmic, share
+from benchmarks.distillation_tables import cell, groups, logarithmic, share
 
 LETTERS = {
     "a": "prior",
@@ -20,16 +20,13 @@ LETTERS = {
     "h": "a small actor trained online by SAC",
 }
 _SMALLER = 0.97  # of the weights asked for: a student with fewer was not compared at that size
-_BASE = "log-uniform"  # the arm that every letter is compared with
+_BASE = "log-uniform"  # the arm that (e) cuts
 
 
 def arms(result: dict[str, Any], letter: str) -> dict[str, list[dict[str, Any]]]:
-    """Rows by arm; the base arm stands in every letter but (b), where it is the one without a critic, and (h)."""
-    return {
-        method: rows
-        for (method,), rows in groups(result["rows"], "method").items()
-        if rows[0]["ablation"] == letter or (method == _BASE and letter not in "bh")
-    }
+    """Rows by arm; (e)'s curves also have the arm that it cuts, ranked and fine-tuned. Letters share names of arms."""
+    own = [row for row in result["rows"] if row["ablation"] == letter or (letter == "e" and row["method"] == _BASE)]
+    return {method: rows for (method,), rows in groups(own, "method").items()}
 
 
 def reached(rows: list[dict[str, Any]]) -> bool:
@@ -52,7 +49,7 @@ def table(result: dict[str, Any], letter: str) -> str:
                 continue
             figures = share(rows, teacher)
             lines.append(
-                f"| {method} | {np.mean([row['kept_weights'] for row in rows]):,.0f} | "
+                f"| {cell(method)} | {np.mean([row['kept_weights'] for row in rows]):,.0f} | "
                 f"{np.mean([row['kept_weights'] for row in rows]) / result['dense_weights']:.0%} | "
                 f"{figures['ratio']:.1%} ({figures['low']:.1%} to {figures['high']:.1%}) | {figures['falls']:.0%} | "
                 f"{np.mean([row['cpu_seconds'] for row in rows]):,.0f} |"
@@ -72,7 +69,7 @@ def table(result: dict[str, Any], letter: str) -> str:
             kept = np.mean([row["kept_weights"] for row in same])
             cells.append(f"{figures['ratio']:.1%} ({figures['low']:.1%} to {figures['high']:.1%}), {kept:,.0f} kept")
         seconds = np.mean([max(row["cpu_seconds"] for row in own) for own in groups(rows, "seed").values()])
-        lines.append(f"| {method} | {' | '.join(cells)} | {seconds:,.0f} |")
+        lines.append(f"| {cell(method)} | {' | '.join(cells)} | {seconds:,.0f} |")
     return "\n".join(lines)
 
 

@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=None, help="training seeds (default 5; quick: 1)")
     parser.add_argument("--only", nargs="+", choices=[case.name for case in CASES], help="these teachers alone")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="these alone")
-    parser.add_argument("--quick", action="store_true", help="two teachers, one seed, one size: under 10 minutes")
+    parser.add_argument("--quick", action="store_true", help="two teachers, one seed, one size: about 10 minutes")
     parser.add_argument("--allow-dirty", action="store_true", help="measure uncommitted changes")
     arguments = parser.parse_args()
     refuse_dirty(allowed=arguments.allow_dirty)
@@ -276,7 +276,8 @@ def main() -> None:
         sys.exit(f"error: {error}")
     measured = {case.name: measurement(begun, rows, returns, case) for case in cases}
     write_json(target, merged(stored, begun, rows, measured))
-    print(f"wrote {target.relative_to(ROOT)}; tables: make results", file=sys.stderr)
+    tables = "" if arguments.quick else "; tables: make results"
+    print(f"wrote {target.relative_to(ROOT)}{tables}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ def groups(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
     return found
 
 
+def cell(text: str) -> str:
+    """Text for a table: a bar would end the cell."""
+    return text.replace("|", "\\|")
+
+
 def share(rows: list[Row], teacher: list[float]) -> dict[str, float]:
     """What all seeds of one student kept of the teacher's return."""
     reference = np.array(teacher)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.distillation_tables import cell
+
 _LARGEST_CELL = 400
 
 
@@ -19,7 +21,7 @@ def section(stored: dict[str, Any]) -> str:
             )
         lines = ["| claim | reproduced | numbers (95 % interval) |", "|---|---|---|"]
         lines += [
-            f"| {_cell(claim['claim'])} | {_verdict(claim['reproduced'])} | {said(claim['figures'])} |"
+            f"| {cell(claim['claim'])} | {_verdict(claim['reproduced'])} | {said(claim['figures'])} |"
             for claim in figure["verdicts"]
         ]
         parts += [
@@ -29,11 +31,6 @@ def section(stored: dict[str, Any]) -> str:
             f"![{name}](results/{name}.svg)",
         ]
     return "\n\n".join(parts)
-
-
-def _cell(text: str) -> str:
-    """A bar would end the cell."""
-    return text.replace("|", "\\|")
 
 
 def _verdict(reproduced: bool | None) -> str:

@@ -187,8 +187,8 @@ def test_letters_measured_otherwise_are_not_mixed(capsys: pytest.CaptureFixture[
 
 def test_a_cell_stays_empty_where_students_are_smaller_than_asked() -> None:
     result = ablation(
-        row(method="log-uniform", ablation="a"),
-        row(method="log-uniform", ablation="a", size=50, pruned_to=50, kept_weights=48),
+        row(method="Bayesian", ablation="d"),
+        row(method="Bayesian", ablation="d", size=50, pruned_to=50, kept_weights=48),
         row(method="L1", ablation="d", pruned_to=96),
         row(method="L1", ablation="d", size=50, pruned_to=49, kept_weights=47),
     )
@@ -197,6 +197,16 @@ def test_a_cell_stays_empty_where_students_are_smaller_than_asked() -> None:
     assert "48 kept" in base
     assert rival.split(" | ")[1] == ""
     assert "47 kept" in rival
+
+
+def test_letters_that_share_the_name_of_an_arm_share_no_rows_and_a_bar_ends_no_cell() -> None:
+    same = "critic, |D| 5"
+    result = ablation(
+        row(method="log-uniform", ablation="a"), row(method=same, ablation="b"), row(method=same, ablation="c")
+    )
+    for letter in "bc":
+        assert {name: len(rows) for name, rows in ablation_tables.arms(result, letter).items()} == {same: 1}
+        assert "| critic, \\|D\\| 5 |" in ablation_tables.table(result, letter)
 
 
 def test_uncommitted_documents_are_no_uncommitted_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
