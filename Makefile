@@ -152,9 +152,9 @@ ablations: install ## Every ablation on Hopper and on the cart, 5 seeds (resumab
 generate: install ## Rewrite the C headers that come from Python (protocol.h, plants/*.h)
 	$(RUN) hardware generate
 
-test: tools install ## Run every test
+test: tools install ## Run every test, the files on JOBS (2) processes
 	@sh .ci/tools browser
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 fuzz: tools install ## Fuzz the device's receive path for FUZZ_SECONDS (600); what it finds lies in build/fuzz
 	$(VENV)/bin/python tests/firmware/fuzz.py --seconds $(FUZZ_SECONDS) --out $(BUILD)/fuzz

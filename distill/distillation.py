@@ -5,14 +5,12 @@ A run is a sequence of rounds; between any two it can be cut off and go on to th
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +35,7 @@ from .rows import collect_rows, read_rows
 from .scalars import Scalars
 from .select import Candidate, Selection
 from .shrink import Ranked, importance, layers_of, shrink
+from .shrinking import Shrinking, under
 from .source import read_source
 from .train_options import check_config, recorded_options
 from .training.descent import Descent, Step, Streams, TakesSteps
@@ -46,18 +45,6 @@ from .training.student import Form
 
 _FINE_TUNING = 1_000_000  # its random streams are none of any training seed
 _SALIENCY_ROWS = 20_000  # observations on which a weight's saliency is taken
-
-
-@dataclass
-class Shrinking:
-    """The second half of a run: the network that shrinks, its plan, and the candidates so far."""
-
-    network: SparseNetwork
-    ranked: Ranked | None
-    plan: Plan
-    rung: Rung | None
-    descent: Descent | None
-    candidates: list[Candidate]
 
 
 class Distillation:
@@ -338,22 +325,10 @@ class Distillation:
         if run is None:
             self.checkpoint.save({f"learner.{name}": value for name, value in self.learner.state().items()}, figures)
             return
-        more_tensors, figures["more"] = self._more_state()
-        tensors = {f"more.{name}": value for name, value in more_tensors.items()}
+        own, figures["shrinking"] = run.state()
+        more, figures["more"] = self._more_state()
+        tensors = own | {f"more.{name}": value for name, value in more.items()}
         tensors |= {f"streams.{name}": value for name, value in self._streams.state().items()}
-        tensors |= {f"network.{name}": value for name, value in run.network.state().items()}
-        if run.ranked is not None:
-            tensors |= {"ranked.mean": run.ranked.mean, "ranked.log_alpha": run.ranked.log_alpha}
-        if run.descent is not None:
-            tensors |= {f"descent.{name}": value for name, value in run.descent.state().items()}
-        figures["shrinking"] = {
-            "rung": None if run.rung is None else dataclasses.asdict(run.rung),
-            "descent": None if run.descent is None else [run.descent.iteration, run.descent.error],
-            "attempt": run.plan.attempt,
-            "missed": run.plan.missed,
-            "visited": run.plan.visited,
-            "candidates": [candidate.row() for candidate in run.candidates],
-        }
         self.checkpoint.save(tensors, figures)
 
     def _restore(self, tensors: dict[str, torch.Tensor], figures: dict[str, Any]) -> None:
@@ -365,37 +340,15 @@ class Distillation:
             )
         self.driver.next_seed, self.steps = figures["next_seed"], figures["steps"]
         self.curve, self.cpu_seconds, self.seconds = figures["curve"], figures["cpu_seconds"], figures["seconds"]
-        part = {
-            stage: {
-                name.removeprefix(f"{stage}."): tensor
-                for name, tensor in tensors.items()
-                if name.startswith(f"{stage}.")
-            }
-            for stage in ("learner", "streams", "network", "ranked", "descent", "more")
-        }
         state = figures.get("shrinking")
         if state is None:
-            self.learner.restore(part["learner"], figures["iteration"], figures["error"])
+            self.learner.restore(under(tensors, "learner"), figures["iteration"], figures["error"])
             return
         self.learner.skip(figures["iteration"])
-        self._restore_more(part["more"], figures["more"])
-        self._streams.restore(part["streams"])
+        self._restore_more(under(tensors, "more"), figures["more"])
+        self._streams.restore(under(tensors, "streams"))
         network = self.learner.pruned(self.config.threshold)[0]
-        network.restore(part["network"])
-        plan = self._plan()
-        plan.attempt, plan.missed, plan.visited = state["attempt"], state["missed"], state["visited"]
-        rung = None if state["rung"] is None else Rung(**state["rung"])
-        self.shrinking = Shrinking(
-            network=network,
-            ranked=Ranked(**part["ranked"]) if part["ranked"] else None,
-            plan=plan,
-            rung=rung,
-            descent=None,
-            candidates=[Candidate.from_row(row) for row in state["candidates"]],
-        )
-        if part["descent"] and rung is not None:
-            self.shrinking.descent = self._descent(network, rung)
-            self.shrinking.descent.restore(part["descent"], *state["descent"])
+        self.shrinking = Shrinking.restored(tensors, state, network=network, plan=self._plan(), descent=self._descent)
 
     def _plan(self) -> Plan:
         config = self.config
