@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.distillation_tables import load
 from benchmarks.provenance import provenance, refuse_dirty
-from distill.ablate import LETTERS, ablate
+from distill.ablate import DENSITIES, LETTERS, ablate
 from distill.ablate_config import AblateConfig
 from distill.config import SHIPPED_TEACHER
 from distill.errors import DistillError
@@ -47,6 +47,13 @@ def refuse_mixture(name: str, stored: dict[str, Any] | None, config: AblateConfi
                 f"error: {name}: {TARGET.name} has letters with {key} = {stored['options'][key]}, got {options[key]} "
                 f"for --letters {config.letters} alone; run all letters, or take the same numbers"
             )
+    sizes = {row["size"] for row in stored["rows"] if row["ablation"] not in {*"eh", *config.letters}}
+    expected = {round(density * stored["dense_weights"]) for density in DENSITIES}
+    if sizes and sizes != expected:
+        sys.exit(
+            f"error: {name}: {TARGET.name} has letters with the sizes {sorted(sizes)}, expected {sorted(expected)} as "
+            f"for --letters {config.letters} alone; run all letters"
+        )
 
 
 def merged(

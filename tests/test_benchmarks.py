@@ -25,6 +25,7 @@ from benchmarks import (
     refinement,
     refinement_tables,
 )
+from distill.ablate import DENSITIES
 from distill.ablate_config import AblateConfig
 from distill.config import TrainConfig
 from distill.identity import Identities, as_json
@@ -174,7 +175,8 @@ def test_other_letters_keep_their_rows_and_their_commit() -> None:
 def test_letters_measured_otherwise_are_not_mixed(capsys: pytest.CaptureFixture[str]) -> None:
     config = AblateConfig(letters="d")
     options = as_json({key: getattr(config, key) for key in ablations._SAME})
-    stored = {"rows": [row(ablation="a")], "options": options, "source": as_json(Identities().source(config))}
+    rows = [row(ablation="a", size=round(1_000 * density)) for density in DENSITIES]
+    stored = {"rows": rows, "options": options, "source": as_json(Identities().source(config)), "dense_weights": 1_000}
     ablations.refuse_mixture("CartRail", stored, config)
     ablations.refuse_mixture("CartRail", None, config)
     other = {**stored, "options": {**options, "iterations": 1}}
@@ -183,6 +185,8 @@ def test_letters_measured_otherwise_are_not_mixed(capsys: pytest.CaptureFixture[
     ablations.refuse_mixture("CartRail", other, AblateConfig(letters="abcdefgh"))
     with pytest.raises(SystemExit, match="run all letters"):
         ablations.refuse_mixture("CartRail", {**stored, "source": {}}, config)
+    with pytest.raises(SystemExit, match=r"sizes .*run all letters"):
+        ablations.refuse_mixture("CartRail", {**stored, "rows": rows[1:]}, config)
 
 
 def test_a_cell_stays_empty_where_students_are_smaller_than_asked() -> None:
