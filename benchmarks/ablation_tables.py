@@ -19,6 +19,11 @@ LETTERS = {
     "g": "annealing of the prior's weight",
     "h": "a small actor trained online by SAC",
 }
+NOTES = {
+    "b": "With value weight 0 the critics change nothing of the student but which rows and which noise it gets (a test "
+    "of the training holds that to the bit): what differs between these two arms is luck, and shows how much of it "
+    "five seeds and their intervals leave.",
+}
 _SMALLER = 0.97  # of the weights asked for: a student with fewer was not compared at that size
 _BASE = "log-uniform"  # the arm that (e) cuts
 
@@ -89,6 +94,7 @@ def section(stored: dict[str, Any]) -> str:
                 origin = result["provenance"][letter]
                 code = f"Commit `{origin['commit'][:12]}`, {origin['machine']}, code {', '.join(origin['sources'])}."
                 parts += [f"#### ({letter}) {title}", code, table(result, letter)]
+                parts += [NOTES[letter]] if letter in NOTES else []
         parts.append(f"![Return against density, {name}](results/{figure_name(name)})")
     return "\n\n".join(parts)
 

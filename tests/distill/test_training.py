@@ -199,6 +199,31 @@ def test_critics_without_a_say_are_trained_and_ignored() -> None:
     assert trained(5).critic is None
 
 
+class Told(BayesianTraining):
+    """What the student's n-th step sees, rows and noise, is told by n alone."""
+
+    def _sample(self, replays) -> Batch:
+        generator = torch.Generator().manual_seed(self._of_the_student)
+        return replays[0].sample(self.numbers.batch, generator, transitions=self.critic is not None)
+
+    def _draw(self, count: int) -> torch.Tensor:
+        return RandomBits(self._of_the_student).draw(count)
+
+    @property
+    def _of_the_student(self) -> int:
+        return self.iteration if self.critic is None else self.iteration // 2
+
+
+def test_beside_a_critic_without_a_say_the_student_is_the_one_of_half_the_iterations() -> None:
+    """(b) of the ablations: its two arms differ by the luck of their streams alone."""
+    alone = Told(SIZES, NUMBERS, 5)
+    beside = Told(SIZES, dataclasses.replace(NUMBERS, critic=True, iterations=2 * NUMBERS.iterations), 5)
+    for training in (alone, beside):
+        for _ in range(training.numbers.iterations):
+            training.step(Rows())
+    assert torch.equal(alone.student.values, beside.student.values)
+
+
 def test_targets_follow_by_tau() -> None:
     training = trained(0, 1, value_weight=0.5)
     before = training.student_target.values.clone(), training.critic_target.clone()
