@@ -4,7 +4,8 @@
 
 The teachers are policies that others trained; they are no part of this project (--teachers names their folder). Runs
 that finished are kept under runs/ and not made again; an interrupted one goes on where it stopped. The rows of the
-environments and methods that were run take the place of their earlier ones in the file; the others stay.
+environments and methods that were run take the place of their earlier ones in the file; the others stay. What --quick
+finds stays under --out, and its tables are printed: one seed belongs into no document.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, groups, load
+from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, groups, load, section
 from benchmarks.provenance import provenance, refuse_dirty
 from distill.config import SHIPPED_TEACHER, TrainConfig
 from distill.environment import EnvironmentSpec
@@ -244,8 +245,8 @@ def main() -> None:
         cases = [quick(case) for case in CASES if case.name in (arguments.only or ("Hopper-BERKELEY", "CartRail"))]
     seeds = arguments.seeds or (1 if arguments.quick else 5)
     refuse_missing_teachers(cases, arguments.teachers)
-    target = ROOT / "docs" / "results" / ("distill_quick.json" if arguments.quick else "distill.json")
     out = arguments.out / "quick" if arguments.quick else arguments.out
+    target = (out if arguments.quick else ROOT / "docs" / "results") / "distill.json"
     stored = load(target)
     earlier = [] if stored is None else stored["rows"]
     configs = {case.name: config_of(case, arguments.teachers, out) for case in cases}
@@ -275,9 +276,12 @@ def main() -> None:
     except (DistillError, ExportError) as error:
         sys.exit(f"error: {error}")
     measured = {case.name: measurement(begun, rows, returns, case) for case in cases}
-    write_json(target, merged(stored, begun, rows, measured))
+    result = merged(stored, begun, rows, measured)
+    write_json(target, result)
+    if arguments.quick:
+        print(section(result))
     tables = "" if arguments.quick else "; tables: make results"
-    print(f"wrote {target.relative_to(ROOT)}{tables}", file=sys.stderr)
+    print(f"wrote {target}{tables}", file=sys.stderr)
 
 
 if __name__ == "__main__":
