@@ -67,12 +67,12 @@ def digest(record: dict[str, Any]) -> str:
 
 
 @cache
-def sources(part: str = "") -> str:
+def sources(part: str = "", *, without: tuple[str, ...] = ()) -> str:
     """Which code computes: the package's version and a digest of this room's sources as they were first asked for.
 
-    `part`: a folder of the room, where nothing else decides what comes out.
+    `part`: a folder of the room, where nothing else decides what comes out; `without` these of its files.
     """
     hashed = hashlib.sha256()
-    for path in sorted((_ROOM / part).rglob("*.py")):
+    for path in sorted(path for path in (_ROOM / part).rglob("*.py") if path.name not in without):
         hashed.update(f"{path.relative_to(_ROOM)}\n".encode() + path.read_bytes())
     return f"{version('bayesian-policy-distillation')} {hashed.hexdigest()[:12]}"

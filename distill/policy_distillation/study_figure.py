@@ -23,13 +23,15 @@ from ..study_config import StudyConfig
 from .arms import MEASURES, Measured, checkpoints_up_to, run_arms
 from .cycle import ITERATIONS, ORBIT, STEP, VARIANTS, right_at_start, summary
 from .fields import fields_table
-from .figures import DISCOUNT, FIGURES, Claim, Figure
+from .figures import DISCOUNT, FIGURES, Figure
 from .finite_mdp import Array
 from .intervals import mean_interval
 from .sampled_update import Descent
 from .svg import curves_svg, cycle_svg
+from .verdicts import JUDGES, Claim
 
 _PART = "policy_distillation"  # the only code that figures depend on
+_AFTERWARDS = ("verdicts.py", "svg.py")  # of it, what only looks at the worlds that were measured
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ def _curves(config: StudyConfig, figure: Figure) -> dict[str, Any]:
     for first in range(config.seed, config.seed + worlds, figure.worlds_per_unit):
         count = min(figure.worlds_per_unit, config.seed + worlds - first)
         options = {"iterations": iterations, "learning_rate": learning_rate, "first": first, "count": count}
-        identity = as_json({"figure": config.figure, **options, "sources": sources(_PART)})
+        code = sources(_PART, without=_AFTERWARDS)
+        identity = as_json({"figure": config.figure, **options, "sources": code})
         path = config.out / "units" / f"{config.figure}-{digest(identity)}.json"
         units.append(_Unit(config.figure, first, count, iterations, learning_rate, path, identity))
     waiting = [unit for unit in units if not unit.path.is_file()]
@@ -132,7 +135,7 @@ def _curves(config: StudyConfig, figure: Figure) -> dict[str, Any]:
         "learning_rate": learning_rate,
         "critic": figure.critic,
         "core_seconds": sum(unit["core_seconds"] for unit in stored),
-        "verdicts": _told(figure.judge(measured, np.array(checkpoints))),
+        "verdicts": _told(JUDGES[config.figure](measured, np.array(checkpoints))),
     }
     drawn = curves_svg(measured, checkpoints, figure)
     return _written(config, told, {"checkpoints": checkpoints, "panels": _panels(measured)}, drawn)

@@ -17,12 +17,13 @@ from distill.errors import DistillError
 from distill.policy_distillation import study_figure as study_module
 from distill.policy_distillation.arms import Arm, Measured, by_direction, checkpoints_up_to, run_arms
 from distill.policy_distillation.expected_update import expected_update, softmax
-from distill.policy_distillation.figures import FIGURES, _judge_drivers
+from distill.policy_distillation.figures import ACTIONS, CLONING, FIGURES, WITH_REWARD
 from distill.policy_distillation.intervals import gained, iterations_needed, mean_interval, said_ratio
 from distill.policy_distillation.objectives import OBJECTIVES
 from distill.policy_distillation.q_learning import learn, policy_of, with_faulty_cells, with_noisy_actions
 from distill.policy_distillation.sampled_update import STUDENT, Descent, Lanes, distil
 from distill.policy_distillation.study_figure import study_figure
+from distill.policy_distillation.verdicts import JUDGES, _peak
 from distill.policy_distillation.worlds import Worlds, as_finite_mdp, corridors, grid_worlds, values
 from distill.study_config import StudyConfig
 
@@ -218,9 +219,93 @@ def test_a_claim_that_does_not_hold_is_said_not_to() -> None:
             ("p", "teacher-driven"): {"return": slow if student is fast else fast},
             ("p", "uniform"): {"return": slow},
         }
-        claims = _judge_drivers(Measured(curves, {"p": np.full(8, 10.0)}), checkpoints)
+        claims = JUDGES["fig3"](Measured(curves, {"p": np.full(8, 10.0)}), checkpoints)
         assert [claim.reproduced for claim in claims[:2]] == [reproduced, reproduced]
     assert claims[2].reproduced is True, "three times as slow as the teacher"
+
+
+def curves_ending(ends: float, spread: float, peak: float | None = None) -> dict[str, Any]:
+    """Eight worlds from 0 over `peak` to `ends`, which differs by +-`spread` from world to world."""
+    last = ends + spread * np.array([1, 1, -1, -1, 1, 1, -1, -1])[:, None]
+    middle = last if peak is None else np.full((8, 1), peak)
+    return {"return": np.concatenate([np.zeros((8, 1)), middle, last], axis=1)}
+
+
+def verdict(figure: str, measured: Measured, words: str) -> bool | None:
+    """Of the one claim that has these words."""
+    (claim,) = (claim for claim in JUDGES[figure](measured, np.array([0, 50, 100])) if words in claim.claim)
+    return claim.reproduced
+
+
+@pytest.mark.parametrize(("ratio", "reproduced"), [(3.0, True), (1.5, False), (5.0, False), (3.95, None)])
+def test_a_ratio_is_two_to_four_only_with_its_whole_interval(ratio: float, reproduced: bool | None) -> None:
+    checkpoints = np.array(checkpoints_up_to(10_000))
+    noise = np.random.default_rng(0).uniform(0.9, 1.1, size=(8, 1))
+    student, teacher = (10.0 * np.minimum(1.0, checkpoints / ends) for ends in (1000.0 * noise, 1000.0 * ratio))
+    curves = {
+        ("p", "student-driven"): {"return": student},
+        ("p", "teacher-driven"): {"return": np.broadcast_to(teacher, student.shape)},
+        ("p", "uniform"): {"return": student},
+    }
+    claims = JUDGES["fig3"](Measured(curves, {"p": np.full(8, 10.0)}), checkpoints)
+    assert claims[1].reproduced is reproduced
+
+
+@pytest.mark.parametrize(
+    ("plain", "expected", "spread", "half", "keeps"),
+    [(2.0, 9.9, 0.1, True, True), (8.0, 6.0, 0.1, False, False), (4.9, 9.0, 1.0, None, None)],
+)
+def test_figure_4_judges_by_intervals(
+    plain: float, expected: float, spread: float, half: bool | None, keeps: bool | None
+) -> None:
+    curves = {}
+    for actions in ACTIONS:
+        few = actions == ACTIONS[0]
+        curves[f"{actions} actions", "entropy-regularised"] = curves_ending(10.0 if few else plain, spread)
+        curves[f"{actions} actions", "expected-entropy"] = curves_ending(
+            10.0 if few else expected, 0.0 if few else spread
+        )
+    measured = Measured(curves, {f"{actions} actions": np.full(8, 10.0) for actions in ACTIONS})
+    assert verdict("fig4", measured, "400 actions: entropy regularised has less") is half
+    assert verdict("fig4", measured, "400 actions: expected entropy keeps") is keeps
+
+
+@pytest.mark.parametrize(
+    ("last", "spread", "degrades"), [(1.0, 0.1, True), (2.95, 0.01, False), (3.0, 0.0, False), (2.9, 0.3, None)]
+)
+def test_figure_5_wants_the_same_evidence_of_degrading_and_of_not_degrading(
+    last: float, spread: float, degrades: bool | None
+) -> None:
+    curves = {("p", method): curves_ending(last, spread, peak=3.0) for method in (*CLONING, *WITH_REWARD)}
+    measured = Measured(curves, {"p": np.full(8, 3.0)})
+    assert verdict("fig5", measured, "a clone (on-policy) peaks") is degrades
+    assert verdict("fig5", measured, "on-policy+r does not degrade") is (None if degrades is None else not degrades)
+
+
+def test_the_peak_of_curves_that_only_differ_by_luck_is_no_peak() -> None:
+    rng = np.random.default_rng(0)
+    lost = []
+    for _ in range(200):
+        curve = rng.normal(size=(10, 40))
+        lost.append(float((_peak(curve) - curve[:, -1]).mean()))
+        assert curve.mean(axis=0).max() > curve[:, -1].mean() - 1e-12, (
+            "read where it was chosen it always seems to fall"
+        )
+    assert abs(np.mean(lost)) < 3 * np.std(lost) / np.sqrt(len(lost))
+
+
+@pytest.mark.parametrize(("clones", "spread", "reproduced"), [(-9.9, 0.1, True), (2.0, 0.1, False), (-0.1, 3.0, None)])
+def test_figure_6_asks_all_clones(clones: float, spread: float, reproduced: bool | None) -> None:
+    curves = {}
+    for method in (*CLONING, *WITH_REWARD):
+        curves["optimal teacher", method] = curves_ending(10.0, 0.0)
+        curves["adversarial teacher", method] = curves_ending(-10.0, 0.0)
+    curves["adversarial teacher", CLONING[-1]] = curves_ending(clones, spread)
+    measured = Measured(curves, {"optimal teacher": np.full(8, 10.0), "adversarial teacher": np.full(8, -10.0)})
+    assert verdict("fig6", measured, "clones learn its failure") is reproduced
+    assert verdict("fig6", measured, "clones reach its return") is True
+    curves["optimal teacher", CLONING[0]] = curves_ending(9.0, 0.1)
+    assert verdict("fig6", measured, "clones reach its return") is False
 
 
 @pytest.fixture
