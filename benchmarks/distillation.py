@@ -145,7 +145,9 @@ def arms_of(case: Case, config: TrainConfig, seeds: int) -> list[Arm]:
         (LINEAR, control(config, inputs, (), actions)),
     ]
     if case.offline:
-        variants.append((OFFLINE, replace(config, states="dataset", value_weight=0.0, episodes=200)))
+        variants.append(
+            (OFFLINE, replace(config, states="dataset", value_weight=0.0, episodes=200, cost_sensitive=False))
+        )
     return [arm(case, method, variant, seed) for method, variant in variants for seed in range(seeds)]
 
 

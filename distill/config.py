@@ -154,6 +154,9 @@ class ShrinkConfig(SourceConfig):
     """Minibatch."""
     gamma: float = 0.99
     """Discount of the critics."""
+    cost_sensitive: bool | None = None
+    """Weigh the squared error of each action by what it costs by the teacher's own critics (zips of SAC, TQC, TD3 and
+    DDPG hold them); default: where the file has them, but not with --noise official nor where a pseudo-reward leads."""
     compiled: bool | None = None
     """Compile the training steps: about half a minute once, then several times faster; default: in runs of 15,000
     iterations or more. Rounds differently, so the bytes differ."""

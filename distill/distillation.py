@@ -36,7 +36,8 @@ from .scalars import Scalars
 from .select import Candidate, Selection
 from .shrink import Ranked, importance, layers_of, shrink
 from .shrinking import Shrinking, under
-from .source import read_source
+from .source import read_error_costs, read_source
+from .teachers.error_costs import ErrorCosts
 from .train_options import check_config, recorded_options
 from .training.descent import Descent, Step, Streams, TakesSteps
 from .training.learner import Learner, compiled, make_learner
@@ -75,6 +76,8 @@ class Distillation:
             episode_steps=longest_episode(self.spec),
         )
         self.driven = config.states == "student"
+        self._weigh = self._error_costs()
+        self.told["cost_sensitive"] = self._weigh is not None
         self.learner = self._learner()
         form = Form((self.facts.observation_size, *config.hidden, len(self.facts.action_low)))
         if any(size > form.weights for size in config.kept_weights):
@@ -137,6 +140,12 @@ class Distillation:
     def _learner(self) -> Learner:
         return make_learner(self.config, self.facts)
 
+    def _error_costs(self) -> ErrorCosts | None:
+        """What --cost-sensitive asks for; the published code weighs all errors the same."""
+        if self.config.cost_sensitive is None and self.config.noise == "official":
+            return None
+        return read_error_costs(self.config, self.facts)
+
     def _options(self) -> dict[str, Any]:
         """What must agree for a run to be resumed."""
         return recorded_options(self.config) | {"teacher": self.teacher.sha256}
@@ -181,6 +190,7 @@ class Distillation:
             self.facts.history,
             self.facts.action_low,
             self.facts.action_high,
+            self._weigh,
         )
         self.replay.extend(self.dataset.transitions)
         self.mark("collect")
@@ -242,7 +252,7 @@ class Distillation:
             return
         batch = self.replay.sample(_SALIENCY_ROWS, self._streams.generator, transitions=False, newest=self._newest())
         ranked = run.ranked or Ranked(run.network.weight.clone(), torch.zeros_like(run.network.weight))
-        score = importance(run.network, ranked, self.config.ranking, batch.observations)
+        score = importance(run.network, ranked, self.config.ranking, batch)
         record = shrink(run.network, ranked, score, keep=keep, threshold=self.config.threshold)
         if run.ranked is not None:
             run.ranked = record

@@ -15,6 +15,7 @@ import torch
 from export.student_file import Layer
 
 from .config import Ranking
+from .training.objective import Batch
 from .training.sparse_network import SparseNetwork
 
 
@@ -29,16 +30,16 @@ class Ranked:
     log_alpha: torch.Tensor
 
 
-def importance(network: SparseNetwork, ranked: Ranked, ranking: Ranking, observations: torch.Tensor) -> torch.Tensor:
+def importance(network: SparseNetwork, ranked: Ranked, ranking: Ranking, batch: Batch) -> torch.Tensor:
     """Larger is kept first, (weights,): natural logarithm of the saliency or magnitude squared, or minus log alpha.
 
-    `observations` (batch, inputs), normalised, are where the saliency is taken.
+    `batch` is where the saliency is taken.
     """
     if ranking == "posterior":
         return -ranked.log_alpha
     square = network.weight.double() ** 2
     if ranking == "saliency":
-        square = square * network.curvature(observations).double()
+        square = square * network.curvature(batch.observations, batch.error_weights).double()
     return torch.log(square.clamp_min(1e-300)).float()
 
 

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config import SourceConfig
+from .config import ShrinkConfig, SourceConfig
 from .environment import EnvironmentFacts, EnvironmentSpec
 from .errors import DistillError
 from .teachers import Teacher, read_teacher
+from .teachers.critics import read_critics
+from .teachers.error_costs import ErrorCosts
 
 if TYPE_CHECKING:
     from export.student_file import Student
@@ -30,6 +32,24 @@ def read_source(config: SourceConfig, *, say_notes: bool = True) -> tuple[Enviro
         for note in teacher.notes:
             print(f"teacher {config.teacher.name}: {note}", file=sys.stderr)
     return spec, facts, teacher
+
+
+def read_error_costs(config: ShrinkConfig, facts: EnvironmentFacts) -> ErrorCosts | None:
+    """What --cost-sensitive asks for: weights of errors by the critics in the teacher's file; None: all weigh the same.
+
+    Raises:
+        DistillError: they are asked for, and the file has none that can be read.
+    """
+    if config.cost_sensitive is False:
+        return None
+    inputs = facts.observation_size + len(facts.action_low)
+    try:
+        critics = read_critics(config.teacher, config.vecnormalize, config.activation, inputs)
+    except DistillError as error:
+        if config.cost_sensitive is None:
+            return None
+        raise DistillError(f"--cost-sensitive: {error}") from error
+    return ErrorCosts(critics, facts.action_low, facts.action_high)
 
 
 def check_fits(path: Path, student: Student, facts: EnvironmentFacts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,11 @@ from .transitions import EPISODE_FIELDS, FIELDS, Transitions, reserve
 _LABELLED = ("observations", "teacher_actions")
 _TRANSITION = (*_LABELLED, "executed_actions", "rewards", "next_observations", "terminated")
 _FOLLOWED = (*_TRANSITION, "next_teacher_actions", "known")
+_WEIGHTS = "error_weights"
 _BLOCK = 2**19  # numbers: statistics never hold more of a dataset in float64
+
+Weigh = Callable[[Array, Array], Array]
+"""Observations (n, observation) and the teacher's actions (n, action), physical units -> weights (n, action)."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,15 @@ class Replay:
     arrays of its own that double when they are full.
     """
 
-    def __init__(self, normaliser: Normaliser, history: int, low: Array, high: Array) -> None:
-        """`low` and `high` (action,) bound the actions."""
+    def __init__(
+        self, normaliser: Normaliser, history: int, low: Array, high: Array, weigh: Weigh | None = None
+    ) -> None:
+        """`low` and `high` (action,) bound the actions; `weigh` gives each squared error its weight (None: 1)."""
         mean, scale = np.tile(normaliser.mean, history), np.tile(normaliser.scale, history)
         middle, half = ((low + high) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
         self._statistics: tuple[Array, Array, Array, Array] = mean, scale, middle, half
         self._tile: _Tile | None = None
+        self._weigh = weigh
         self._base: _Rows | None = None
         self._grown: _Rows | None = None
 
@@ -68,13 +76,14 @@ class Replay:
 
     def extend(self, rows: Transitions) -> None:
         """Append whole episodes."""
+        weights = None if self._weigh is None else self._weigh(rows.observations, rows.teacher_actions)
         if self._base is None:
-            self._base = _Rows(rows, len(rows), len(rows.lengths))
+            self._base = _Rows(rows, len(rows), len(rows.lengths), weights)
             return
         if self._grown is None:
             sizes = rows.observations.shape[1], rows.executed_actions.shape[1]
-            self._grown = _Rows(reserve(0, 0, *sizes), 0, 0)
-        self._grown.append(rows)
+            self._grown = _Rows(reserve(0, 0, *sizes), 0, 0, None if weights is None else weights[:0])
+        self._grown.append(rows, weights)
 
     def sample(self, size: int, generator: torch.Generator, *, transitions: bool, newest: int | None = None) -> Batch:
         """Draw `size` rows with replacement, from the `newest` ones only where that is given.
@@ -101,6 +110,8 @@ class Replay:
         rows = {"observations": tile.mean, "actions": tile.half}
         single = np.empty(size, np.float32)
         drawn: dict[str, Array] = {name: np.empty_like(rows.get(name.split("_")[-1], single)) for name in names}
+        if self._weigh is not None:
+            drawn[_WEIGHTS] = np.empty_like(tile.half)
         split = size if self._grown is None else int(np.searchsorted(index, self._base_rows))
         if split and self._base is not None:
             self._base.take(index[:split], drawn, slice(0, split))
@@ -115,13 +126,14 @@ class Replay:
                 np.divide(array, tile.half, out=array)
         if "known" in drawn:
             drawn["next_teacher_actions"] *= drawn["known"][:, None]
+        drawn.setdefault(_WEIGHTS, tile.ones)
         return {name: torch.from_numpy(array) for name, array in drawn.items()}
 
     def _tiled(self, size: int) -> _Tile:
         """The four statistics, repeated for every row of a minibatch: broadcasting would cost more than the sums."""
         if self._tile is None or len(self._tile.mean) != size:
             mean, scale, middle, half = (np.tile(vector, (size, 1)) for vector in self._statistics)
-            self._tile = _Tile(mean, scale, middle, half)
+            self._tile = _Tile(mean, scale, middle, half, np.ones_like(half))
         return self._tile
 
 
@@ -133,27 +145,28 @@ class _Tile:
     scale: Array
     middle: Array
     half: Array
+    ones: Array
 
 
 class _Rows:
-    """Transitions of which the first `count` rows are valid."""
+    """Transitions of which the first `count` rows are valid, and the weights of their errors."""
 
-    def __init__(self, rows: Transitions, count: int, episodes: int) -> None:
-        self._arrays: dict[str, NDArray[Any]] = {name: getattr(rows, name) for name in FIELDS}
+    def __init__(self, rows: Transitions, count: int, episodes: int, weights: Array | None) -> None:
+        self._arrays = _arrays(rows, weights)
         self.count, self._episodes = count, episodes
         self._ends = rows.ends
 
-    def append(self, rows: Transitions) -> None:
+    def append(self, rows: Transitions, weights: Array | None) -> None:
         """Copy behind what is there, into twice the room where it is full: each row is moved about once."""
         count, episodes = self.count + len(rows), self._episodes + len(rows.lengths)
-        for name in FIELDS:
+        for name, added in _arrays(rows, weights).items():
             used, needed = (self._episodes, episodes) if name in EPISODE_FIELDS else (self.count, count)
             array = self._arrays[name]
             if needed > len(array):
                 # array by array, so that only one of them is held twice
                 self._arrays[name] = np.empty((max(needed, 2 * len(array)), *array.shape[1:]), array.dtype)
                 self._arrays[name][:used] = array[:used]
-            self._arrays[name][used:needed] = getattr(rows, name)
+            self._arrays[name][used:needed] = added
         self._ends = np.concatenate((self._ends[: self._episodes], self.count + rows.ends))
         self.count, self._episodes = count, episodes
 
@@ -176,6 +189,11 @@ class _Rows:
                 target[place] = arrays[name][index]
             else:
                 _gather(arrays[name], index, target[place])
+
+
+def _arrays(rows: Transitions, weights: Array | None) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {name: getattr(rows, name) for name in FIELDS}
+    return arrays if weights is None else arrays | {_WEIGHTS: weights}
 
 
 def _gather(source: Array, index: NDArray[np.int64], target: Array) -> None:

@@ -25,6 +25,7 @@ from ..report import choose
 from ..shrink import Ranked
 from ..source import check_fits
 from ..teachers.critics import FrozenCritics, read_critics
+from ..teachers.error_costs import ErrorCosts
 from ..train_options import recorded_options
 from ..training.descent import TakesSteps
 from ..training.learner import Learner
@@ -108,7 +109,7 @@ class Refinement(Distillation):
         self._begun: str | None = None  # name of the candidate that the search begins with
         super().__init__(_train_config(config, self.start), progress)
         self._refuse_search_without_generations()
-        self.told = {"method": "refine", "objective": config.objective, "begun_with": str(config.student)}
+        self.told |= {"method": "refine", "objective": config.objective, "begun_with": str(config.student)}
         facts = self.facts
         self._judge_of_actions: NormalisedCritics | None = None
         if self.objective.needs_teacher_value or config.critic == "teacher":
@@ -121,6 +122,16 @@ class Refinement(Distillation):
 
     def _learner(self) -> Learner:
         return StartedLearner(self.start)
+
+    def _error_costs(self) -> ErrorCosts | None:
+        if not self.objective.has_pseudo_reward:
+            return super()._error_costs()
+        if self.config.cost_sensitive:
+            raise DistillError(
+                f"--cost-sensitive: got objective {self.asked.objective}, which is no squared error, expected teacher "
+                "or on-policy; leave one of the two out"
+            )
+        return None
 
     def _options(self) -> dict[str, Any]:
         return recorded_options(self.asked) | {"teacher": self.teacher.sha256}

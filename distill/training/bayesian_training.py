@@ -162,7 +162,7 @@ class BayesianTraining:
         kl_weight = annealed(self.iteration, numbers.iterations, numbers.annealing) / numbers.data_weight
         rates = self._tensor((*corrections(steps, numbers.learning_rate), kl_weight))
         bits = self._draw(objective.bits(numbers.batch))
-        labelled = batch.observations, batch.teacher_actions
+        labelled = batch.observations, batch.teacher_actions, batch.error_weights
         self._errors = self._update_student(*self._tracked_student.tensors(), *labelled, bits, rates, *critics)
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -72,7 +72,7 @@ class Step:
         """One step on one minibatch of the `newest` rows (None: all); the squared error ()."""
         batch = replay.sample(self.batch, streams.generator, transitions=False, newest=newest)
         bits = streams.bits.draw(self._count)
-        labelled = batch.observations, batch.teacher_actions
+        labelled = batch.observations, batch.teacher_actions, batch.error_weights
         return self._run(*tracked.tensors(), network.mask, *labelled, bits, torch.tensor(rates))
 
 

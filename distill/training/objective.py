@@ -1,9 +1,10 @@
 """The gradients of Bayesian Policy Distillation's losses, divided by |D| (Kim et al. 2026, Eq. 12).
 
-    L / |D| = -(h / mean|Q1|) E[Q1(s, pi_w(s))] + mean((pi_w(s) - a)^2) + (eta / |D|) KL(q || p)
+    L / |D| = -(h / mean|Q1|) E[Q1(s, pi_w(s))] + mean(c (pi_w(s) - a)^2) + (eta / |D|) KL(q || p)
 
 |D| is the constant `data_weight`, a sparsity knob independent of the rows collected; actions are divided by half
 their range, so the squared error does not depend on the plant's units (the published code takes them as they are).
+c, the weight of each error, is this project's own (teachers/error_costs.py) and 1 in the paper.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Batch:
     rewards: torch.Tensor  # (batch,)
     next_observations: torch.Tensor
     terminated: torch.Tensor  # (batch,) 1.0 where the episode truly ended; a time limit is no end
+    error_weights: torch.Tensor  # (batch, actions) of the squared errors; 1 where errors are not weighed
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,17 @@ def student_gradient(
     values: torch.Tensor,
     observations: torch.Tensor,
     teacher_actions: torch.Tensor,
-    bits: torch.Tensor,
+    error_weights: torch.Tensor,
     *,
+    bits: torch.Tensor,
     kl_weight: torch.Tensor,
     critic_values: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradient (..., 2 weights + units) of the student's loss on a minibatch, and its squared error (...,).
 
-    `observations` (..., batch, inputs), `teacher_actions` (..., batch, actions), `bits` (..., objective.bits(batch)),
-    `kl_weight` is eta / |D|, `critic_values` are read only with h > 0.
+    `observations` (..., batch, inputs), `teacher_actions` and `error_weights` (..., batch, actions), `bits` (...,
+    objective.bits(batch)), `kl_weight` is eta / |D|, `critic_values` are read only with h > 0. The squared error that
+    is given back is not weighed.
     """
     form = objective.student
     noise = normals(bits)
@@ -95,7 +99,7 @@ def student_gradient(
         difference = difference * half
     count = difference.shape[-1] * difference.shape[-2]
     error = (difference * difference).sum(dim=(-2, -1)) / count
-    upstream = difference * (2.0 / count)
+    upstream = difference * error_weights * (2.0 / count)
     if objective.critic is not None and objective.value_weight > 0.0:
         assert critic_values is not None
         pairs = torch.cat((observations, _raw(objective, actions)), dim=-1)

@@ -85,17 +85,18 @@ class SparseNetwork:
         """Actions (batch, actions) for normalised observations (batch, inputs)."""
         return forward(self.form, self.values, observations)[-1]
 
-    def curvature(self, observations: torch.Tensor) -> torch.Tensor:
-        """Diagonal of the Gauss-Newton matrix of the mean squared error: (weights,), mean of (daction_k/dweight)^2.
+    def curvature(self, observations: torch.Tensor, error_weights: torch.Tensor) -> torch.Tensor:
+        """Diagonal of the Gauss-Newton matrix of the mean squared error: (weights,), mean of c_k (daction_k/dweight)^2.
 
-        Observations (batch, inputs) normalised; the mean runs over the batch and the actions k.
+        Observations (batch, inputs) normalised, `error_weights` c (batch, actions); the mean runs over the batch and
+        the actions k.
         """
         hidden = forward(self.form, self.values, observations)
         squares = torch.zeros_like(self.weight)
         views = self.form.matrices(squares)
         for action in range(hidden[-1].shape[1]):
             one = torch.zeros_like(hidden[-1])
-            one[:, action] = 1.0
+            one[:, action] = error_weights[:, action].sqrt()
             for index, inner in backward(self.form, self.values, hidden, one):
                 views[index].addmm_((inner * inner).T, hidden[index] * hidden[index])
         return squares / hidden[-1].numel()
@@ -129,13 +130,15 @@ class SparseUpdate:
         return count + count % 2
 
     def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Values and moments, mask, observations, teacher's actions, bits, rates (3,): Adam's, and the L1 step.
+        """Values and moments, mask, observations, teacher's actions, weights of errors, bits, rates (3,): Adam's, and
+        the L1 step.
 
         The L1 step is the proximal one in the metric of the optimiser, w <- sign(w) max(|w| - step / (sqrt(v_hat) +
         eps), 0): Adam divides the gradient of the loss by that root, so the penalty's must be, too, or it weighs next
-        to nothing (Yun, Lozano, Yang 2021, adaptive proximal gradient methods). Returns the squared error ().
+        to nothing (Yun, Lozano, Yang 2021, adaptive proximal gradient methods). Returns the squared error (), without
+        its weights.
         """
-        tracked, (mask, observations, teacher_actions, bits, rates) = Tracked(*tensors[:3]), tensors[3:]
+        tracked, (mask, observations, teacher_actions, error_weights, bits, rates) = Tracked(*tensors[:3]), tensors[3:]
         form, values = self.form, tracked.values
         if self.observation_noise:
             blur = normals(bits)[: observations.numel()].view(observations.shape)
@@ -143,7 +146,7 @@ class SparseUpdate:
             observations = observations + self.observation_noise * blur
         hidden = forward(form, values, observations)
         difference = hidden[-1] - teacher_actions
-        gradient = masked_gradient(form, values, hidden, difference * (2.0 / difference.numel()), mask)
+        gradient = masked_gradient(form, values, hidden, difference * error_weights * (2.0 / difference.numel()), mask)
         adam_step(tracked, gradient, rates[:2])
         weight = values[: form.weights]
         threshold = rates[2] / step_divisor(tracked.second[: form.weights], rates[1])

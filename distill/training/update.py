@@ -17,9 +17,9 @@ class CriticUpdate:
     objective: Objective
 
     def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Critics (values and moments), their target, the student's target, a batch's six fields, bits, rates (2,)."""
+        """Critics (values and moments), their target, the student's target, a batch's fields, bits, rates (2,)."""
         critic, target, student_target = Tracked(*tensors[:3]), tensors[3], tensors[4]
-        batch, bits, rates = Batch(*tensors[5:11]), tensors[11], tensors[12]
+        batch, bits, rates = Batch(*tensors[5:-2]), tensors[-2], tensors[-1]
         gradient = critic_gradient(self.objective, critic.values, target, student_target, batch, bits=bits)
         adam_step(critic, gradient, rates)
         return rates
@@ -33,18 +33,17 @@ class StudentUpdate:
     tau: float
 
     def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Student (values and moments), observations, teacher's actions, bits, rates (3,): Adam's and the KL's weight.
+        """Student (values and moments), observations, teacher's actions, weights of errors, bits, rates (3,): Adam's
+        and the KL's weight.
 
         With critics also: critics' values, their target, the student's target. Returns the squared error (...,).
         """
-        student, (observations, teacher_actions, bits, rates) = Tracked(*tensors[:3]), tensors[3:7]
-        critics = tensors[7:]
+        student, labelled, (bits, rates), critics = Tracked(*tensors[:3]), tensors[3:6], tensors[6:8], tensors[8:]
         gradient, error = student_gradient(
             self.objective,
             student.values,
-            observations,
-            teacher_actions,
-            bits,
+            *labelled,
+            bits=bits,
             kl_weight=rates[2],
             critic_values=critics[0] if critics else None,
         )

@@ -99,10 +99,8 @@ def setting():
     student.log_sigma.uniform_(-3, 0.3, generator=generator)
     student.bias.normal_(0, 0.1, generator=generator)
     draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
-    batch = Batch(
-        draw(16, 4), torch.tanh(draw(16, 2)), torch.tanh(draw(16, 2)), draw(16), draw(16, 4), torch.arange(16) % 3 == 0
-    )
-    batch = dataclasses.replace(batch, terminated=batch.terminated.float())
+    actions, ends = (torch.tanh(draw(16, 2)), torch.tanh(draw(16, 2))), (torch.arange(16) % 3 == 0).float()
+    batch = Batch(draw(16, 4), *actions, draw(16), draw(16, 4), ends, torch.ones(16, 2))
     return objective, student, objective.critic.fresh(generator), objective.critic.fresh(generator), batch
 
 
@@ -126,7 +124,8 @@ def test_student_loss_and_gradient(setting) -> None:
         student.values,
         batch.observations,
         batch.teacher_actions,
-        bits,
+        batch.error_weights,
+        bits=bits,
         kl_weight=torch.tensor(1e-2),
         critic_values=critic,
     )
@@ -190,7 +189,8 @@ def test_bounds_of_one_are_raw_already(setting) -> None:
                 student.values,
                 batch.observations,
                 batch.teacher_actions,
-                bits,
+                batch.error_weights,
+                bits=bits,
                 kl_weight=torch.tensor(0.0),
             )[0]
         )

@@ -92,7 +92,7 @@ def test_densities_are_those_of_a_gaussian() -> None:
 
 def test_nothing_is_asked_past_the_end_of_an_episode() -> None:
     one = torch.tensor([[0.5]])
-    batch = FollowedBatch(one, one, one, torch.ones(1), one, torch.ones(1), 0 * one, torch.zeros(1))
+    batch = FollowedBatch(one, one, one, torch.ones(1), one, torch.ones(1), one, 0 * one, torch.zeros(1))
     found = quantities(Gaussian(0.1), batch, one, one, gamma=0.9, reward_weight=2.0)
     assert found.next_teacher_log_probability.item() == 0.0
     assert found.next_forward_cross_entropy.item() == 0.0

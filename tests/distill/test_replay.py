@@ -71,6 +71,24 @@ def test_appended_rows_join_the_first_ones() -> None:
     assert set(newest.tolist()) == {9.0, 10.0, 11.0}
     only_base = drawn.sample(8, torch.Generator().manual_seed(1), transitions=False)
     assert only_base.rewards.numel() == only_base.next_observations.numel() == 0
+    assert torch.equal(only_base.error_weights, torch.ones(8, 2))
+
+
+def test_errors_have_the_weights_of_their_rows() -> None:
+    asked = []
+
+    def weigh(observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        asked.append(len(observations))
+        return np.stack((observations[:, 0], 2 * actions[:, 1]), axis=1)
+
+    drawn = Replay(Normaliser(MEAN, SCALE), 1, LOW, HIGH, weigh)
+    for rows in (numbered(0, 3), numbered(3, 2), numbered(5, 1, 3)):
+        drawn.extend(rows)
+    assert asked == [3, 2, 4], "each row once"
+    check(drawn, set(range(9)), {2, 4, 5, 8})
+    generator = torch.Generator().manual_seed(0)
+    for batch in (drawn.sample(99, generator, transitions=True), drawn.sample_followed(99, generator)):
+        assert torch.equal(batch.error_weights, torch.stack((batch.rewards, 2 * batch.rewards), dim=1))
 
 
 def test_many_rounds_grow_the_store_and_lose_nothing() -> None:

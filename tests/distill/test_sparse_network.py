@@ -45,14 +45,17 @@ def test_a_step_is_autograds_gradient_through_adam_and_none_where_pruned(generat
     observations = torch.randn(32, 5, generator=generator)
     target = torch.tanh(torch.randn(32, 2, generator=generator))
     weight, bias = network.weight.clone().requires_grad_(), network.bias.clone().requires_grad_()
-    loss = ((formula(network.form, weight, bias, observations) - target) ** 2).mean()
+    error_weights = torch.rand(32, 2, generator=generator)
+    squares = (formula(network.form, weight, bias, observations) - target) ** 2
+    loss = (error_weights * squares).mean()
     by_weight, by_bias = torch.autograd.grad(loss, (weight, bias))
     assert torch.any(by_weight[network.mask == 0] != 0), "the mask must have something to stop"
     tracked = Tracked.start(network.values)
     none = torch.zeros(0, dtype=torch.int32)
     rates = torch.tensor([0.0, 1.0, 0.0])  # no step: only the moments move
-    error = SparseUpdate(network.form, 0.0)(*tracked.tensors(), network.mask, observations, target, none, rates)
-    assert float(error) == pytest.approx(float(loss.detach()), rel=1e-5)
+    batch = observations, target, error_weights
+    error = SparseUpdate(network.form, 0.0)(*tracked.tensors(), network.mask, *batch, none, rates)
+    assert float(error) == pytest.approx(float(squares.detach().mean()), rel=1e-5), "what is told is not weighed"
     expected = torch.cat((by_weight * network.mask, by_bias))
     assert torch.allclose(tracked.first, 0.1 * expected, rtol=1e-4, atol=1e-7)
     assert torch.allclose(tracked.second, 0.001 * expected**2, rtol=1e-3, atol=1e-9)
@@ -68,7 +71,8 @@ def test_the_l1_step_is_proximal_in_adams_metric(generator: torch.Generator) -> 
     network.bias.zero_()
     bias = network.bias.clone()
     rates = torch.tensor([0.0, 2.0, 0.3])  # no step of Adam's, and zero inputs: no gradient of the weights
-    SparseUpdate(network.form, 0.0)(*tracked.tensors(), network.mask, zeros, torch.zeros(4, 2), none, rates)
+    batch = zeros, torch.zeros(4, 2), torch.ones(4, 2)
+    SparseUpdate(network.form, 0.0)(*tracked.tensors(), network.mask, *batch, none, rates)
     assert torch.allclose(network.weight, before.sign() * (before.abs() - 0.3 / root).clamp_min(0.0), atol=1e-6)
     assert torch.all(network.weight[before.abs() < 0.29 / root] == 0.0)
     assert torch.any(network.weight != 0.0)
@@ -83,8 +87,9 @@ def test_curvature_is_the_mean_squared_derivative(generator: torch.Generator) ->
         return formula(network.form, weight, network.bias, observations)
 
     jacobian = torch.autograd.functional.jacobian(actions, network.weight.clone())  # (rows, actions, weights)
-    expected = (jacobian**2).mean(dim=(0, 1))
-    assert torch.allclose(network.curvature(observations), expected, rtol=1e-4, atol=1e-8)
+    for weights in (torch.ones(6, 2), torch.rand(6, 2, generator=generator)):
+        expected = (weights[:, :, None] * jacobian**2).mean(dim=(0, 1))
+        assert torch.allclose(network.curvature(observations, weights), expected, rtol=1e-4, atol=1e-8)
 
 
 @pytest.mark.parametrize("ranking", ["saliency", "magnitude", "posterior"])
@@ -93,14 +98,14 @@ def test_shrinking_keeps_the_most_important_and_records_it(generator: torch.Gene
     before, alive = network.weight.clone(), network.mask > 0
     posterior = torch.where(alive, torch.randn(before.shape, generator=generator), torch.tensor(5.0))
     ranked = Ranked(before.clone(), posterior)
-    observations = torch.randn(64, 5, generator=generator)
+    batch = replay_of(64, 0).sample(64, generator, transitions=False)
     scores = {
-        "saliency": before**2 * network.curvature(observations),
+        "saliency": before**2 * network.curvature(batch.observations, batch.error_weights),
         "magnitude": before.abs(),
         "posterior": -posterior,
     }[ranking]
     keep = network.kept // 2
-    record = shrink(network, ranked, importance(network, ranked, ranking, observations), keep=keep, threshold=2.0)
+    record = shrink(network, ranked, importance(network, ranked, ranking, batch), keep=keep, threshold=2.0)
     assert network.kept == keep
     kept = network.mask > 0
     assert not torch.any(kept & ~alive), "nothing comes back to life"
@@ -114,7 +119,7 @@ def test_shrinking_keeps_the_most_important_and_records_it(generator: torch.Gene
 def test_shrinking_to_everything_changes_nothing(generator: torch.Generator) -> None:
     network = network_of(generator)
     mask, ranked = network.mask.clone(), Ranked(network.weight.clone(), torch.zeros_like(network.weight))
-    score = importance(network, ranked, "magnitude", torch.zeros(1, 5))
+    score = importance(network, ranked, "magnitude", replay_of(1, 0).sample(1, generator, transitions=False))
     shrink(network, ranked, score, keep=network.kept, threshold=2.0)
     assert torch.equal(network.mask, mask)
 

@@ -108,12 +108,16 @@ def test_stacked_students_are_separate_students(generator: torch.Generator) -> N
     values = torch.stack([spread(BayesianStudent.fresh(form, generator), generator).values for _ in range(3)])
     observations = torch.randn(3, 16, 5, generator=generator)
     labels = torch.randn(3, 16, 2, generator=generator)
+    weights = torch.rand(3, 16, 2, generator=generator)
     bits = torch.stack([RandomBits(seed).draw(objective.bits(16)) for seed in range(3)])
     weight = torch.tensor(1e-3)
-    together, errors = student_gradient(objective, values, observations, labels, bits, kl_weight=weight)
+    together, errors = student_gradient(objective, values, observations, labels, weights, bits=bits, kl_weight=weight)
     for index in range(3):
         alone, error = student_gradient(
-            objective, values[index], observations[index], labels[index], bits[index], kl_weight=weight
+            objective,
+            *(each[index] for each in (values, observations, labels, weights)),
+            bits=bits[index],
+            kl_weight=weight,
         )
         assert torch.allclose(together[index], alone, rtol=1e-4, atol=1e-6)
         assert torch.allclose(errors[index], error)
@@ -127,7 +131,9 @@ def test_bfloat16_products_stay_close(generator: torch.Generator) -> None:
         objective = Objective(Form((5, 16, 2), precision=precision), prior("ard"))
         bits = RandomBits(0).draw(objective.bits(64))
         gradients.append(
-            student_gradient(objective, values, observations, labels, bits, kl_weight=torch.tensor(0.0))[0]
+            student_gradient(
+                objective, values, observations, labels, torch.ones(64, 2), bits=bits, kl_weight=torch.tensor(0.0)
+            )[0]
         )
     difference = (gradients[0] - gradients[1]).norm() / gradients[0].norm()
     assert 1e-5 < float(difference) < 0.05, "rounded, and no more than rounded"

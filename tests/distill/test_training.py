@@ -47,11 +47,13 @@ class Rows:
             rewards=draw(rows),
             next_observations=draw(rows, inputs),
             terminated=(torch.arange(rows) % 3 == 0).float(),
+            error_weights=torch.rand(rows, actions, generator=generator),
         )
 
     def sample(self, size: int, generator: torch.Generator, *, transitions: bool) -> Batch:
         index = torch.randint(len(self.batch.rewards), (size,), generator=generator)
-        drawn = {name: getattr(self.batch, name)[index] for name in ("observations", "teacher_actions")}
+        labelled = "observations", "teacher_actions", "error_weights"
+        drawn = {name: getattr(self.batch, name)[index] for name in labelled}
         if not transitions:
             empty = torch.empty(0)
             return Batch(**drawn, executed_actions=empty, rewards=empty, next_observations=empty, terminated=empty)
@@ -124,10 +126,10 @@ def test_value_term_is_autograds() -> None:
     values, critic = BayesianStudent.fresh(form, generator, -2.0).values, objective.critic.fresh(generator)
     batch, bits = Rows(32).batch, RandomBits(0).draw(objective.bits(32))
     weight = torch.tensor(0.01)
-    arguments = (batch.observations, batch.teacher_actions, bits)
-    written, error = student_gradient(objective, values, *arguments, kl_weight=weight, critic_values=critic)
+    labelled = batch.observations, batch.teacher_actions, torch.ones(32, 2)
+    written, error = student_gradient(objective, values, *labelled, bits=bits, kl_weight=weight, critic_values=critic)
     plain = dataclasses.replace(objective, value_weight=0.0)
-    without, same = student_gradient(plain, values, *arguments, kl_weight=weight)
+    without, same = student_gradient(plain, values, *labelled, bits=bits, kl_weight=weight)
     steps = forward(form, values, batch.observations, normals(bits)[: 32 * form.units])
     actions = steps[-1].output.clone().requires_grad_()
     worth = reference_values(objective.critic, critic, torch.cat((batch.observations, actions), 1))[0]
@@ -137,7 +139,8 @@ def test_value_term_is_autograds() -> None:
         values,
         batch.observations,
         actions.detach() - by_action * actions.numel() / 2,
-        bits,
+        torch.ones(32, 2),
+        bits=bits,
         kl_weight=weight * 0,
     )[0]
     squared = ((steps[-1].output - batch.teacher_actions) ** 2).mean()
