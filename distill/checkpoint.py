@@ -8,8 +8,8 @@ The state is replaced last and counts the rounds, so a cut between two files is 
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from .errors import DistillError
 _FORMAT = "bpd-checkpoint"
 _STATE = "state.safetensors"
 _NEXT_STEP = "start over without --resume"
+_OWN = ("rows_*.safetensors", "dataset.safetensors", "sizes/*.safetensors", ".*.part", "sizes/.*.part")
 
 
 class Checkpoint:
@@ -36,15 +37,24 @@ class Checkpoint:
         self.folder = folder
         self._configuration = json.dumps(configuration, sort_keys=True)
         self._rounds = 0
+        self.begun = False  # whether what is there is this run's
 
     def exists(self) -> bool:
         """Whether a run was cut off here."""
         return (self.folder / _STATE).is_file()
 
     def clear(self) -> None:
-        """Remove the folder: at the start of a run that does not resume, and after the results are written."""
-        if self.folder.is_dir():
-            shutil.rmtree(self.folder)
+        """Remove what a run left: when a new one begins, and after the results are written.
+
+        The state goes first, so that half of a checkpoint is never taken for a whole one; what is no run's stays.
+        """
+        (self.folder / _STATE).unlink(missing_ok=True)
+        for pattern in _OWN:
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        for folder in (self.folder / "sizes", self.folder):
+            with contextlib.suppress(OSError):  # not there, or somebody else's files in it
+                folder.rmdir()
         self._rounds = 0
 
     def add_rows(self, rows: Transitions) -> None:
@@ -64,6 +74,7 @@ class Checkpoint:
         }
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         replace_files(self.folder, {_STATE: encode_tensors(arrays, metadata)})
+        self.begun = True
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Tensors and figures; None where nothing was saved.
@@ -85,10 +96,23 @@ class Checkpoint:
                     f"{wanted.get(name)!r}; give the same options, or {_NEXT_STEP}"
                 )
             figures: dict[str, Any] = file.json("figures", dict)
-            self._rounds = int(figures["rounds"])
+            self._rounds = figures["rounds"]
+            tensors = {name: np.array(array) for name, array in file.tensors.items()}
+            broken = [name for name, array in tensors.items() if array.dtype.kind == "f" and np.isnan(array).any()]
+            if broken or not isinstance(self._rounds, int):
+                raise self.damaged(f"NaN in {broken[0]}" if broken else f"{self._rounds!r} rounds")
         except FileFormatError as error:
             raise DistillError(f"--resume: {error}") from error
-        return {name: torch.from_numpy(np.array(array)) for name, array in file.tensors.items()}, figures
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self.damaged(repr(error)) from error
+        self.begun = True
+        return {name: torch.from_numpy(array) for name, array in tensors.items()}, figures
+
+    def damaged(self, got: str) -> DistillError:
+        """What to raise where the state is readable, but not what a run writes."""
+        return DistillError(
+            f"--resume: {self.folder / _STATE}: got {got}, expected what a run of these options saves; {_NEXT_STEP}"
+        )
 
     def rounds(self, like: Transitions) -> Iterator[Transitions]:
         """Every round's rows, in order, after `load`; of the widths of `like`.

@@ -25,6 +25,25 @@ def in_range(option: str, value: float | None, low: float, high: float) -> None:
         raise DistillError(f"{option}: got {value}, expected {low:g} to {high:g}")
 
 
+def refuse_inside(out: Path, **inputs: Path | None) -> None:
+    """Refuse inputs, by the names of their options, that a run would replace or remove in its folder `out`.
+
+    Raises:
+        DistillError: names the option and the file.
+    """
+    folder = out.resolve()
+    for option, path in inputs.items():
+        if path is None:
+            continue
+        found = path.resolve()
+        own = found in {folder / "student.safetensors", folder / "distill.json"}
+        if own or {folder / "sizes", folder / "checkpoint"} & set(found.parents):
+            raise DistillError(
+                f"--out: got {out}, where --{option} {path} lies and would be replaced, expected another folder; "
+                "name one"
+            )
+
+
 def environment_spec(
     environment: str, arguments: str, wrappers: tuple[str, ...] = (), frame_stack: int = 1
 ) -> EnvironmentSpec:

@@ -20,6 +20,7 @@ from export.student_file import Student, write_student
 
 from .checkpoint import Checkpoint
 from .config import ShrinkConfig, TrainConfig
+from .datasets.dataset import write_dataset
 from .datasets.replay import Normaliser, Replay
 from .drive import Driver
 from .environment import Array
@@ -28,7 +29,7 @@ from .evaluate import TRAINING_SEED
 from .folder_lock import FolderLock
 from .plan import Plan, Rung
 from .progress import TrainingProgress
-from .report import write_results
+from .report import refuse_obstacles, write_results
 from .result_file import writable
 from .rollout import longest_episode
 from .rows import collect_rows, read_rows
@@ -60,6 +61,7 @@ class Distillation:
     def __init__(self, config: TrainConfig, progress: TrainingProgress) -> None:
         check_config(config)
         writable(config.out)
+        refuse_obstacles(config.out)
         torch.set_num_threads(1)
         self.config = config
         self.progress = progress
@@ -115,16 +117,27 @@ class Distillation:
                 f"--resume: {path} is the result of other options, expected an unfinished run or these ones; "
                 "start over without --resume"
             )
+        if not Path(stored["student"]).is_file():
+            raise DistillError(
+                f"--resume: {stored['student']}: no such file, expected the student of the run that is over; start "
+                "over without --resume"
+            )
         return stored
 
     def run(self) -> dict[str, Any]:
         """All stages; returns what distill.json says."""
         saved = self.checkpoint.load() if self.config.resume else None
+        if saved is None and self.checkpoint.exists():
+            folder = self.checkpoint.folder
+            print(f"note: this run takes the place of the unfinished one in {folder}", file=sys.stderr)
         self.prepare(collected=saved is not None)
         if saved is not None:
             for rows in self.checkpoint.rounds(self.dataset.transitions):
                 self.replay.extend(rows)
-            self._restore(*saved)
+            try:
+                self._restore(*saved)
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise self.checkpoint.damaged(" ".join(repr(error).split())[:200]) from error
         self._train()
         self.selection = Selection(
             self.spec,
@@ -176,13 +189,13 @@ class Distillation:
         return self._step
 
     def prepare(self, *, collected: bool = False) -> None:
-        """Dataset, normaliser and replay; what a run that is not resumed finds in its folder goes."""
-        if not collected:
-            self.checkpoint.clear()
+        """Dataset, normaliser and replay; an earlier run's checkpoint goes once there is something to put there."""
         own = self.checkpoint.folder / "dataset.safetensors"
-        if self.config.dataset is None and not collected:
-            collect_rows(self.config, self.spec, self.teacher, own, self.progress)
+        if self.config.dataset is None:
+            self._own_rows(own, collected=collected)
         self.dataset = read_rows(self.config, self.facts, self.teacher, own)
+        if self.config.dataset is not None and not collected:
+            self.checkpoint.clear()
         self.dataset_sha256 = self.dataset.digest()
         self.normaliser = self._normaliser(self.dataset.transitions.observations)
         self.replay = Replay(
@@ -194,6 +207,17 @@ class Distillation:
         )
         self.replay.extend(self.dataset.transitions)
         self.mark("collect")
+
+    def _own_rows(self, path: Path, *, collected: bool) -> None:
+        if not collected:
+            rows = collect_rows(self.config, self.spec, self.teacher, self.progress)
+            self.checkpoint.clear()
+            write_dataset(path, rows)
+        elif not path.is_file():
+            raise DistillError(
+                f"--resume: {path}: no such file, expected the rows that the run began with; start over without "
+                "--resume"
+            )
 
     def _train(self) -> None:
         """Train from scratch until the first cut; does nothing in a run that was resumed later."""
@@ -359,6 +383,12 @@ class Distillation:
         self._streams.restore(under(tensors, "streams"))
         network = self.learner.pruned(self.config.threshold)[0]
         self.shrinking = Shrinking.restored(tensors, state, network=network, plan=self._plan(), descent=self._descent)
+        for candidate in self.shrinking.candidates:
+            if not (self.sizes_folder / candidate.name).is_file():
+                raise DistillError(
+                    f"--resume: {self.sizes_folder / candidate.name}: no such file, expected the student that the run "
+                    "kept there; start over without --resume"
+                )
 
     def _plan(self) -> Plan:
         config = self.config
@@ -436,5 +466,8 @@ def carry_out(config: ShrinkConfig, make: Callable[[TrainingProgress], Distillat
         try:
             return run.run()
         except KeyboardInterrupt:
-            print(f"stopped; go on with the same command and --resume ({config.out / 'checkpoint'})", file=sys.stderr)
+            if run.checkpoint.begun:
+                print(f"stopped; go on with the same command and --resume ({run.checkpoint.folder})", file=sys.stderr)
+            else:
+                print("stopped before the first checkpoint: there is nothing to go on with", file=sys.stderr)
             raise

@@ -38,7 +38,8 @@ class RefineConfig(ShrinkConfig):
     mask: Literal["shrinking", "fixed"] = "shrinking"
     """Prune a little, refine, repeat while --target-return holds; or keep all weights that there are."""
     spread: float = 0.1
-    """Standard deviation of the Gaussians that are put around deterministic actions, as a share of half their range."""
+    """Standard deviation of the Gaussians that are put around deterministic actions, as a share of half their range.
+    Above 0.24 log pi is negative even in full agreement: with a pseudo-reward of it, ending an episode pays."""
     reward_weight: float = 1.0
     """Nats that the teacher's mean |reward| of a control period is worth (+r, and what follows values)."""
     critic: Literal["learned", "teacher"] = "learned"

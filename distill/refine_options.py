@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .config import in_range
+from .config import in_range, refuse_inside
 from .errors import DistillError
 from .policy_distillation.objectives import OBJECTIVES, objective_named
 from .refine_config import RefineConfig
@@ -16,12 +16,7 @@ def check_refine_config(config: RefineConfig) -> None:
     Raises:
         DistillError: names the option, what it got and what is possible.
     """
-    student, out = config.student.resolve(), config.out.resolve()
-    if student == out / "student.safetensors" or out / "sizes" in student.parents:
-        raise DistillError(
-            f"--out: got {config.out}, where --student {config.student} lies and would be replaced, expected another "
-            "folder; name one"
-        )
+    refuse_inside(config.out, student=config.student)
     in_range("--spread", config.spread, 1e-3, 10.0)
     in_range("--reward-weight", config.reward_weight, 0.0, 1e6)
     if config.critic == "teacher" and not objective_named(config.objective).uses_reward:

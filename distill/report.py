@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.compile import build_policy
 from export.student_file import read_student, write_student
 
+from .errors import DistillError
 from .evaluate import compare
 from .result_file import replace_with_copy, write_json
 from .select import Candidate
 
 if TYPE_CHECKING:
     from .distillation import Distillation
+
+
+def refuse_obstacles(out: Path) -> None:
+    """Refuse what could not be replaced by results, before hours are spent on them.
+
+    Raises:
+        DistillError: a folder stands where a file is to be, or anything else where the folder `sizes` is to be.
+    """
+    for name in ("student.safetensors", "dataset.safetensors", "distill.json"):
+        if (out / name).is_dir():
+            raise DistillError(f"--out: got {out}, where {name} is a folder, expected a file or none; move it away")
+    sizes = out / "sizes"
+    if sizes.is_symlink() or (sizes.exists() and not sizes.is_dir()):
+        raise DistillError(f"--out: got {out}, where sizes is no folder, expected one or none; move it away")
 
 
 def write_results(run: Distillation) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .config import TrainConfig
 from .datasets.collect import collect
-from .datasets.dataset import Dataset, read_dataset, write_dataset
+from .datasets.dataset import Dataset, read_dataset
 from .environment import EnvironmentFacts, EnvironmentSpec
 from .evaluate import TRAINING_SEED
 from .progress import TrainingProgress
@@ -16,10 +16,8 @@ from .source import load_policy
 from .teachers import Teacher
 
 
-def collect_rows(
-    config: TrainConfig, spec: EnvironmentSpec, teacher: Teacher, path: Path, progress: TrainingProgress
-) -> None:
-    """Roll the teacher out and write the flat dataset `path`."""
+def collect_rows(config: TrainConfig, spec: EnvironmentSpec, teacher: Teacher, progress: TrainingProgress) -> Dataset:
+    """Roll the teacher out."""
     progress.stage("collect", None)
     rows = collect(
         spec,
@@ -31,7 +29,7 @@ def collect_rows(
         jobs=config.jobs,
         load=partial(load_policy, config, teacher.sha256),
     )
-    write_dataset(path, Dataset(rows, config.env, teacher.sha256, config.seed))
+    return Dataset(rows, config.env, teacher.sha256, config.seed)
 
 
 def read_rows(config: TrainConfig, facts: EnvironmentFacts, teacher: Teacher, own: Path) -> Dataset:

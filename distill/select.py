@@ -102,13 +102,13 @@ class Selection:
         found = []
         if candidate.summary["iqm"] < bar:
             found.append(
-                f"return {candidate.summary['iqm']:.1f}, expected {bar:.1f} (raise --hidden, --data-weight or "
-                "--fine-tune-doublings)"
+                f"return {candidate.summary['iqm']:.1f}, expected {bar:.1f} (raise --fine-tune-doublings or begin with "
+                "a larger student)"
             )
-        if candidate.summary["share_below_90_percent"] > falls:
+        if candidate.summary["share_below_90_percent"] > falls + 1e-9:  # shares of counts, rounded in binary
             found.append(
                 f"{candidate.summary['share_below_90_percent']:.0%} of the episodes below 90 % of the teacher, "
-                f"expected {falls:.0%} (raise --data-weight or --fine-tune-iterations)"
+                f"expected at most {falls:.0%} (raise --fine-tune-iterations or begin with a larger student)"
             )
         return found
 

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .config import ShrinkConfig, SourceConfig
 from .environment import EnvironmentFacts, EnvironmentSpec
 from .errors import DistillError
@@ -56,12 +58,22 @@ def check_fits(path: Path, student: Student, facts: EnvironmentFacts) -> None:
     """Refuse a student of another environment.
 
     Raises:
-        DistillError: its inputs or actions are not the environment's.
+        DistillError: its inputs, their frames, its actions or their bounds are not the environment's.
     """
     if (student.widths[0], student.widths[-1]) != (facts.observation_size, len(facts.action_low)):
         raise DistillError(
             f"student {path}: got {student.widths[0]} inputs and {student.widths[-1]} actions, the environment has "
             f"{facts.observation_size} and {len(facts.action_low)}; check --env"
+        )
+    if student.history != facts.history:
+        raise DistillError(
+            f"student {path}: got inputs of {student.history} frames, the environment stacks {facts.history}; check "
+            "--env-kwargs and --frame-stack"
+        )
+    if not (np.allclose(student.action_low, facts.action_low) and np.allclose(student.action_high, facts.action_high)):
+        raise DistillError(
+            f"student {path}: got actions within {student.action_low.tolist()} and {student.action_high.tolist()}, the "
+            f"environment takes {facts.action_low.tolist()} to {facts.action_high.tolist()}; check --env"
         )
 
 

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from export.student_file import student_digest
+from export.student_file import LAYER_LIMIT, student_digest
 
-from .config import ShrinkConfig, TrainConfig, in_range
+from .config import ShrinkConfig, TrainConfig, in_range, refuse_inside
 from .errors import DistillError
 from .evaluate import LARGEST_EPISODES
 from .refine_config import RefineConfig
@@ -55,8 +55,11 @@ def check_config(config: TrainConfig) -> None:
     }
     for name, (low, high) in ranges.items():
         in_range(f"--{name.replace('_', '-')}", getattr(config, name), low, high)
-    if any(not 1 <= width <= 65_535 for width in config.hidden):
-        raise DistillError(f"--hidden: got {config.hidden}, expected widths from 1 to 65535")
+    refuse_inside(config.out, teacher=config.teacher, vecnormalize=config.vecnormalize, dataset=config.dataset)
+    if len(config.hidden) >= LAYER_LIMIT or any(not 1 <= width <= 65_535 for width in config.hidden):
+        raise DistillError(
+            f"--hidden: got {config.hidden}, expected at most {LAYER_LIMIT - 1} widths from 1 to 65535; leave some out"
+        )
     if any(size < 1 for size in config.kept_weights):
         raise DistillError(f"--kept-weights: got {config.kept_weights}, expected numbers of weights from 1")
     in_range("--seed + --seeds", config.seed + config.seeds - 1, 0, 10_000)

@@ -36,6 +36,11 @@ class Guidance:
     reward_by_judge: bool = False
     """Whether the environment's reward reaches the student through them alone, not through learned ones."""
 
+    @property
+    def critic_is_idle(self) -> bool:
+        """Whether the pseudo-reward that learned critics would see is 0 everywhere."""
+        return self.reward_by_judge and self.objective.reward_uses <= {"reward"}
+
 
 class TeacherJudge(Protocol):
     """Q_pi of normalised observations (batch, observation) and actions as shares of half their range."""
@@ -70,10 +75,11 @@ class GuidedStep:
         newest: int | None = None,
     ) -> torch.Tensor:
         """One step on one minibatch; the squared error (), shares of half the action range."""
-        while self._critic.steps < _WARM_UP:
-            self._learn_critic(network, replay, streams, newest)
-        batch, action, known = self._learn_critic(network, replay, streams, newest)
         guidance = self._guidance
+        look = self._look if guidance.critic_is_idle else self._learn_critic
+        while self._critic.steps < _WARM_UP and not guidance.critic_is_idle:
+            self._learn_critic(network, replay, streams, newest)
+        batch, action, known = look(network, replay, streams, newest)
         blurred = batch.observations
         if guidance.observation_noise:
             blur = torch.randn(blurred.shape, generator=streams.generator)
@@ -89,7 +95,9 @@ class GuidedStep:
             student_value=_column(known.student_value),
         )
         loss = guidance.objective.loss(in_place)
-        value = self._critic.by_action(torch.cat((batch.observations, hidden[-1]), dim=-1))
+        value = torch.zeros_like(action)
+        if not guidance.critic_is_idle:
+            value = self._critic.by_action(torch.cat((batch.observations, hidden[-1]), dim=-1))
         if guidance.reward_by_judge and guidance.judge is not None:
             value = value + guidance.reward_weight * guidance.judge.by_action(batch.observations, hidden[-1])
         # times the variance, so that the loss of pure cloning is the squared error's half
@@ -102,7 +110,21 @@ class GuidedStep:
     def _learn_critic(
         self, network: SparseNetwork, replay: Replay, streams: Streams, newest: int | None
     ) -> tuple[FollowedBatch, torch.Tensor, Quantities]:
-        """One step of the critics; the minibatch, the student's own actions on it, and what was computed of both."""
+        """One step of the critics; returns what `_look` does."""
+        batch, action, known = self._look(network, replay, streams, newest)
+        next_action = network.act(batch.next_observations)
+        rewards = self._guidance.objective.reward(known)
+        # of an episode's last row it is not known what the teacher would have done next; past an end nothing is asked
+        counts = torch.maximum(batch.known, batch.terminated)
+        pairs = torch.cat((batch.observations, batch.executed_actions), dim=-1)
+        next_pairs = torch.cat((batch.next_observations, next_action), dim=-1)
+        self._critic.step(pairs, next_pairs, rewards, batch.terminated, counts)
+        return batch, action, known
+
+    def _look(
+        self, network: SparseNetwork, replay: Replay, streams: Streams, newest: int | None
+    ) -> tuple[FollowedBatch, torch.Tensor, Quantities]:
+        """A minibatch, the student's own actions on it, and what is computed of both."""
         guidance = self._guidance
         batch = replay.sample_followed(guidance.batch, streams.generator, newest=newest)
         action, next_action = network.act(batch.observations), network.act(batch.next_observations)
@@ -110,12 +132,6 @@ class GuidedStep:
         known = quantities(guidance.gaussian, batch, action, next_action, **numbers)
         if guidance.judge is not None:
             known = self._judged(known, guidance.judge, batch, action)
-        rewards = guidance.objective.reward(known)
-        # of an episode's last row it is not known what the teacher would have done next; past an end nothing is asked
-        counts = torch.maximum(batch.known, batch.terminated)
-        pairs = torch.cat((batch.observations, batch.executed_actions), dim=-1)
-        next_pairs = torch.cat((batch.next_observations, next_action), dim=-1)
-        self._critic.step(pairs, next_pairs, rewards, batch.terminated, counts)
         return batch, action, known
 
     def _judged(self, known: Quantities, judge: TeacherJudge, batch: FollowedBatch, action: torch.Tensor) -> Quantities:

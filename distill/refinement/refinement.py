@@ -113,12 +113,32 @@ class Refinement(Distillation):
         facts = self.facts
         self._judge_of_actions: NormalisedCritics | None = None
         if self.objective.needs_teacher_value or config.critic == "teacher":
-            inputs = facts.observation_size + len(facts.action_low)
-            critics = read_critics(config.teacher, config.vecnormalize, config.activation, inputs)
-            self._judge_of_actions = NormalisedCritics(critics, self.start)
-        has_value = self._judge_of_actions is not None
-        check(self.objective, teacher_has_probabilities=True, teacher_has_value=has_value, environment=True)
+            self._judge_of_actions = NormalisedCritics(self._critics(), self.start)
         check_fits(config.student, self.start, facts)
+        if any(size > _kept(self.start) for size in config.kept_weights):
+            raise DistillError(
+                f"--kept-weights: got {max(config.kept_weights)}, the student {config.student} has "
+                f"{_kept(self.start)} weights; name smaller sizes or begin with a larger student"
+            )
+
+    def _critics(self) -> FrozenCritics:
+        """Those of the teacher's zip, with the discount that this run uses."""
+        config = self.asked
+        inputs = self.facts.observation_size + len(self.facts.action_low)
+        try:
+            critics = read_critics(config.teacher, config.vecnormalize, config.activation, inputs)
+        except DistillError as error:
+            try:  # names the objectives that do without
+                check(self.objective, teacher_has_probabilities=True, teacher_has_value=False, environment=True)
+            except DistillError as choice:
+                raise DistillError(f"--objective: {choice} ({error})") from error
+            raise
+        if self.objective.needs_teacher_value and critics.gamma not in {None, config.gamma}:
+            raise DistillError(
+                f"--gamma: got {config.gamma:g}, expected {critics.gamma:g}, by which the critics of "
+                f"{config.teacher.name} discount; give that"
+            )
+        return critics
 
     def _learner(self) -> Learner:
         return StartedLearner(self.start)
@@ -266,7 +286,7 @@ def _kept(student: Student) -> int:
 
 def _train_config(config: RefineConfig, student: Student) -> TrainConfig:
     shared = {name: getattr(config, name) for name in _SHARED}
-    if config.mask == "fixed":
+    if config.mask == "fixed" and config.fine_tune_iterations > 0:
         shared["kept_weights"] = (_kept(student),)
     objective = objective_named(config.objective)
     if shared["compiled"] is None:  # with critics the compiled step is never taken

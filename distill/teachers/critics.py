@@ -25,6 +25,8 @@ class FrozenCritics:
 
     networks: tuple[Layers, ...]
     activation: str
+    gamma: float | None = None
+    """The teacher's discount, where its file says it."""
 
     @property
     def inputs(self) -> int:
@@ -91,4 +93,5 @@ def read_critics(path: Path, vecnormalize: Path | None, activation: str | None, 
                 f"teacher's critics: those of {path.name} take {layers[0][0].shape[1]} inputs, expected {inputs}, the "
                 f"environment's observation and action; check --env; {_OR}"
             )
-    return FrozenCritics(networks, chosen)
+    gamma = settings.get("gamma")
+    return FrozenCritics(networks, chosen, float(gamma) if isinstance(gamma, int | float) else None)

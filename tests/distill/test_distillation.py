@@ -7,9 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from distill.checkpoint import Checkpoint
 from distill.config import TrainConfig
@@ -229,6 +233,121 @@ def test_resuming_with_other_options_or_damaged_files_is_refused(
     state.write_bytes(state.read_bytes()[:200])
     with pytest.raises(DistillError, match=r"--resume: .*state\.safetensors: not a readable.*without --resume"):
         distil(dataclasses.replace(config, resume=True))
+
+
+@pytest.fixture
+def cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
+    """A run that was cut off while it shrank, with two candidates on disk."""
+    config = small(tmp_path, kept_weights=(16, 8))
+    with monkeypatch.context() as patch, contextlib.suppress(CutError):
+        save, saves = Checkpoint.save, 0
+
+        def stop(self: Checkpoint, tensors: Any, figures: dict[str, Any]) -> None:
+            nonlocal saves
+            save(self, tensors, figures)
+            saves += len(figures.get("shrinking", {}).get("candidates", ())) > 1
+            if saves:
+                raise CutError
+
+        patch.setattr(Checkpoint, "save", stop)
+        distil(config)
+    assert Checkpoint(config.out / "checkpoint", {}).exists()
+    return config
+
+
+def test_what_refuses_a_new_run_leaves_the_unfinished_one(cut_off: TrainConfig, tmp_path: Path) -> None:
+    theirs = cut_off.out / "checkpoint" / "thesis.pt"
+    theirs.write_bytes(b"x")
+    before = {path: path.read_bytes() for path in cut_off.out.rglob("*") if path.is_file()}
+    empty = tmp_path / "empty.safetensors"
+    empty.touch()
+    for changes in ({"dataset": empty}, {"dataset": cut_off.out / "checkpoint" / "dataset.safetensors"}):
+        with pytest.raises(DistillError):
+            distil(dataclasses.replace(cut_off, **changes))
+        assert {path: path.read_bytes() for path in cut_off.out.rglob("*") if path.is_file()} == before
+    distil(dataclasses.replace(cut_off, resume=True))
+    assert [path.name for path in (cut_off.out / "checkpoint").iterdir()] == ["thesis.pt"], "not ours to remove"
+
+
+def test_a_new_run_says_that_it_replaces_an_unfinished_one(
+    cut_off: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    distil(cut_off)
+    assert "note: this run takes the place of the unfinished one in" in capsys.readouterr().err
+
+
+def test_a_kill_while_a_checkpoint_is_removed_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small(tmp_path)
+    unlink, gone = Path.unlink, []
+
+    def killed(path: Path, *arguments: Any, **options: Any) -> None:
+        if (config.out / "distill.json").is_file() and "checkpoint" in path.parts and path.is_file():
+            if gone:
+                raise CutError
+            gone.append(path.name)
+        unlink(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(CutError):
+        distil(config)
+    assert gone == ["state.safetensors"]
+    monkeypatch.undo()
+    assert distil(dataclasses.replace(config, resume=True)) == json.loads((config.out / "distill.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda figures, tensors: figures.pop("next_seed"),
+        lambda figures, tensors: figures.update(rounds="x"),
+        lambda figures, tensors: figures["shrinking"].update(rung={"keep": 3}),
+        lambda figures, tensors: tensors.pop("network.values"),
+        lambda figures, tensors: tensors.update({"network.values": torch.zeros(3)}),
+        lambda figures, tensors: tensors["network.values"].fill_(torch.nan),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused_in_one_line(cut_off: TrainConfig, damage: Any) -> None:
+    state = cut_off.out / "checkpoint" / "state.safetensors"
+    with safe_open(state, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    figures = json.loads(metadata["figures"])
+    damage(figures, tensors)
+    save_file(tensors, state, metadata | {"figures": json.dumps(figures)})
+    with pytest.raises(
+        DistillError, match=r"^--resume: .*state\.safetensors: got .*start over without --resume$"
+    ) as error:
+        distil(dataclasses.replace(cut_off, resume=True))
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_lost_of_a_run_is_missed_when_it_is_resumed(cut_off: TrainConfig) -> None:
+    (cut_off.out / "checkpoint" / "sizes" / "00.safetensors").unlink()
+    with pytest.raises(DistillError, match=r"00\.safetensors: no such file, expected the student that the run kept"):
+        distil(dataclasses.replace(cut_off, resume=True))
+    distil(cut_off)
+    (cut_off.out / "student.safetensors").unlink()
+    with pytest.raises(
+        DistillError, match=r"student\.safetensors: no such file, expected the student of the run that is"
+    ):
+        distil(dataclasses.replace(cut_off, resume=True))
+
+
+def test_inputs_and_obstacles_in_the_runs_own_folder_are_refused(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    inside = config.out / "sizes" / "teacher.safetensors"
+    inside.parent.mkdir(parents=True)
+    inside.write_bytes(config.teacher.read_bytes())
+    with pytest.raises(DistillError, match=r"^--out: got .*where --teacher .* lies and would be replaced"):
+        distil(dataclasses.replace(config, teacher=inside))
+    assert inside.is_file()
+    (tmp_path / "other" / "distill.json").mkdir(parents=True)
+    with pytest.raises(DistillError, match=r"where distill\.json is a folder"):
+        distil(dataclasses.replace(config, out=tmp_path / "other"))
+    (tmp_path / "third").mkdir()
+    (tmp_path / "third" / "sizes").symlink_to(tmp_path)
+    with pytest.raises(DistillError, match="where sizes is no folder"):
+        distil(dataclasses.replace(config, out=tmp_path / "third"))
 
 
 def test_seeds_do_not_depend_on_jobs(tmp_path: Path) -> None:
