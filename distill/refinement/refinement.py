@@ -101,6 +101,11 @@ class Refinement(Distillation):
         check_refine_config(config)
         self.asked = config
         self.start = _read_start(config)
+        if any(size > _kept(self.start) for size in config.kept_weights):
+            raise DistillError(
+                f"--kept-weights: got {max(config.kept_weights)}, the student {config.student} has "
+                f"{_kept(self.start)} weights; name smaller sizes or begin with a larger student"
+            )
         self.objective = objective_named(config.objective)
         self._critic: PseudoCritic | None = None
         self._guidance: Guidance | None = None
@@ -115,11 +120,6 @@ class Refinement(Distillation):
         if self.objective.needs_teacher_value or config.critic == "teacher":
             self._judge_of_actions = NormalisedCritics(self._critics(), self.start)
         check_fits(config.student, self.start, facts)
-        if any(size > _kept(self.start) for size in config.kept_weights):
-            raise DistillError(
-                f"--kept-weights: got {max(config.kept_weights)}, the student {config.student} has "
-                f"{_kept(self.start)} weights; name smaller sizes or begin with a larger student"
-            )
 
     def _critics(self) -> FrozenCritics:
         """Those of the teacher's zip, with the discount that this run uses."""

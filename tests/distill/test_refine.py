@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from distill.refinement.gaussian import Gaussian, quantities
 from distill.refinement.guided_step import Guidance, GuidedStep
 from distill.refinement.pseudo_critic import PseudoCritic
 from distill.refinement.refinement import refine
+from distill.teachers.critics import FrozenCritics
 from distill.training.descent import Descent, Streams
 from distill.training.objective import FollowedBatch
 from distill.training.sparse_network import SparseNetwork
@@ -253,12 +255,55 @@ def test_a_resumed_refinement_gives_the_same_bytes(tmp_path: Path, saves: int, m
 def test_the_search_does_not_depend_on_jobs_and_never_ships_what_is_worse(tmp_path: Path) -> None:
     files = []
     for jobs in (1, 2):
-        result = refine(little(tmp_path, out=tmp_path / f"{jobs}", jobs=jobs, mask="fixed", search="ars"))
+        options = {"mask": "fixed", "search": "ars", "target_return": 2.0}  # nobody holds it: the best mean ships
+        result = refine(little(tmp_path, out=tmp_path / f"{jobs}", jobs=jobs, **options))
         files.append(Path(result["student"]).read_bytes())
         assert len(result["search"]["mean_returns"]) == result["search"]["generations"]
     assert files[0] == files[1]
     best = max(candidate["selection"]["mean"] for candidate in result["candidates"])
-    assert result["chosen"]["selection"]["mean"] == best or result["target_held"]
+    assert not result["target_held"]
+    assert result["chosen"]["selection"]["mean"] == best
+
+
+def test_a_search_needs_no_fine_tuning_before_it(tmp_path: Path) -> None:
+    result = refine(little(tmp_path, mask="fixed", fine_tune_iterations=0, search="ars"))
+    assert result["kept_weights"] <= 28
+    assert result["search"]["generations"] > 0
+
+
+def test_sizes_beyond_the_student_and_other_discounts_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DistillError, match=r"^--kept-weights: got 300, the student .* has 28 weights"):
+        refine(little(tmp_path, kept_weights=(300, 5)))
+    critics = FrozenCritics((((torch.ones(1, 4), torch.zeros(1)),),), "relu", gamma=0.98)
+    monkeypatch.setattr("distill.refinement.refinement.read_critics", lambda *_: critics)
+    with pytest.raises(DistillError, match=r"^--gamma: got 0\.99, expected 0\.98, by which the critics of"):
+        refine(little(tmp_path, objective="td+v", cost_sensitive=False))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"history": 3, "base": 1}, "got inputs of 3 frames, the environment stacks 1"),
+        ({"bound": 5.0}, r"got actions within \[-5\.0\] and \[5\.0\], the environment takes \[-2\.0\] to \[2\.0\]"),
+    ],
+)
+def test_students_of_other_frames_and_bounds_are_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    student = read_student(little_student(tmp_path))
+    bound, base = changes.get("bound", 2.0), changes.get("base", 3)
+    other = dataclasses.replace(
+        student,
+        history=changes.get("history", 1),
+        observation_mean=student.observation_mean[:base],
+        observation_scale=student.observation_scale[:base],
+        observation_names=student.observation_names[:base],
+        action_low=np.float32([-bound]),
+        action_high=np.float32([bound]),
+    )
+    write_student(tmp_path / "other.safetensors", other)
+    with pytest.raises(DistillError, match=words):
+        refine(little(tmp_path, student=tmp_path / "other.safetensors"))
 
 
 def test_what_a_student_does_not_take_is_refused(tmp_path: Path) -> None:
