@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 _LONG = ("chosen", "config")
+
+
+class Terminal(Console):
+    """Standard output for tables."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise it again: rich would exit here without a word."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def _rows(prefix: str, value: Any) -> list[tuple[str, str]]:
