@@ -10,7 +10,6 @@ density with what it has (`pruned_to` in its rows).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -24,7 +23,7 @@ from .evaluate import LARGEST_EPISODES, REPORT_SEED, SELECTION_SEED, TRAINING_SE
 from .identity import Identities, as_json
 from .online import online_rows
 from .progress import TrainingProgress
-from .result_file import writable, write_json
+from .result_file import read_json, writable, write_json
 from .source import read_source
 from .study import EPISODES, Arm, run_study, teacher_returns, teacher_returns_path
 from .train_options import check_config
@@ -215,7 +214,7 @@ def _make_dataset(config: AblateConfig, identities: Identities) -> None:
     path, beside = config.out / _DATASET, config.out / "dataset.json"
     numbers = {"episodes": config.episodes, "exploration_noise": config.exploration_noise, "seed": _DATASET_SEED}
     wanted = as_json({**identities.source(config), **numbers})
-    if path.is_file() and beside.is_file() and json.loads(beside.read_text(encoding="utf-8")) == wanted:
+    if path.is_file() and beside.is_file() and read_json(beside) == wanted:
         return
     spec, _, teacher = read_source(config, say_notes=False)
     with TrainingProgress() as progress:

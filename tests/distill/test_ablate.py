@@ -154,6 +154,15 @@ def test_a_collection_that_fails_leaves_the_earlier_dataset(tmp_path: Path, monk
     assert (config.out / "dataset.json").read_text() == "{}"
 
 
+def test_a_damaged_record_of_the_dataset_is_refused(tmp_path: Path) -> None:
+    config = tiny(tmp_path)
+    config.out.mkdir()
+    (config.out / "dataset.safetensors").write_bytes(b"")
+    (config.out / "dataset.json").write_text('{"teacher": ')
+    with pytest.raises(DistillError, match=r"dataset\.json: got a damaged file"):
+        ablate(config)
+
+
 def test_only_the_actor_of_an_online_student_is_small(tmp_path: Path) -> None:
     from distill.source import read_source
 
@@ -173,3 +182,6 @@ def test_only_the_actor_of_an_online_student_is_small(tmp_path: Path) -> None:
     path = dataclasses.replace(work, seed=1).path
     path.write_bytes(work.path.read_bytes())
     assert dataclasses.replace(work, seed=1).stored() is None, "a row of another seed is not taken"
+    path.write_bytes(b"{")
+    with pytest.raises(DistillError, match="got a damaged file"):
+        dataclasses.replace(work, seed=1).stored()

@@ -56,6 +56,24 @@ def test_rows_and_their_reuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert run_study([changed], jobs=1)[0]["returns"] != rows[0]["returns"]
 
 
+@pytest.mark.parametrize("name", ["rows.json", "arm.json", "distill.json", "teacher"])
+def test_a_damaged_file_of_an_earlier_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("distill.study.run_all", one_by_one)
+    config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", env_kwargs=SHORT, kept_weights=(8,))
+    arm = Arm("Pendulum", "method", config, episodes=1)
+    run_study([arm], jobs=1)
+    if name != "rows.json":
+        (config.out / "rows.json").unlink()
+    path = next((tmp_path / "case").glob("teacher-*.json")) if name == "teacher" else config.out / name
+    path.write_text(path.read_text()[:-3])
+    with pytest.raises(DistillError, match=f"{path.name}: got a damaged file"):
+        run_study([arm], jobs=1)
+    path.unlink()
+    assert len(run_study([arm], jobs=1)) == 1, "removing it is a way out"
+
+
 def test_what_another_run_left_in_a_folder_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distill.study.run_all", one_by_one)
     config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", env_kwargs=SHORT, kept_weights=(8,))
