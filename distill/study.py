@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .config import SourceConfig, TrainConfig
 from .errors import DistillError
-from .evaluate import REPORT_SEED, SELECTION_SEED, interquartile_mean, share_kept
+from .evaluate import REPORT_SEED, SELECTION_SEED, interquartile_mean
 from .identity import Identities, as_json, digest, sources
 from .processes import run_all
 from .refine_config import RefineConfig
@@ -90,10 +90,11 @@ def run_study(arms: Sequence[Arm], jobs: int) -> list[dict[str, Any]]:
     def say(each: _Work, rows: list[dict[str, Any]]) -> None:
         nonlocal count
         count += 1
-        best = max(share_kept(row["return_iqm"], row["teacher_return_iqm"]) for row in rows)
+        best, teacher = max(row["return_iqm"] for row in rows), rows[0]["teacher_return_iqm"]
         print(
             f"study: {count} of {len(waiting)} done after {time.perf_counter() - started:.0f} s: "
-            f"{each.arm.environment}, {each.arm.method}, seed {each.arm.config.seed}: best size {best:.1%}",
+            f"{each.arm.environment}, {each.arm.method}, seed {each.arm.config.seed}: "
+            f"best return {best:.1f}, the teacher's {teacher:.1f}",
             file=sys.stderr,
         )
 

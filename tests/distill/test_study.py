@@ -123,6 +123,18 @@ def test_dense_students_of_equal_bytes() -> None:
     assert dense_width(11, 3, 10) == 0
 
 
+def test_a_teacher_that_returns_nothing_is_studied_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("distill.study.run_all", one_by_one)
+    config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", env_kwargs=SHORT, kept_weights=(8,))
+    monkeypatch.setattr("distill.study.teacher_returns", lambda *_: np.zeros(100))
+    assert run_study([Arm("Pendulum", "method", config, episodes=1)], jobs=1)[0]["teacher_return_iqm"] == 0.0
+    assert "the teacher's 0.0" in capsys.readouterr().err
+    with pytest.raises(DistillError, match="got 3 of a teacher's 0, expected a teacher that returns something"):
+        share_kept(3.0, 0.0)
+
+
 def test_share_and_interval() -> None:
     assert share_kept(90.0, 100.0) == pytest.approx(0.9)
     assert share_kept(-110.0, -100.0) == pytest.approx(0.9)
