@@ -68,6 +68,7 @@ def study_figure(config: StudyConfig) -> dict[str, Any]:
         ("--grids", config.grids, ("fig2",)),
         ("--iterations", config.iterations, ("fields",)),
         ("--learning-rate", config.learning_rate, ("fig2", "fields")),
+        ("--seed", config.seed or None, ("fig2", "fields")),
     ):
         if value is not None and config.figure in figures:
             raise DistillError(f"{option}: got {value}, expected no such option with {config.figure}; leave it out")

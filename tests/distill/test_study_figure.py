@@ -396,6 +396,8 @@ def test_what_was_there_survives_a_failure(tmp_path: Path, monkeypatch: pytest.M
         ({"figure": "fig2", "grids": 3}, "--grids: got 3, expected no such option with fig2; leave it out"),
         ({"figure": "fields", "iterations": 3}, "--iterations: got 3, expected no such option with fields"),
         ({"figure": "fig2", "learning_rate": 0.1}, "--learning-rate: got 0.1, expected no such option with fig2"),
+        ({"figure": "fig2", "seed": 5}, "--seed: got 5, expected no such option with fig2; leave it out"),
+        ({"figure": "fields", "seed": 7}, "--seed: got 7, expected no such option with fields"),
         ({"figure": "fig3", "learning_rate": 0.0}, "--learning-rate: got 0.0, expected 1e-09 to 1000"),
         ({"figure": "fig3", "grids": 0}, "--grids: got 0, expected 1 to"),
         ({"figure": "fig3", "jobs": 0}, "--jobs: got 0"),
