@@ -204,8 +204,8 @@ class _Hunt:
         draw(
             self.rows,
             self.size,
-            best["mean"],
-            return_bar(best["mean"], config.target_return),
+            best["iqm"],
+            return_bar(best["iqm"], config.target_return),
             config.out / "pareto.svg",
         )
         evaluation = {"teacher": teacher_return, "student": student_return, "fine_tuned": chosen["fine_tuned"]}

@@ -11,6 +11,7 @@ import tyro
 
 from distill.config import TrainConfig
 from distill.errors import DistillError
+from distill.evaluate import return_bar
 from distill.pareto import draw, front
 from distill.smallest import _Hunt, smallest
 from distill.smallest_config import SmallestConfig
@@ -18,13 +19,13 @@ from export.student_file import read_student
 from tests.distill.test_distillation import PENDULUM, little_teacher
 
 
-def row(size: int, value: float, stage: str = "trained") -> dict[str, object]:
-    return {"bytes": size, "return_mean": value, "stage": stage}
+def row(size: int, value: float, stage: str = "trained", *, holds: bool = True) -> dict[str, object]:
+    return {"bytes": size, "return_iqm": value, "stage": stage, "holds": holds}
 
 
 def test_the_front_has_what_nothing_as_small_beats() -> None:
     rows = [row(40, 5.0), row(10, 1.0), row(20, 0.5), row(10, 2.0), row(30, 5.0), row(50, 9.0)]
-    assert [(each["bytes"], each["return_mean"]) for each in front(rows, "bytes")] == [(10, 2.0), (30, 5.0), (50, 9.0)]
+    assert [(each["bytes"], each["return_iqm"]) for each in front(rows, "bytes")] == [(10, 2.0), (30, 5.0), (50, 9.0)]
     assert front([], "bytes") == []
 
 
@@ -35,6 +36,13 @@ def test_the_figure_is_the_same_bytes_for_the_same_rows(tmp_path: Path) -> None:
         files.append((tmp_path / name).read_bytes())
     assert files[0] == files[1]
     assert files[0].startswith(b"<?xml")
+
+
+def test_the_figure_tells_who_holds_the_target(tmp_path: Path) -> None:
+    draw([row(10, 5.0, holds=False), row(20, 5.0)], "bytes", 5.0, 4.9, tmp_path / "a.svg")
+    text = (tmp_path / "a.svg").read_text()
+    for words in ("trained", "trained, missing the target", "interquartile mean return"):
+        assert f">{words}" in text
 
 
 def little(folder: Path, **changes: object) -> SmallestConfig:
@@ -61,6 +69,13 @@ def test_every_stage_leaves_evidence_and_the_smallest_is_shipped(
 ) -> None:
     monkeypatch.setattr("distill.refinement.guided_step._WARM_UP", 20)
     config = little(tmp_path, jobs=2, objectives=("on-policy",), target_return=0.99)
+    drawn = []
+
+    def note(*arguments: float) -> float:
+        drawn.append(arguments)
+        return return_bar(*arguments)
+
+    monkeypatch.setattr("distill.smallest.return_bar", note)
     result = smallest(config)
     stages = {each["stage"] for each in result["rows"]}
     assert stages == {"trained", "refined", "searched"}
@@ -73,6 +88,7 @@ def test_every_stage_leaves_evidence_and_the_smallest_is_shipped(
     stored = json.loads((config.out / "smallest.json").read_text())
     assert stored == json.loads(json.dumps(result))
     assert (config.out / "pareto.svg").is_file()
+    assert drawn == [(result["selection_teacher"]["iqm"], 0.99)], "what the target is judged by is what is drawn"
 
     def never(*_: object) -> None:
         raise AssertionError("a finished run was made again")
