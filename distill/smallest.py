@@ -98,7 +98,11 @@ class _Hunt:
         try:
             read_critics(self.config.teacher, self.config.vecnormalize, self.config.activation, inputs)
         except DistillError as error:
-            raise DistillError(f"--objectives {wanting[0]}: {error}") from error
+            raise DistillError(
+                f"--objectives: got {wanting[0]}, which asks for the teacher's values, and {self.config.teacher.name}, "
+                "expected a SAC, TQC, TD3 or DDPG zip whose critics fit the environment, without --vecnormalize; name "
+                "another objective"
+            ) from error
 
     @property
     def _objectives(self) -> tuple[ObjectiveName, ...]:
