@@ -10,10 +10,8 @@ density with what it has (`pruned_to` in its rows).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from .ablate_config import AblateConfig
@@ -21,13 +19,14 @@ from .config import TrainConfig, in_range
 from .datasets.collect import collect
 from .datasets.dataset import Dataset, write_dataset
 from .errors import DistillError
-from .evaluate import REPORT_SEED, SELECTION_SEED, TRAINING_SEED, interquartile_mean
+from .evaluate import LARGEST_EPISODES, REPORT_SEED, SELECTION_SEED, TRAINING_SEED, interquartile_mean
 from .identity import Identities, as_json
 from .online import online_rows
 from .progress import TrainingProgress
-from .result_file import writable, write_json
+from .result_file import read_json, writable, write_json
 from .source import read_source
 from .study import EPISODES, Arm, run_study, teacher_returns, teacher_returns_path
+from .train_options import check_config
 from .training.student import Form
 
 LETTERS = "abcdefgh"
@@ -36,6 +35,7 @@ THRESHOLDS = (1.0, 2.0, 3.0, 4.0)
 _UNCUT = 20.0  # no log alpha comes near it, so ranks alone decide
 _SCALES = {"gaussian": (0.03, 0.1, 0.3), "laplace": (0.03, 0.1, 0.3)}  # of weights on standardised inputs
 _L1_DATA_WEIGHTS = (5e3, 3e4, 2e5)  # leave about 6 %, 25 % and 60 % of the weights of a 64-64 student of Hopper
+_DATASET = "dataset.safetensors"
 _DATASET_SEED = 9_999  # of the shared dataset: beyond the seeds that arms may have
 _SHOWN = ("iterations", "fine_tune_iterations", "data_weight", "hidden", "episodes", "exploration_noise", "seeds")
 
@@ -84,45 +84,17 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     Raises:
         DistillError: bad options, or the first arm that fails; what was finished stays.
     """
-    unknown = sorted(set(config.letters) - set(LETTERS))
-    if unknown or not config.letters:
-        raise DistillError(
-            f"--letters: got {config.letters!r}, expected some of {', '.join(LETTERS)}; "
-            "`python -m distill ablate --help` says what each compares"
-        )
-    in_range("--seeds", config.seeds, 1, (SELECTION_SEED - REPORT_SEED) // EPISODES)
-    in_range("--jobs", config.jobs, 1, 1_024)
-    in_range("--online-steps", config.online_steps, 0, 1e9)
-    writable(config.out)
-    identities = Identities()
-    dataset = _shared_dataset(config, identities)
+    _check(config)
     spec, facts, teacher = read_source(config)
     weights = Form((facts.observation_size, *config.hidden, len(facts.action_low))).weights
-    base = TrainConfig(
-        teacher=config.teacher,
-        vecnormalize=config.vecnormalize,
-        env=config.env,
-        env_kwargs=config.env_kwargs,
-        activation=config.activation,
-        wrapper=config.wrapper,
-        frame_stack=config.frame_stack,
-        dataset=dataset,
-        states="dataset",
-        value_weight=0.0,
-        critic=False,
-        hidden=config.hidden,
-        iterations=config.iterations,
-        data_weight=config.data_weight,
-        threshold=_UNCUT,
-        kept_weights=tuple(round(density * weights) for density in DENSITIES),
-        shrink=0.7,
-        fine_tune_iterations=config.fine_tune_iterations,
-        fine_tune_doublings=0,
-        selection_episodes=1,  # nothing is selected
-        evaluation_episodes=1,
-    )
+    base = replace(_base(config), kept_weights=_sizes(config, weights))
     half = (facts.action_high.astype(float) - facts.action_low) / 2
     found = list(variants(base, float((half * half).mean())))
+    for _, _, options in found:
+        check_config(options)
+    writable(config.out)
+    identities = Identities()
+    _make_dataset(config, identities)
     rows = _rows(config, found)
     returns = teacher_returns(config, teacher_returns_path(config.out / "arms", identities.source(config)))
     if "h" in config.letters and config.online_steps:
@@ -141,6 +113,60 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     }
     write_json(config.out / "ablations.json", result)
     return {**result, "file": str(config.out / "ablations.json")}
+
+
+def _check(config: AblateConfig) -> None:
+    unknown = sorted(set(config.letters) - set(LETTERS))
+    if unknown or not config.letters:
+        raise DistillError(
+            f"--letters: got {config.letters!r}, expected some of {', '.join(LETTERS)}; "
+            "`python -m distill ablate --help` says what each compares"
+        )
+    in_range("--seeds", config.seeds, 1, (SELECTION_SEED - REPORT_SEED) // EPISODES)
+    in_range("--jobs", config.jobs, 1, 1_024)
+    in_range("--online-steps", config.online_steps, 0, 1e9)
+    if set(config.letters) == {"h"} and not config.online_steps:
+        raise DistillError("--online-steps: got 0 with --letters h, expected at least 1; raise it or name more letters")
+    in_range("--episodes", config.episodes, 1, LARGEST_EPISODES)
+    in_range("--exploration-noise", config.exploration_noise, 0.0, 10.0)
+    in_range("--fine-tune-iterations", config.fine_tune_iterations, 1, 1e9)
+    check_config(_base(config))
+
+
+def _base(config: AblateConfig) -> TrainConfig:
+    """What all arms have in common, but for the sizes that they visit."""
+    return TrainConfig(
+        teacher=config.teacher,
+        vecnormalize=config.vecnormalize,
+        env=config.env,
+        env_kwargs=config.env_kwargs,
+        activation=config.activation,
+        wrapper=config.wrapper,
+        frame_stack=config.frame_stack,
+        dataset=config.out / _DATASET,
+        states="dataset",
+        value_weight=0.0,
+        critic=False,
+        hidden=config.hidden,
+        iterations=config.iterations,
+        data_weight=config.data_weight,
+        threshold=_UNCUT,
+        shrink=0.7,
+        fine_tune_iterations=config.fine_tune_iterations,
+        fine_tune_doublings=0,
+        selection_episodes=1,  # nothing is selected
+        evaluation_episodes=1,
+    )
+
+
+def _sizes(config: AblateConfig, weights: int) -> tuple[int, ...]:
+    sizes = tuple(round(density * weights) for density in DENSITIES)
+    if len(set(sizes)) < len(sizes) or sizes[-1] < 1:
+        raise DistillError(
+            f"--hidden: got {config.hidden}, which makes {weights} weights and sizes of "
+            f"{', '.join(map(str, sizes))}, expected {len(sizes)} different ones from 1; name wider layers"
+        )
+    return sizes
 
 
 def _rows(config: AblateConfig, found: list[tuple[str, str, TrainConfig]]) -> list[dict[str, Any]]:
@@ -183,14 +209,13 @@ def _folder(name: str) -> str:
     return "-".join("".join(letter if letter.isalnum() or letter in ".+" else " " for letter in name).split())
 
 
-def _shared_dataset(config: AblateConfig, identities: Identities) -> Path:
+def _make_dataset(config: AblateConfig, identities: Identities) -> None:
     """The dataset of all arms; collected once, and again for another teacher, environment or number of episodes."""
-    path, beside = config.out / "dataset.safetensors", config.out / "dataset.json"
+    path, beside = config.out / _DATASET, config.out / "dataset.json"
     numbers = {"episodes": config.episodes, "exploration_noise": config.exploration_noise, "seed": _DATASET_SEED}
     wanted = as_json({**identities.source(config), **numbers})
-    if path.is_file() and beside.is_file() and json.loads(beside.read_text(encoding="utf-8")) == wanted:
-        return path
-    beside.unlink(missing_ok=True)
+    if path.is_file() and beside.is_file() and read_json(beside) == wanted:
+        return
     spec, _, teacher = read_source(config, say_notes=False)
     with TrainingProgress() as progress:
         progress.stage("collect", None)
@@ -202,6 +227,6 @@ def _shared_dataset(config: AblateConfig, identities: Identities) -> Path:
             exploration_noise=config.exploration_noise,
             on_step=progress.advance,
         )
+    beside.unlink(missing_ok=True)  # only now: a collection that fails leaves the earlier dataset as good as it was
     write_dataset(path, Dataset(rows, config.env, teacher.sha256, _DATASET_SEED))
     write_json(beside, wanted)
-    return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import re
 import sys
@@ -120,7 +120,20 @@ def command_line() -> int:
         print(f"error: {_out_of_memory(error)}", file=sys.stderr)
         return 1
     result.setdefault("seconds", time.perf_counter() - started)
-    _print(command, result)
+    try:
+        _print(command, result)
+    except DistillError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        # what is still buffered would fail once more at exit, with a traceback
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        reason = error.strerror or error
+        print(
+            f"error: standard output: {reason}, expected a place for the result; redirect it elsewhere", file=sys.stderr
+        )
+        return 1
     if "refused" in result:
         print(f"error: {result['refused']}", file=sys.stderr)
         return 1
@@ -128,14 +141,17 @@ def command_line() -> int:
 
 
 def _print(command: Command, result: dict[str, Any]) -> None:
+    from .result_file import as_text
+
     if command.json:
-        print(json.dumps(result))
-        return
-    from rich.console import Console
+        print(as_text(result, "the result"))
+    else:
+        from .tables import Terminal, result_table, robustness_table
 
-    from .tables import result_table, robustness_table
-
-    if isinstance(command, RobustnessConfig):
-        Console().print(robustness_table(result))
-        return
-    Console().print(result_table(type(command).__name__.removesuffix("Config").lower(), result))
+        if isinstance(command, RobustnessConfig):
+            table = robustness_table(result)
+        else:
+            table = result_table(type(command).__name__.removesuffix("Config").lower(), result)
+        Terminal().print(table)
+    if sys.stdout is not None:
+        sys.stdout.flush()  # at exit it would fail with a traceback

@@ -58,8 +58,11 @@ def environment_spec(
             raise DistillError(f"--wrapper: got {wrapper!r}, expected module:callable; name both")
     try:
         parsed: Any = json.loads(arguments)
+        json.dumps(parsed, allow_nan=False)
     except ValueError as error:
-        raise DistillError(f"--env-kwargs: got {arguments!r}, expected a JSON object ({error})") from error
+        raise DistillError(
+            f"--env-kwargs: got {arguments!r}, expected a JSON object of finite numbers ({error})"
+        ) from error
     if not isinstance(parsed, dict):
         raise DistillError(f"--env-kwargs: got {arguments!r}, expected a JSON object such as '{{\"history\": 5}}'")
     return EnvironmentSpec(environment, parsed, wrappers, frame_stack)

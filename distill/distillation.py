@@ -30,7 +30,7 @@ from .folder_lock import FolderLock
 from .plan import Plan, Rung
 from .progress import TrainingProgress
 from .report import refuse_obstacles, write_results
-from .result_file import writable
+from .result_file import read_json, writable
 from .rollout import longest_episode
 from .rows import collect_rows, read_rows
 from .scalars import Scalars
@@ -111,7 +111,7 @@ class Distillation:
         path = self.config.out / "distill.json"
         if self.checkpoint.exists() or not path.is_file():
             return None
-        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path, "options")
         if stored.get("options") != json.loads(json.dumps(self.options)):
             raise DistillError(
                 f"--resume: {path} is the result of other options, expected an unfinished run or these ones; "

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .environment import EnvironmentSpec
+from .errors import DistillError
 from .rollout import Episodes, Policy, play
 
 REPORT_SEED = 10_000  # episodes used for reporting only
@@ -54,7 +55,16 @@ def compare(
 
 
 def share_kept(student_return: float, teacher_return: float) -> float:
-    """Share of the teacher's return that a student keeps: their ratio, or 1 - loss / |teacher| below zero."""
+    """Share of the teacher's return that a student keeps: their ratio, or 1 - loss / |teacher| below zero.
+
+    Raises:
+        DistillError: a teacher that returns 0, of which there are no shares.
+    """
+    if teacher_return == 0.0:
+        raise DistillError(
+            f"share of the return: got {student_return:g} of a teacher's 0, expected a teacher that returns something; "
+            "compare the returns themselves"
+        )
     return 1.0 + (student_return - teacher_return) / abs(teacher_return)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from .environment import EnvironmentSpec
 from .evaluate import interquartile_mean
 from .identity import as_json, sources
 from .processes import run_all
-from .result_file import write_json
+from .result_file import read_json, write_json
 from .rollout import play
 from .study import EPISODES, dense_bytes, held_out
 from .teachers import Teacher, read_teacher
@@ -47,9 +46,9 @@ class _Work:
         """Its row; None where it has not been trained."""
         if not self.path.is_file():
             return None
-        stored: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-        row: dict[str, Any] | None = stored.get("row")
-        return row if stored.get("identity") == self.identity else None
+        stored = read_json(self.path, "identity", "row")
+        row: dict[str, Any] = stored["row"]
+        return row if stored["identity"] == self.identity else None
 
 
 def online_rows(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from export.compile import build_policy
-from export.student_file import read_student
+from export.student_file import read_student, student_digest
 
 from .config import in_range
 from .errors import DistillError
@@ -25,6 +26,8 @@ from .rollout import Policy, play
 from .source import check_fits, load_policy, read_source
 
 _PLANTS = "hardware:"
+_LONGEST_DELAY = 10  # control periods that these plants can hold an action back
+_QUANTILE = 1.959964  # of the normal distribution, for 95 %
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,12 @@ def robustness(config: RobustnessConfig) -> dict[str, Any]:
     """Play every policy on every plant; successes in all, nominally, without and with the extra delay, by plant.
 
     at_least_teacher: whether the students' rate of successes is nowhere below the teacher's in these summaries.
+    interval: 95 % for these students and plants: only starts are drawn, and one start counts once, whoever has it.
+    range: the lowest and the highest student's rate; what other students of the recipe would reach only this tells.
 
     Raises:
-        DistillError: bad options, an environment that is no plant of `hardware`, students of another one.
+        DistillError: bad options, an environment that is no plant of `hardware` or does not say when the rod is
+            upright, students of another one.
         FileFormatError: a file is unusable.
     """
     grid = _grid(config)
@@ -114,6 +120,11 @@ class _Players:
         spec = dataclasses.replace(self._spec, arguments=self._spec.arguments | condition.arguments())
         played = [play(spec, policy, self._seeds) for policy in self._policies]
         held = [episodes.held for episodes in played if episodes.held is not None]
+        if len(held) < len(played):
+            raise DistillError(
+                f'environment {spec.environment!r}: got no "upright" in the info of its steps, expected it, which says '
+                "what succeeds; leave out the --wrapper that drops it"
+            )
         return _Played([episodes.returns for episodes in played], held)
 
     def close(self) -> None:
@@ -122,18 +133,30 @@ class _Players:
 
 def _summary(played: list[_Played]) -> dict[str, Any]:
     def of(policies: slice) -> dict[str, Any]:
-        held = np.concatenate([each for plant in played for each in plant.held[policies]])
-        interval = binomtest(int(held.sum()), len(held)).proportion_ci(method="wilson")
+        held = np.stack([plant.held[policies] for plant in played])  # (plants, policies, starts)
+        success = float(held.mean())
+        by_policy = held.mean(axis=(0, 2))
         returns = np.concatenate([each for plant in played for each in plant.returns[policies]])
         return {
-            "success": float(held.mean()),
-            "interval": [float(interval.low), float(interval.high)],
+            "success": success,
+            "interval": _wilson(success, held.shape[2]),
+            "range": [float(by_policy.min()), float(by_policy.max())],
             "return_iqm": interquartile_mean(returns),
             "worst": float(returns.min()),
-            "episodes": len(held),
+            "episodes": held.size,
         }
 
     return {"teacher": of(slice(0, 1)), "students": of(slice(1, None))}
+
+
+def _wilson(rate: float, count: int) -> list[float]:
+    """Wilson's 95 % interval of a rate that is the mean of `count` independent numbers from 0 to 1.
+
+    Numbers in between scatter less than the zeros and ones that it is made for: it is rather too wide than too narrow.
+    """
+    square = _QUANTILE**2 / count
+    half = _QUANTILE * math.sqrt(rate * (1.0 - rate) / count + square / (4 * count))
+    return [max(0.0, (rate + square / 2 - half) / (1 + square)), min(1.0, (rate + square / 2 + half) / (1 + square))]
 
 
 def _grid(config: RobustnessConfig) -> list[Condition]:
@@ -148,6 +171,12 @@ def _grid(config: RobustnessConfig) -> list[Condition]:
     for name in (*varied, "students"):
         if not getattr(config, name):
             raise DistillError(f"{_option(name)}: got none, expected at least one; name some")
+    for delay in config.extra_delay_periods:
+        in_range("--extra-delay-periods", delay, 0, _LONGEST_DELAY)
+    for name in varied:
+        values = getattr(config, name)
+        if len(set(values)) < len(values):  # an episode that is played twice is no more evidence
+            raise DistillError(f"{_option(name)}: got {values}, expected different ones; name each once")
     for name in varied[:3]:
         for factor in getattr(config, name):
             in_range(_option(name), factor, 0.01, 100.0)
@@ -156,6 +185,14 @@ def _grid(config: RobustnessConfig) -> list[Condition]:
         raise DistillError(
             f"--env-kwargs: got {', '.join(sorted(given))}, which the grid sets, expected others; leave them out"
         )
+    named: dict[str, Path] = {}
+    for path in config.students:
+        digest = student_digest(path)
+        if digest in named:
+            raise DistillError(
+                f"students: got {path}, which is the same as {named[digest]}, expected different ones; name each once"
+            )
+        named[digest] = path
     return [Condition(*values) for values in itertools.product(*(getattr(config, name) for name in varied))]
 
 

@@ -18,7 +18,8 @@ class RobustnessConfig(SourceConfig):
     """
 
     students: tyro.conf.Positional[tuple[Path, ...]] = (Path("students/cart_rail.safetensors"),)
-    """Student files; of several (the seeds of one recipe, say) the rates are those of all their episodes together."""
+    """Student files; of several (the seeds of one recipe, say) the rates are those of all their episodes together, with
+    the lowest and highest student's beside them."""
     mass_factors: tuple[float, ...] = (0.8, 1.0, 1.2)
     """Of the rod's mass; 1 is the nominal plant."""
     length_factors: tuple[float, ...] = (0.8, 1.0, 1.2)

@@ -24,12 +24,17 @@ from .evaluate import LARGEST_EPISODES, compare, return_bar
 from .folder_lock import FolderLock
 from .identity import Identities, digest
 from .pareto import draw, front
+from .policy_distillation.objectives import objective_named
+from .priors import needs_scale
 from .processes import run_all
-from .refine_config import RefineConfig
+from .refine_config import ObjectiveName, RefineConfig
+from .refine_options import LARGEST_SEARCH
+from .refinement.search import SearchNumbers
 from .result_file import writable, write_json
 from .select import Candidate, Selection
 from .smallest_config import SmallestConfig
 from .source import read_source
+from .teachers.critics import read_critics
 from .train_options import check_config
 
 _SOURCE = tuple(field.name for field in dataclasses.fields(SourceConfig))
@@ -62,7 +67,9 @@ class _Hunt:
 
     def __init__(self, config: SmallestConfig) -> None:
         self.config = config
+        self._trained = self._train_runs()  # first: it refuses impossible numbers
         self.spec, self.facts, self.teacher = read_source(config)
+        self._refuse_objectives_without_critics()
         nothing = np.empty((0, self.facts.observation_size), np.float32)
         self.selection = Selection(self.spec, self.teacher.policy, nothing, config.selection_episodes)
         self.size = "bytes" if config.bytes else "kept_parameters"
@@ -73,7 +80,7 @@ class _Hunt:
     def run(self) -> dict[str, Any]:
         """All stages, then the report."""
         config = self.config
-        self._explore(self._train_runs())
+        self._explore(self._trained)
         self._explore(self._refine_runs())
         for _ in range(config.search_rounds if config.search_episodes else 0):
             before = self._smallest()
@@ -81,6 +88,25 @@ class _Hunt:
             if self._smallest() is before:
                 break
         return self._report()
+
+    def _refuse_objectives_without_critics(self) -> None:
+        """Before anything is trained: some objectives ask for values that not every teacher's file has."""
+        wanting = [name for name in self._objectives if objective_named(name).needs_teacher_value]
+        if not wanting:
+            return
+        inputs = self.facts.observation_size + len(self.facts.action_low)
+        try:
+            read_critics(self.config.teacher, self.config.vecnormalize, self.config.activation, inputs)
+        except DistillError as error:
+            raise DistillError(
+                f"--objectives: got {wanting[0]}, which asks for the teacher's values, and {self.config.teacher.name}, "
+                "expected a SAC, TQC, TD3 or DDPG zip whose critics fit the environment, without --vecnormalize; name "
+                "another objective"
+            ) from error
+
+    @property
+    def _objectives(self) -> tuple[ObjectiveName, ...]:
+        return self.config.objectives or ("expected-entropy",)
 
     def _train_runs(self) -> list[_Run]:
         config = self.config
@@ -103,7 +129,7 @@ class _Hunt:
         return [
             _Run("refined", f"{row['words']}; {objective}", self._refine(row, objective=objective))
             for row in chosen
-            for objective in self.config.objectives
+            for objective in self._objectives
         ]
 
     def _search_runs(self) -> list[_Run]:
@@ -113,10 +139,12 @@ class _Hunt:
         small = [row for row in small if row["kept_parameters"] <= _SEARCHABLE and row["stage"] != "searched"]
         small.sort(key=lambda row: -row["return_mean"])
         searched = {"fine_tune_iterations": 0, "search": "cma-es", "search_episodes": self.config.search_episodes}
-        return [
+        runs = (
             _Run("searched", f"{row['words']}; CMA-ES", self._refine(row, objective="on-policy", **searched))
-            for row in small[: self.config.finalists]
-        ]
+            for row in small
+        )
+        fresh = (run for run in runs if self._folder(run) not in self._explored)
+        return list(itertools.islice(fresh, self.config.finalists))
 
     def _refine(self, row: dict[str, Any], **changes: Any) -> RefineConfig:
         return RefineConfig(**(self._shared() | {"student": Path(row["file"])} | changes))
@@ -129,11 +157,14 @@ class _Hunt:
 
     def _explore(self, runs: list[_Run]) -> None:
         """Make what is missing of these runs; the students of those that are new become rows."""
-        placed = [(run, dataclasses.replace(run.config, out=self._folder(run))) for run in runs]
-        placed = [(run, config) for run, config in placed if config.out not in self._explored]
-        self._explored |= {config.out for _, config in placed}
-        found = run_all(_carry_out, [config for _, config in placed], self.config.jobs, _say)
-        for (run, config), result in zip(placed, found, strict=True):
+        placed: dict[Path, tuple[_Run, TrainConfig | RefineConfig]] = {}
+        for run in runs:
+            out = self._folder(run)
+            if out not in self._explored:
+                placed.setdefault(out, (run, dataclasses.replace(run.config, out=out)))
+        self._explored |= placed.keys()
+        found = run_all(_carry_out, [config for _, config in placed.values()], self.config.jobs, _say)
+        for (run, config), result in zip(placed.values(), found, strict=True):
             for entry in result["candidates"]:
                 self.rows.append(self._row(run, config.out, Candidate.from_row(entry)))
 
@@ -151,6 +182,7 @@ class _Hunt:
             "bytes": candidate.bytes,
             "return_mean": candidate.summary["mean"],
             "return_iqm": candidate.summary["iqm"],
+            "fine_tuned": candidate.fine_tuned,
             "share_below_90_percent": candidate.summary["share_below_90_percent"],
             "holds": not self.selection.shortcomings(candidate, self.config.target_return),
         }
@@ -176,11 +208,11 @@ class _Hunt:
         draw(
             self.rows,
             self.size,
-            best["mean"],
-            return_bar(best["mean"], config.target_return),
+            best["iqm"],
+            return_bar(best["iqm"], config.target_return),
             config.out / "pareto.svg",
         )
-        evaluation = {"teacher": teacher_return, "student": student_return, "fine_tuned": True}
+        evaluation = {"teacher": teacher_return, "student": student_return, "fine_tuned": chosen["fine_tuned"]}
         path = config.out / "student.safetensors"
         write_student(path, dataclasses.replace(student, evaluation=evaluation))
         result = {
@@ -224,12 +256,26 @@ def _say(config: TrainConfig | RefineConfig, result: dict[str, Any]) -> None:
 
 def _check(config: SmallestConfig) -> None:
     in_range("--finalists", config.finalists, 0, 1_000)
-    in_range("--search-episodes", config.search_episodes, 0, 500_000)
+    if config.search_episodes:
+        in_range("--search-episodes (0: no search)", config.search_episodes, _one_generation(), LARGEST_SEARCH)
     in_range("--search-rounds", config.search_rounds, 0, 1_000)
     in_range("--evaluation-episodes", config.evaluation_episodes, 1, LARGEST_EPISODES)
     in_range("--jobs", config.jobs, 1, 1_024)
     for name in ("widths", "depths", "priors", "data_weights"):
         if not getattr(config, name):
             raise DistillError(f"--{name.replace('_', '-')}: got none, expected at least one; name some")
+    for name in config.priors:
+        if needs_scale(name):
+            raise DistillError(
+                f"--priors: got {name}, which needs a scale that a hunt does not choose, expected others; leave it out"
+            )
+    for width in config.widths:
+        in_range("--widths", width, 1, 65_535)
     for depth in config.depths:
         in_range("--depths", depth, 0, 8)
+
+
+def _one_generation() -> int:
+    """Episodes of one generation of the widest search that there may be."""
+    numbers = SearchNumbers("cma-es", 0, RefineConfig.search_episodes_each, RefineConfig.search_step)
+    return numbers.generation_episodes(_SEARCHABLE)

@@ -27,11 +27,11 @@ class SmallestConfig(SourceConfig):
     depths: tuple[int, ...] = (0, 1, 2)
     """Numbers of hidden layers; 0 is the linear student."""
     priors: tuple[PriorName, ...] = ("log-uniform",)
-    """Priors of the weights."""
+    """Priors of the weights; those that need a scale are refused."""
     data_weights: tuple[float, ...] = (3e5,)
     """|D| of the loss: what the threshold cuts by."""
-    objectives: tyro.conf.UseAppendAction[tuple[ObjectiveName, ...]] = ("expected-entropy",)
-    """Objectives that the smallest students are refined and pruned on by; may be repeated."""
+    objectives: tyro.conf.UseAppendAction[tuple[ObjectiveName, ...]] = ()
+    """What the smallest students are refined and pruned on by; may be repeated; default: expected-entropy."""
     finalists: int = 2
     """So many of the smallest students are refined, and so many of those just too small are searched from."""
     search_episodes: int = 20_000

@@ -7,7 +7,6 @@ it stopped; rows do not depend on how many arms run at a time.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import sys
 import time
@@ -22,12 +21,12 @@ from numpy.typing import NDArray
 
 from .config import SourceConfig, TrainConfig
 from .errors import DistillError
-from .evaluate import REPORT_SEED, SELECTION_SEED, interquartile_mean, share_kept
+from .evaluate import REPORT_SEED, SELECTION_SEED, interquartile_mean
 from .identity import Identities, as_json, digest, sources
 from .processes import run_all
 from .refine_config import RefineConfig
 from .refine_options import check_refine_config
-from .result_file import writable, write_json
+from .result_file import read_json, writable, write_json
 from .train_options import check_config
 
 if TYPE_CHECKING:
@@ -91,10 +90,11 @@ def run_study(arms: Sequence[Arm], jobs: int) -> list[dict[str, Any]]:
     def say(each: _Work, rows: list[dict[str, Any]]) -> None:
         nonlocal count
         count += 1
-        best = max(share_kept(row["return_iqm"], row["teacher_return_iqm"]) for row in rows)
+        best, teacher = max(row["return_iqm"] for row in rows), rows[0]["teacher_return_iqm"]
         print(
             f"study: {count} of {len(waiting)} done after {time.perf_counter() - started:.0f} s: "
-            f"{each.arm.environment}, {each.arm.method}, seed {each.arm.config.seed}: best size {best:.1%}",
+            f"{each.arm.environment}, {each.arm.method}, seed {each.arm.config.seed}: "
+            f"best return {best:.1f}, the teacher's {teacher:.1f}",
             file=sys.stderr,
         )
 
@@ -129,7 +129,7 @@ def teacher_returns(config: SourceConfig, path: Path) -> NDArray[np.float64]:
         spec, _, teacher = read_source(config, say_notes=False)
         seeds = range(REPORT_SEED, REPORT_SEED + TEACHER_EPISODES)
         write_json(path, {"returns": play(spec, teacher.policy, seeds).returns.tolist()})
-    return np.array(json.loads(path.read_text(encoding="utf-8"))["returns"])
+    return np.array(read_json(path, "returns")["returns"])
 
 
 def held_out(seed: int, episodes: int) -> range:
@@ -164,18 +164,15 @@ def _work(arm: Arm, identities: Identities) -> _Work:
 
 
 def _finished(work: _Work) -> list[dict[str, Any]] | None:
-    stored = _stored(work.arm.config.out / _ROWS)
-    if stored is None or stored.get("identity") != work.rows:
+    stored = _stored(work.arm.config.out / _ROWS, "identity", "rows")
+    if stored is None or stored["identity"] != work.rows:
         return None  # other options: the run is made again
     rows: list[dict[str, Any]] = stored["rows"]
     return rows
 
 
-def _stored(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return stored
+def _stored(path: Path, *names: str) -> dict[str, Any] | None:
+    return read_json(path, *names) if path.is_file() else None
 
 
 def _run(work: _Work) -> list[dict[str, Any]]:

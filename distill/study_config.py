@@ -32,8 +32,8 @@ class StudyConfig:
     learning_rate: float | None = None
     """Step size in the logits (fig3 to fig6); default: the figure's own."""
     seed: int = 0
-    """First of the worlds' seeds, and of everything that is drawn."""
+    """First of the worlds' seeds, and of everything that is drawn (fig3 to fig6)."""
     jobs: int = 1
-    """Processes that share the worlds; changes no number."""
+    """Processes that share the worlds, at most (fig2 and fields take one); changes no number."""
     json: bool = False
     """Print one JSON object on stdout."""

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 _LONG = ("chosen", "config")
+
+
+class Terminal(Console):
+    """Standard output for tables."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise it again: rich would exit here without a word."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def _rows(prefix: str, value: Any) -> list[tuple[str, str]]:
@@ -31,7 +42,8 @@ def result_table(title: str, result: dict[str, Any]) -> Table:
 def robustness_table(result: dict[str, Any]) -> Table:
     """A line a group of plants, then those on which one of the two fails at times."""
     table = Table(title=f"held upright for the last 3 s, {result['episodes']} starts a plant")
-    for heading in ("plants", "teacher", "students (95 % interval)", "return of the teacher", "of the students"):
+    students_heading = "students (95 % within these; lowest and highest)"
+    for heading in ("plants", "teacher", students_heading, "return of the teacher", "of the students"):
         table.add_column(heading)
     lines = list(result["summary"].items())
     lines += [
@@ -46,10 +58,11 @@ def robustness_table(result: dict[str, Any]) -> Table:
     for name, each in lines:
         teacher, students = each["teacher"], each["students"]
         low, high = students["interval"]
+        worst, best = students["range"]
         table.add_row(
             name,
             f"{teacher['success']:.0%}",
-            f"{students['success']:.0%} ({low:.0%} to {high:.0%})",
+            f"{students['success']:.0%} ({low:.0%} to {high:.0%}; {worst:.0%} and {best:.0%})",
             f"{teacher['return_iqm']:,.1f}",
             f"{students['return_iqm']:,.1f}",
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from ..config import in_range
 from ..errors import DistillError
 from ..identity import as_json, digest, sources
 from ..processes import run_all
-from ..result_file import writable, write_json
+from ..result_file import as_text, read_json, writable, write_json
 from ..study_config import StudyConfig
 from .arms import MEASURES, Measured, checkpoints_up_to, run_arms
 from .cycle import ITERATIONS, ORBIT, STEP, VARIANTS, right_at_start, summary
@@ -46,6 +45,13 @@ class _Unit:
     path: Path
     identity: dict[str, Any]
 
+    def stored(self) -> dict[str, Any] | None:
+        """What was measured; None where it has not been, or of other options."""
+        if not self.path.is_file():
+            return None
+        found = read_json(self.path, "identity", "core_seconds", "curves", "teacher_return")
+        return found if found["identity"] == self.identity else None
+
 
 def study_figure(config: StudyConfig) -> dict[str, Any]:
     """Make the figure or table; write its files into `config.out` and return what the JSON file says, without curves.
@@ -62,6 +68,7 @@ def study_figure(config: StudyConfig) -> dict[str, Any]:
         ("--grids", config.grids, ("fig2",)),
         ("--iterations", config.iterations, ("fields",)),
         ("--learning-rate", config.learning_rate, ("fig2", "fields")),
+        ("--seed", config.seed or None, ("fig2", "fields")),
     ):
         if value is not None and config.figure in figures:
             raise DistillError(f"{option}: got {value}, expected no such option with {config.figure}; leave it out")
@@ -110,7 +117,7 @@ def _curves(config: StudyConfig, figure: Figure) -> dict[str, Any]:
         identity = as_json({"figure": config.figure, **options, "sources": code})
         path = config.out / "units" / f"{config.figure}-{digest(identity)}.json"
         units.append(_Unit(config.figure, first, count, iterations, learning_rate, path, identity))
-    waiting = [unit for unit in units if not unit.path.is_file()]
+    waiting = [unit for unit in units if unit.stored() is None]
     print(
         f"study: {worlds} worlds in {len(units)} parts, {len(units) - len(waiting)} of them finished earlier",
         file=sys.stderr,
@@ -123,7 +130,7 @@ def _curves(config: StudyConfig, figure: Figure) -> dict[str, Any]:
         print(f"study: part {done} of {len(waiting)} done after {time.perf_counter() - started:.0f} s", file=sys.stderr)
 
     run_all(_run, waiting, config.jobs, say)
-    stored = [json.loads(unit.path.read_text(encoding="utf-8")) for unit in units]
+    stored = [unit.stored() or {} for unit in units]
     measured = _together(stored)
     checkpoints = checkpoints_up_to(iterations)
     told = {
@@ -194,6 +201,7 @@ def _written(config: StudyConfig, told: dict[str, Any], curves: dict[str, Any], 
     """Both files at once; returns what is printed."""
     record = {**told, "sources": sources(_PART), **curves}
     name = config.figure
-    replace_files(config.out, {f"{name}.json": (json.dumps(record, indent=1) + "\n").encode(), f"{name}.svg": drawing})
+    text = as_text(record, f"{name}.json", indent=1) + "\n"
+    replace_files(config.out, {f"{name}.json": text.encode(), f"{name}.svg": drawing})
     said = {claim["claim"]: claim["reproduced"] for claim in told["verdicts"]}
     return {**told, "reproduced": said, "files": [str(config.out / f"{name}.{kind}") for kind in ("json", "svg")]}

@@ -19,7 +19,7 @@ from ..errors import DistillError
 from . import scale_free, scaled
 from .scale_free import LOG_ALPHA_BOUND, log_alpha
 
-__all__ = ["LOG_ALPHA_BOUND", "Prior", "log_alpha", "prior"]
+__all__ = ["LOG_ALPHA_BOUND", "Prior", "log_alpha", "needs_scale", "prior"]
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -49,7 +49,7 @@ def prior(name: PriorName, scale: float | None = None, *, clipped: bool = False)
     if scale is not None and not (math.isfinite(scale) and scale > 0.0):
         raise DistillError(f"prior scale: got {scale}, expected a positive finite number or none")
     if name in _SCALED:
-        if scale is None and name != "laplace":
+        if scale is None and needs_scale(name):
             raise DistillError(f"prior {name}: got no scale, expected a positive number, for example 0.1")
         if scale is not None:
             value, gradient = _SCALED[name]
@@ -62,6 +62,11 @@ def prior(name: PriorName, scale: float | None = None, *, clipped: bool = False)
     if name == "group-ard":
         return Prior(scaled.group_ard, scaled.group_ard_gradient, grouped=True)
     return Prior(scaled.flat, scaled.flat_gradient)
+
+
+def needs_scale(name: PriorName) -> bool:
+    """Whether `prior` refuses this name without a scale."""
+    return name in _SCALED and name not in _SCALE_FREE
 
 
 _SCALE_FREE: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]] = {

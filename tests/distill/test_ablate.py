@@ -111,6 +111,58 @@ def test_unknown_letters_are_refused_with_the_valid_ones(tmp_path: Path, letters
         ablate(tiny(tmp_path, letters=letters))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"episodes": 0}, "--episodes: got 0, expected 1 to 10000"),
+        ({"episodes": 100_000}, "--episodes: got 100000, expected 1 to 10000"),
+        ({"exploration_noise": float("nan")}, "--exploration-noise: got nan, expected 0 to 10"),
+        ({"exploration_noise": float("inf")}, "--exploration-noise: got inf"),
+        ({"exploration_noise": -1.0}, "--exploration-noise: got -1.0"),
+        ({"exploration_noise": 1e30}, "--exploration-noise: got 1e[+]30"),
+        ({"episodes": 1, "iterations": -5}, "--iterations: got -5, expected 1 to"),
+        ({"data_weight": float("nan"), "letters": "h"}, "--data-weight: got nan"),
+        ({"letters": "h"}, "--online-steps: got 0 with --letters h, expected at least 1"),
+        ({"fine_tune_iterations": 0}, "--fine-tune-iterations: got 0, expected 1 to"),
+        ({"hidden": ()}, "--hidden: got .., which makes 3 weights and sizes of 2, 1, 0, .* expected 7 different ones"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], words: str
+) -> None:
+    monkeypatch.setattr("distill.ablate.collect", None)
+    config = tiny(tmp_path, **({"online_steps": 5} if "data_weight" in changes else {}))
+    config.out.mkdir()
+    for name in ("dataset.json", "dataset.safetensors"):
+        (config.out / name).write_bytes(b"of an earlier run")
+    before = {path: path.read_bytes() for path in config.out.iterdir()}
+    with pytest.raises(DistillError, match=words):
+        ablate(dataclasses.replace(config, **changes))
+    assert {path: path.read_bytes() for path in config.out.iterdir()} == before
+
+
+def test_a_collection_that_fails_leaves_the_earlier_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise DistillError("half way")
+
+    config = tiny(tmp_path)
+    config.out.mkdir()
+    (config.out / "dataset.json").write_text("{}")
+    monkeypatch.setattr("distill.ablate.collect", fails)
+    with pytest.raises(DistillError, match="half way"):
+        ablate(config)
+    assert (config.out / "dataset.json").read_text() == "{}"
+
+
+def test_a_damaged_record_of_the_dataset_is_refused(tmp_path: Path) -> None:
+    config = tiny(tmp_path)
+    config.out.mkdir()
+    (config.out / "dataset.safetensors").write_bytes(b"")
+    (config.out / "dataset.json").write_text('{"teacher": ')
+    with pytest.raises(DistillError, match=r"dataset\.json: got a damaged file"):
+        ablate(config)
+
+
 def test_only_the_actor_of_an_online_student_is_small(tmp_path: Path) -> None:
     from distill.source import read_source
 
@@ -130,3 +182,6 @@ def test_only_the_actor_of_an_online_student_is_small(tmp_path: Path) -> None:
     path = dataclasses.replace(work, seed=1).path
     path.write_bytes(work.path.read_bytes())
     assert dataclasses.replace(work, seed=1).stored() is None, "a row of another seed is not taken"
+    path.write_bytes(b"{")
+    with pytest.raises(DistillError, match="got a damaged file"):
+        dataclasses.replace(work, seed=1).stored()

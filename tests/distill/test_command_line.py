@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from distill import command_line
+from distill.config import environment_spec
 from distill.errors import DistillError
 from distill.standard_output import printed_to_stderr
 
@@ -123,3 +124,40 @@ def test_another_runtime_error_is_a_fault_of_the_program(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "argv", ["distill", "teacher", "none.npz"])
     with pytest.raises(RuntimeError, match="a bug"):
         command_line.command_line()
+
+
+@pytest.mark.parametrize("options", [["--json"], []], ids=["json", "table"])
+@pytest.mark.parametrize("target", ["> /dev/full", "| true"])
+def test_standard_output_that_cannot_be_written_ends_in_one_line(
+    tmp_path: Path, options: list[str], target: str
+) -> None:
+    command = [sys.executable, "-m", "distill", "study", "fig2", "--iterations", "5", "--out", str(tmp_path), *options]
+    done = subprocess.run(
+        ["bash", "-c", f'{{ "$@"; echo "code $?" >&2; }} {target}', "bash", *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    error, code = done.stderr.splitlines()
+    assert error.startswith("error: standard output: ")
+    assert error.endswith("expected a place for the result; redirect it elsewhere")
+    assert code == "code 1"
+
+
+def test_json_never_holds_what_is_no_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command_line, "_run", lambda _: {"return": float("nan")})
+    monkeypatch.setattr(sys, "argv", ["distill", "teacher", "none.npz", "--json"])
+    assert command_line.command_line() == 1
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err.startswith("error: the result: got a number that is not finite")
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999"])
+def test_environment_arguments_are_finite(value: str) -> None:
+    with pytest.raises(DistillError, match=r"--env-kwargs: got .*expected a JSON object of finite numbers"):
+        environment_spec("hardware:CartRail-v0", f'{{"near_upright_share": {value}}}')

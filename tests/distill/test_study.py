@@ -56,6 +56,24 @@ def test_rows_and_their_reuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert run_study([changed], jobs=1)[0]["returns"] != rows[0]["returns"]
 
 
+@pytest.mark.parametrize("name", ["rows.json", "arm.json", "distill.json", "teacher"])
+def test_a_damaged_file_of_an_earlier_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("distill.study.run_all", one_by_one)
+    config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", env_kwargs=SHORT, kept_weights=(8,))
+    arm = Arm("Pendulum", "method", config, episodes=1)
+    run_study([arm], jobs=1)
+    if name != "rows.json":
+        (config.out / "rows.json").unlink()
+    path = next((tmp_path / "case").glob("teacher-*.json")) if name == "teacher" else config.out / name
+    path.write_text(path.read_text()[:-3])
+    with pytest.raises(DistillError, match=f"{path.name}: got a damaged file"):
+        run_study([arm], jobs=1)
+    path.unlink()
+    assert len(run_study([arm], jobs=1)) == 1, "removing it is a way out"
+
+
 def test_what_another_run_left_in_a_folder_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distill.study.run_all", one_by_one)
     config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", env_kwargs=SHORT, kept_weights=(8,))
@@ -103,6 +121,18 @@ def test_dense_students_of_equal_bytes() -> None:
     width = dense_width(11, 3, 4_000)
     assert dense_bytes((11, width, width, 3)) <= 4_000 < dense_bytes((11, width + 1, width + 1, 3))
     assert dense_width(11, 3, 10) == 0
+
+
+def test_a_teacher_that_returns_nothing_is_studied_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("distill.study.run_all", one_by_one)
+    config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", env_kwargs=SHORT, kept_weights=(8,))
+    monkeypatch.setattr("distill.study.teacher_returns", lambda *_: np.zeros(100))
+    assert run_study([Arm("Pendulum", "method", config, episodes=1)], jobs=1)[0]["teacher_return_iqm"] == 0.0
+    assert "the teacher's 0.0" in capsys.readouterr().err
+    with pytest.raises(DistillError, match="got 3 of a teacher's 0, expected a teacher that returns something"):
+        share_kept(3.0, 0.0)
 
 
 def test_share_and_interval() -> None:

@@ -359,6 +359,23 @@ def test_a_figure_is_made_of_its_parts_and_goes_on_where_it_was(
 
 
 @pytest.mark.usefixtures("small")
+def test_a_part_is_taken_only_if_it_is_whole_and_of_these_options(tmp_path: Path) -> None:
+    config = StudyConfig("fig6", out=tmp_path)
+    study_figure(config)
+    path = min((tmp_path / "units").glob("*.json"))
+    kept = json.loads(path.read_text())
+    for damaged in ("", path.read_text()[:-9], "{}"):
+        path.write_text(damaged)
+        with pytest.raises(DistillError, match=f"{path.name}: got a damaged file .*; remove it"):
+            study_figure(config)
+    path.write_text(json.dumps({**kept, "identity": {"figure": "fig3"}, "core_seconds": -1.0}))
+    study_figure(config)
+    again = json.loads(path.read_text())
+    assert again["identity"] == kept["identity"]
+    assert again["core_seconds"] >= 0.0, "it was measured again"
+
+
+@pytest.mark.usefixtures("small")
 def test_what_was_there_survives_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = StudyConfig("fig6", out=tmp_path)
     study_figure(config)
@@ -379,6 +396,8 @@ def test_what_was_there_survives_a_failure(tmp_path: Path, monkeypatch: pytest.M
         ({"figure": "fig2", "grids": 3}, "--grids: got 3, expected no such option with fig2; leave it out"),
         ({"figure": "fields", "iterations": 3}, "--iterations: got 3, expected no such option with fields"),
         ({"figure": "fig2", "learning_rate": 0.1}, "--learning-rate: got 0.1, expected no such option with fig2"),
+        ({"figure": "fig2", "seed": 5}, "--seed: got 5, expected no such option with fig2; leave it out"),
+        ({"figure": "fields", "seed": 7}, "--seed: got 7, expected no such option with fields"),
         ({"figure": "fig3", "learning_rate": 0.0}, "--learning-rate: got 0.0, expected 1e-09 to 1000"),
         ({"figure": "fig3", "grids": 0}, "--grids: got 0, expected 1 to"),
         ({"figure": "fig3", "jobs": 0}, "--jobs: got 0"),
