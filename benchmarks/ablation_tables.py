@@ -40,41 +40,30 @@ def reached(rows: list[dict[str, Any]]) -> bool:
 
 
 def table(result: dict[str, Any], letter: str) -> str:
-    """One ablation: a line an arm, a column a size; share of the teacher's return, its 95 % interval, kept weights.
+    """One ablation: a line a size and arm, so that arms of one size stand together.
 
-    A cell stays empty where an arm had fewer weights left than asked for, beyond 3 %.
+    Where an arm had fewer weights left than asked for, beyond 3 %, its line says how many it had and no more.
     """
-    teacher = result["teacher_returns"]
-    found = arms(result, letter)
-    if letter in "eh":
-        lines = ["| arm | kept weights | density | share of the return (95 % interval) | below 90 % | CPU s |"]
-        lines.append("|---|---|---|---|---|---|")
-        for method, rows in found.items():
-            if method == _BASE:
-                continue
-            figures = share(rows, teacher)
-            lines.append(
-                f"| {cell(method)} | {np.mean([row['kept_weights'] for row in rows]):,.0f} | "
-                f"{np.mean([row['kept_weights'] for row in rows]) / result['dense_weights']:.0%} | "
-                f"{figures['ratio']:.1%} ({figures['low']:.1%} to {figures['high']:.1%}) | {figures['falls']:.0%} | "
-                f"{np.mean([row['cpu_seconds'] for row in rows]):,.0f} |"
-            )
-        return "\n".join(lines)
-    sizes = sorted({row["size"] for rows in found.values() for row in rows}, reverse=True)
-    heads = [f"{size:,} weights ({size / result['dense_weights']:.0%})" for size in sizes]
-    lines = [f"| arm | {' | '.join(heads)} | CPU s |", "|---" * (len(sizes) + 2) + "|"]
-    for method, rows in found.items():
-        cells = []
-        for size in sizes:
-            same = [row for row in rows if row["size"] == size]
-            if not reached(same):
-                cells.append("")
-                continue
-            figures = share(same, teacher)
-            kept = np.mean([row["kept_weights"] for row in same])
-            cells.append(f"{figures['ratio']:.1%} ({figures['low']:.1%} to {figures['high']:.1%}), {kept:,.0f} kept")
-        seconds = np.mean([max(row["cpu_seconds"] for row in own) for own in groups(rows, "seed").values()])
-        lines.append(f"| {cell(method)} | {' | '.join(cells)} | {seconds:,.0f} |")
+    lines = [
+        "| weights asked for | arm | kept weights | density | share of the return (95 % interval) | mean share | worst "
+        "seed | below 90 % | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    own = [row for rows in arms(result, letter).values() for row in rows]
+    if letter == "e":
+        own = [row for row in own if row["method"] != _BASE]
+    for (size, method), rows in sorted(groups(own, "size", "method").items(), key=lambda item: -(item[0][0] or 0)):
+        kept = np.mean([row["kept_weights"] for row in rows])
+        head = f"| {'-' if size is None else f'{size:,}'} | {cell(method)} | {kept:,.0f} |"
+        if size is not None and not reached(rows):
+            lines.append(f"{head} - | - | - | - | - | - |")
+            continue
+        figures = share(rows, result["teacher_returns"])
+        lines.append(
+            f"{head} {kept / result['dense_weights']:.0%} | {figures['ratio']:.1%} ({figures['low']:.1%} to "
+            f"{figures['high']:.1%}) | {figures['mean']:.1%} | {figures['worst_seed']:.1%} | {figures['falls']:.0%} | "
+            f"{np.mean([row['cpu_seconds'] for row in rows]):,.0f} |"
+        )
     return "\n".join(lines)
 
 
@@ -85,9 +74,9 @@ def section(stored: dict[str, Any]) -> str:
         parts.append(
             f"### {name}\n\nTeacher `{result['teacher']}`, {result['environment']}, {result['iterations']:,} "
             f"iterations, {result['seeds']} seeds x 20 held-out episodes, one shared dataset, students of "
-            f"{result['dense_weights']:,} weights before pruning; CPU seconds are those of the whole curve. Kept: "
-            "weights that reach an output, on average; cells are empty where an arm had more than 3 % fewer weights "
-            "left than asked for."
+            f"{result['dense_weights']:,} weights before pruning; CPU seconds are those up to the size. Kept: weights "
+            "that reach an output, on average; where an arm had more than 3 % fewer weights left than asked for, its "
+            "return is left out (-)."
         )
         for letter, title in LETTERS.items():
             if any(row["ablation"] == letter for row in result["rows"]):

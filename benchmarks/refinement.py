@@ -22,12 +22,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.distillation import CASES, Case, beside, config_of, control, refuse_missing_teachers
-from benchmarks.distillation_tables import DENSE, LINEAR, groups, load, stored_bytes
+from benchmarks.distillation_tables import DENSE, LINEAR, groups, load
 from benchmarks.provenance import provenance, refuse_dirty
 from distill.config import ShrinkConfig, TrainConfig
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
-from distill.evaluate import ratio_interval
 from distill.identity import Identities, as_json
 from distill.refine_config import RefineConfig
 from distill.result_file import write_json
@@ -187,30 +186,6 @@ def run_sized(arms: list[Sized], jobs: int) -> list[dict[str, Any]]:
     return [{**row, "size": row["size"] if size is None else size} for (size, _), row in zip(arms, rows, strict=True)]
 
 
-def summaries(rows: list[dict[str, Any]], returns: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """A line a student: environment, method, size asked for, seeds, kept weights and parameters and bytes (the largest
-    over the seeds), interquartile mean of the return, share of the teacher's with its 95 % interval."""
-    lines = []
-    for (environment, method, size), same in groups(rows, "environment", "method", "size").items():
-        share, low, high = ratio_interval([np.array(row["returns"]) for row in same], np.array(returns[environment]))
-        lines.append(
-            {
-                "environment": environment,
-                "method": method,
-                "size": size,
-                "seeds": len(same),
-                "kept_weights": max(row["kept_weights"] for row in same),
-                "kept_parameters": max(row["kept_parameters"] for row in same),
-                "bytes": max(stored_bytes(row) for row in same),
-                "return_iqm": float(np.mean([row["return_iqm"] for row in same])),
-                "share": share,
-                "interval": [low, high],
-                "teacher_return_iqm": same[0]["teacher_return_iqm"],
-            }
-        )
-    return lines
-
-
 def main() -> None:
     """Run what is missing, then write the JSON file: rows of the environments that were run replace their earlier."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -254,11 +229,11 @@ def _write(
     wrong: list[dict[str, Any]],
 ) -> None:
     """Put what was run of one environment in place of its earlier rows of the same methods."""
-    stored = load(TARGET) or {"rows": [], "runs": [], "robustness": [], "provenance": {}, "teacher_returns": {}}
+    stored = load(TARGET) or {"runs": [], "robustness": [], "provenance": {}, "teacher_returns": {}}
+    stored.pop("rows", None)  # summaries that files had once; the tables take theirs from the runs
     stored["provenance"][name] = {**begun, "sources": sorted({row["sources"] for row in rows})}
     stored["teacher_returns"][name] = returns
-    new = {"runs": rows, "rows": summaries(rows, {name: returns}), "robustness": wrong}
-    for key, lines in new.items():
+    for key, lines in {"runs": rows, "robustness": wrong}.items():
         others = [row for row in stored[key] if row["environment"] != name]
         stored[key] = others + beside(stored[key], lines, [name], METHODS)
     write_json(TARGET, stored)

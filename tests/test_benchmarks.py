@@ -125,20 +125,28 @@ def test_refinements_stand_beside_earlier_methods_with_their_robustness(
     wrong = [{"environment": "CartRail", "method": "offline", "size": 80, "summary": summary}]
     refinement._write(BEGUN, "CartRail", [refined("offline"), refined("linear")], TEACHER, wrong)
     refinement._write(BEGUN, "Edukit", [row(environment="Edukit", method="offline")], TEACHER, [])
-    again = [refined("student-driven"), refined("offline", kept_weights=7, returns=[50.0] * 20, return_iqm=50.0)]
+    again = [
+        refined("student-driven"),
+        refined("offline", kept_weights=7, returns=[50.0] * 20, return_iqm=50.0),
+        refined("offline", seed=1, kept_weights=6, returns=[100.0] * 16 + [0.0] * 4, return_iqm=100.0),
+    ]
     refinement._write(BEGUN, "CartRail", again, TEACHER, [])
     stored = distillation_tables.load(tmp_path / "refine.json")
     assert stored is not None
-    found = [(each["environment"], each["method"], each["kept_weights"]) for each in stored["rows"]]
+    found = [(each["environment"], each["method"], each["kept_weights"]) for each in stored["runs"]]
     assert found == [
         ("Edukit", "offline", 90),
         ("CartRail", "offline", 7),
+        ("CartRail", "offline", 6),
         ("CartRail", "student-driven", 90),
         ("CartRail", "linear", 90),
     ]
-    assert len(stored["runs"]) == 4
     text = refinement_tables.section(stored)
-    assert "| offline | 80 | 7 | 95 | 700 | 50.0 | **50.0%** (50.0% to 50.0%) | 1 |" in text
+    line = next(
+        each for each in text.splitlines() if each.startswith("| offline | 80 | 7 | 95 | 700 | 75.0 | **75.0%**")
+    )
+    # the mean over all episodes, the worst of the two seeds, and the share of episodes that fell: 20 + 4 of 40
+    assert "| 65.0% | 50.0% | 60% | 2 |" in line
     assert "| offline | 80 | **75.0%** (50.0% to 90.0%) / 75.0% |" in text
 
 
@@ -189,18 +197,19 @@ def test_letters_measured_otherwise_are_not_mixed(capsys: pytest.CaptureFixture[
         ablations.refuse_mixture("CartRail", {**stored, "rows": rows[1:]}, config)
 
 
-def test_a_cell_stays_empty_where_students_are_smaller_than_asked() -> None:
+def test_a_return_is_left_out_where_students_are_smaller_than_asked() -> None:
     result = ablation(
         row(method="Bayesian", ablation="d"),
         row(method="Bayesian", ablation="d", size=50, pruned_to=50, kept_weights=48),
         row(method="L1", ablation="d", pruned_to=96),
         row(method="L1", ablation="d", size=50, pruned_to=49, kept_weights=47),
     )
-    base, rival = ablation_tables.table(result, "d").splitlines()[2:]
-    assert "90 kept" in base
-    assert "48 kept" in base
-    assert rival.split(" | ")[1] == ""
-    assert "47 kept" in rival
+    lines = ablation_tables.table(result, "d").splitlines()[2:]
+    assert [line.split(" | ")[1] for line in lines] == ["Bayesian", "L1", "Bayesian", "L1"], "arms of a size together"
+    assert lines[0].startswith("| 100 | Bayesian | 90 | 45% | 99.0% (99.0% to 99.0%) | 99.0% | 99.0% | 0% |")
+    assert lines[1] == "| 100 | L1 | 90 | - | - | - | - | - | - |"
+    assert "| L1 | 47 |" in lines[3]
+    assert "99.0%" in lines[3]
 
 
 def test_letters_that_share_the_name_of_an_arm_share_no_rows_and_a_bar_ends_no_cell() -> None:
