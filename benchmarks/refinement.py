@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.distillation import CASES, Case, beside, config_of, control, refuse_missing_teachers
-from benchmarks.distillation_tables import DENSE, LINEAR, groups, load
+from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, groups, load
 from benchmarks.provenance import provenance, refuse_dirty
+from benchmarks.refinement_tables import ENTROPY, RANDOM, REWARD, SEARCH
 from distill.config import ShrinkConfig, TrainConfig
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
@@ -49,15 +50,13 @@ SIZES = {
     "Edukit": (150, 80),
 }
 EDUKIT = Case("Edukit", "", "hardware:Edukit-v0", (), hidden=(16, 16), shipped=Path("teachers/edukit.safetensors"))
-OFFLINE, RANDOM = "offline", "student-driven, random plants"
 ROBUSTNESS_EPISODES = 4  # starts a plant, of every seed's student
 REFINED: dict[str, dict[str, Any]] = {
-    "student-driven": {"objective": "on-policy"},
+    STUDENT: {"objective": "on-policy"},
     RANDOM: {"objective": "on-policy", "env_kwargs": '{"randomise": true}'},
-    "expected entropy": {"objective": "expected-entropy"},
-    "expected entropy + R": {"objective": "expected-entropy+r"},
+    ENTROPY: {"objective": "expected-entropy"},
+    REWARD: {"objective": "expected-entropy+r"},
 }
-SEARCH = "student-driven, then CMA-ES on the return"
 Sized = tuple[int | None, Arm]  # an arm and the size of the offline student that it is compared at; None: any
 METHODS = (OFFLINE, *REFINED, SEARCH, LINEAR, DENSE)
 
@@ -85,7 +84,11 @@ def sized(run: Path, size: int) -> Path:
 
 
 def refine_config(config: TrainConfig, student: Path, out: Path, seed: int, **changes: Any) -> RefineConfig:
-    """The recipe of every refinement of a case: as long as the offline student was fine-tuned, at its mask."""
+    """The recipe of every refinement of a case: fine-tuning with the case's numbers, at the student's mask.
+
+    No two methods are held to the same number of steps: fine-tuning goes on, up to its last doubling, until a student
+    holds the target, and the one that it began with may be kept, after none.
+    """
     names = [field for field in ShrinkConfig.__dataclass_fields__ if field != "kept_weights"]
     shared = {name: getattr(config, name) for name in names} | {"out": out, "seed": seed}
     return RefineConfig(**(shared | {"student": student, "mask": "fixed"} | changes))
@@ -152,7 +155,7 @@ def search_arms(case: Case, config: TrainConfig, seeds: int) -> list[Sized]:
     size = min(config.kept_weights)
     arms: list[Sized] = []
     for seed in range(seeds):
-        begun = folder_of(config.out, case, "student-driven", size, seed)
+        begun = folder_of(config.out, case, STUDENT, size, seed)
         changes = {"objective": "on-policy", "fine_tune_iterations": 0, "mask": "shrinking", "search": "cma-es"}
         out = folder_of(config.out, case, SEARCH, size, seed)
         searched = refine_config(config, begun / "student.safetensors", out, seed, **changes)
@@ -208,7 +211,7 @@ def main() -> None:
             config = replace(config_of(case, arguments.teachers, arguments.out), kept_weights=sizes)
             own = run_study(offline_arms(case, config, seeds), arguments.jobs)
             own += run_sized(refined_arms(case, config, seeds, arguments.methods), arguments.jobs)
-            if SEARCH in arguments.methods and "student-driven" in arguments.methods:
+            if SEARCH in arguments.methods and STUDENT in arguments.methods:
                 own += run_sized(search_arms(case, config, seeds), arguments.jobs)
             controls = control_arms(case, config, own, seeds)
             own += run_sized([pair for pair in controls if pair[1].method in arguments.methods], arguments.jobs)

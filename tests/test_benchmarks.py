@@ -146,8 +146,30 @@ def test_refinements_stand_beside_earlier_methods_with_their_robustness(
         each for each in text.splitlines() if each.startswith("| offline | 80 | 7 | 95 | 700 | 75.0 | **75.0%**")
     )
     # the mean over all episodes, the worst of the two seeds, and the share of episodes that fell: 20 + 4 of 40
-    assert "| 65.0% | 50.0% | 60% | 2 |" in line
+    assert "| 65.0% | 50.0% | 60% | 2 | 1,000 | - |" in line
     assert "| offline | 80 | **75.0%** (50.0% to 90.0%) / 75.0% |" in text
+
+
+def test_students_that_a_refinement_kept_as_they_were_are_counted() -> None:
+    def line(method: str, runs: list[dict[str, Any]]) -> str:
+        return next(
+            each for each in refinement_tables.table(runs, TEACHER).splitlines() if each.startswith(f"| {method} |")
+        )
+
+    better = {"returns": [99.5] * 20, "return_iqm": 99.5}
+    driven = refinement_tables.STUDENT
+    refined_ones = [
+        refined(driven, seed=0, steps=0),
+        refined(driven, seed=1, steps=8_000, **better),
+        refined(driven, size=40, steps=4_000),
+    ]
+    runs = [*(refined("offline", seed=seed) for seed in range(2)), *refined_ones]
+    searched = refined(refinement_tables.SEARCH, seed=1, steps=0, **better)
+    assert line(driven, runs).endswith("| 2 | 4,000 | 1 of 2 |")
+    assert line(refinement_tables.SEARCH, [*runs, searched]).endswith("| 1 | 0 | 1 of 1 |"), "of the refined student"
+    assert line("offline", runs).endswith("| 1,000 | - |")
+    assert line(driven, refined_ones).endswith("| 4,000 | - |"), "what it began with is not stored"
+    assert set(refinement_tables.STARTS) == {*refinement.REFINED, refinement.SEARCH}
 
 
 @pytest.mark.parametrize("case", distillation.CASES, ids=lambda case: case.name)
