@@ -244,6 +244,27 @@ def test_letters_that_share_the_name_of_an_arm_share_no_rows_and_a_bar_ends_no_c
         assert "| critic, \\|D\\| 5 |" in ablation_tables.table(result, letter)
 
 
+def test_an_arm_that_stands_in_several_letters_is_named_with_its_bad_seed() -> None:
+    bad = {"seed": 1, "return_iqm": 60.0, "returns": [60.0] * 20}
+    rows = [
+        row(method=method, ablation=letter, **changes)
+        for letter, method in (("b", "no critic"), ("f", "correct"), ("g", "linear"))
+        for changes in ({}, bad, {"seed": 2, "return_iqm": 98.0})
+    ]
+    rows += [row(method="critic", ablation="b", returns=[1.0]), row(method="log-uniform", ablation="e", **bad)]
+    result = ablation(*rows)
+    assert ablation_tables.shared_arms(result) == [{"b": "no critic", "f": "correct", "g": "linear"}]
+    result |= {"iterations": 1, "seeds": 3, "provenance": {letter: {**BEGUN, "sources": []} for letter in "befg"}}
+    text = ablation_tables.section({"environments": {"One": result}})
+    assert (
+        '"no critic" (b), "correct" (f) and "linear" (g) are the same 3 runs. At 100 weights seed 1 of them returns '
+        "60, the others 98 to 99: one seed weighs on every comparison with them."
+    ) in text
+    for letter in "befg":
+        own = text.partition(f"#### ({letter})")[2].partition("####")[0]
+        assert ('the arm "no critic" of (b)' in own) == (letter in "fg")
+
+
 def test_uncommitted_documents_are_no_uncommitted_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def git(*arguments: str) -> None:
         person = ("-c", "user.name=n", "-c", "user.email=e@example.org")
