@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.distillation_tables import cell, groups, logarithmic, share
+from benchmarks.provenance import told
 from distill.evaluate import share_kept
 
 LETTERS = {
@@ -113,9 +114,7 @@ def section(stored: dict[str, Any]) -> str:
         parts += [shared_sentence(result, names) for names in shared]
         for letter, title in LETTERS.items():
             if any(row["ablation"] == letter for row in result["rows"]):
-                origin = result["provenance"][letter]
-                code = f"Commit `{origin['commit'][:12]}`, {origin['machine']}, code {', '.join(origin['sources'])}."
-                parts += [f"#### ({letter}) {title}", code, table(result, letter)]
+                parts += [f"#### ({letter}) {title}", told(result["provenance"][letter]), table(result, letter)]
                 parts += [NOTES[letter]] if letter in NOTES else []
                 if letter != "b":
                     parts += [CAUTION.format(arm=names["b"]) for names in shared if {letter, "b"} <= set(names)]

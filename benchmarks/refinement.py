@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.distillation import CASES, Case, beside, config_of, control, refuse_missing_teachers
 from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, groups, load
-from benchmarks.provenance import provenance, refuse_dirty
+from benchmarks.provenance import origin, provenance, refuse_dirty
 from benchmarks.refinement_tables import ENTROPY, RANDOM, REWARD, SEARCH
 from distill.config import ShrinkConfig, TrainConfig
 from distill.environment import EnvironmentSpec
@@ -234,11 +234,13 @@ def _write(
     """Put what was run of one environment in place of its earlier rows of the same methods."""
     stored = load(TARGET) or {"runs": [], "robustness": [], "provenance": {}, "teacher_returns": {}}
     stored.pop("rows", None)  # summaries that files had once; the tables take theirs from the runs
-    stored["provenance"][name] = {**begun, "sources": sorted({row["sources"] for row in rows})}
+    before, earlier = stored["provenance"].get(name), stored["runs"]
     stored["teacher_returns"][name] = returns
     for key, lines in {"runs": rows, "robustness": wrong}.items():
         others = [row for row in stored[key] if row["environment"] != name]
         stored[key] = others + beside(stored[key], lines, [name], METHODS)
+    own = [row for row in stored["runs"] if row["environment"] == name]
+    stored["provenance"][name] = origin(begun, own, before, earlier)
     write_json(TARGET, stored)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.distillation_tables import OFFLINE, STUDENT, Row, groups, share, stored_bytes
+from benchmarks.provenance import told
 
 RANDOM, ENTROPY, REWARD = "student-driven, random plants", "expected entropy", "expected entropy + R"
 SEARCH = "student-driven, then CMA-ES on the return"
@@ -51,11 +52,8 @@ def section(stored: dict[str, Any]) -> str:
     """The whole section of docs/results.md: tables an environment."""
     parts = []
     for (environment,), runs in groups(stored["runs"], "environment").items():
-        origin, teacher = stored["provenance"][environment], runs[0]["teacher_return_iqm"]
-        head = (
-            f"### {environment}\n\nTeacher's return {teacher:,.1f}. Commit `{origin['commit'][:12]}`, "
-            f"{origin['machine']}, code {', '.join(origin['sources'])}."
-        )
+        told_of, teacher = told(stored["provenance"][environment]), runs[0]["teacher_return_iqm"]
+        head = f"### {environment}\n\nTeacher's return {teacher:,.1f}. {told_of}"
         parts += [head, table(runs, stored["teacher_returns"][environment])]
         wrong = [row for row in stored["robustness"] if row["environment"] == environment]
         if wrong:

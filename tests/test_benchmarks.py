@@ -28,7 +28,7 @@ from benchmarks import (
 from distill.ablate import DENSITIES
 from distill.ablate_config import AblateConfig
 from distill.config import TrainConfig
-from distill.identity import Identities, as_json
+from distill.identity import Identities, as_json, sources
 from export.errors import ExportError, ToolError
 from export.student_file import Student, read_student, write_student
 from export.targets.target import TARGETS
@@ -56,6 +56,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "teacher_return_iqm": 100.0,
         "teacher_parameters": 5_000,
         "cpu_seconds": 3.0,
+        "commit": "c" * 40,
         "sources": "0.1 abc",
         "returns": [99.0] * 20,
     } | changes
@@ -63,22 +64,22 @@ def row(**changes: Any) -> dict[str, Any]:
 
 def measured(rows: list[dict[str, Any]], *names: str) -> dict[str, Any]:
     cases = [case for case in distillation.CASES if case.name in names]
-    return {case.name: distillation.measurement(BEGUN, rows, {case.name: TEACHER}, case) for case in cases}
+    return {case.name: distillation.measurement(BEGUN, rows, {case.name: TEACHER}, case, None) for case in cases}
 
 
 def test_other_environments_keep_their_rows(capsys: pytest.CaptureFixture[str]) -> None:
     first = [row(environment="Hopper-TQC", seed=seed) for seed in range(2)] + [row(environment="CartRail")]
     stored = distillation.merged(None, BEGUN, first, measured(first, "Hopper-TQC", "CartRail"))
     assert stored["rows"] == first
-    again = [row(environment="Hopper-TQC", return_iqm=50.0, sources="0.1 def")]
-    later = {**BEGUN, "commit": "d" * 40}
+    again = [row(environment="Hopper-TQC", return_iqm=50.0, commit="d" * 40, sources="0.1 def")]
+    later = {**BEGUN, "commit": "e" * 40}  # when the rows were gathered, no code of theirs
     case = next(case for case in distillation.CASES if case.name == "Hopper-TQC")
-    figures = {"Hopper-TQC": distillation.measurement(later, again, {"Hopper-TQC": TEACHER}, case)}
+    figures = {"Hopper-TQC": distillation.measurement(later, again, {"Hopper-TQC": TEACHER}, case, stored)}
     both = distillation.merged(stored, later, again, figures)
     assert both["rows"] == [first[2], *again]
     assert "1 rows take the place of 2" in capsys.readouterr().err
-    assert both["provenance"]["CartRail"]["commit"] == "c" * 40
-    assert both["provenance"]["Hopper-TQC"]["commit"] == "d" * 40
+    assert both["provenance"]["CartRail"]["commits"] == ["c" * 40]
+    assert both["provenance"]["Hopper-TQC"]["commits"] == ["d" * 40]
     assert both["sources"] == ["0.1 abc", "0.1 def"]
     text = distillation_tables.section(both)
     assert "`cccccccccccc`" in text
@@ -123,10 +124,10 @@ def test_refinements_stand_beside_earlier_methods_with_their_robustness(
     rates = {"success": 0.75, "interval": [0.5, 0.9]}
     summary = {name: {"teacher": rates, "students": rates} for name in ("nominal", "extra delay 0", "extra delay 1")}
     wrong = [{"environment": "CartRail", "method": "offline", "size": 80, "summary": summary}]
-    refinement._write(BEGUN, "CartRail", [refined("offline"), refined("linear")], TEACHER, wrong)
+    refinement._write(BEGUN, "CartRail", [refined("offline"), refined("linear", sources="0.1 old")], TEACHER, wrong)
     refinement._write(BEGUN, "Edukit", [row(environment="Edukit", method="offline")], TEACHER, [])
     again = [
-        refined("student-driven"),
+        refined("student-driven", commit="d" * 40),
         refined("offline", kept_weights=7, returns=[50.0] * 20, return_iqm=50.0),
         refined("offline", seed=1, kept_weights=6, returns=[100.0] * 16 + [0.0] * 4, return_iqm=100.0),
     ]
@@ -141,6 +142,9 @@ def test_refinements_stand_beside_earlier_methods_with_their_robustness(
         ("CartRail", "student-driven", 90),
         ("CartRail", "linear", 90),
     ]
+    # also of the linear student, which was not run again
+    assert stored["provenance"]["CartRail"]["commits"] == ["c" * 40, "d" * 40]
+    assert stored["provenance"]["CartRail"]["sources"] == ["0.1 abc", "0.1 old"]
     text = refinement_tables.section(stored)
     line = next(
         each for each in text.splitlines() if each.startswith("| offline | 80 | 7 | 95 | 700 | 75.0 | **75.0%**")
@@ -196,10 +200,27 @@ def ablation(*rows: dict[str, Any]) -> dict[str, Any]:
 
 def test_other_letters_keep_their_rows_and_their_commit() -> None:
     stored = ablations.merged(None, ablation(row(method="log-uniform", ablation="a"), row(ablation="d")), BEGUN, "ad")
-    later = {**BEGUN, "commit": "d" * 40}
-    both = ablations.merged(stored, ablation(row(ablation="d", return_iqm=1.0)), later, "d")
+    again = ablation(row(ablation="d", return_iqm=1.0, commit="d" * 40))
+    both = ablations.merged(stored, again, {**BEGUN, "commit": "e" * 40}, "d")
     assert [(each["ablation"], each["return_iqm"]) for each in both["rows"]] == [("a", 99.0), ("d", 1.0)]
-    assert [both["provenance"][letter]["commit"][0] for letter in "ad"] == ["c", "d"]
+    assert [both["provenance"][letter]["commits"] for letter in "ad"] == [["c" * 40], ["d" * 40]]
+
+
+def test_rows_belong_to_the_commits_that_made_them() -> None:
+    def silent(**changes: Any) -> dict[str, Any]:
+        return {key: value for key, value in row(**changes).items() if key != "commit"}
+
+    stored = {"machine": "there", "commit": "b" * 40, "sources": ["0.1 abc"]}
+    kept, new = silent(seed=0), row(seed=1, sources="0.1 def")
+    both = provenance.origin({**BEGUN, "commit": "e" * 40}, [kept, new], stored, [kept])
+    assert both == {"machine": "here", "commits": ["b" * 40, "c" * 40], "sources": ["0.1 abc", "0.1 def"]}
+    assert provenance.told(both) == "Commits `bbbbbbbbbbbb`, `cccccccccccc`, here, code 0.1 abc, 0.1 def."
+    assert provenance.told(stored) == "Commit `bbbbbbbbbbbb`, there, code 0.1 abc."
+    found = {
+        seed: provenance.origin(BEGUN, [each], stored, [kept])["commits"]
+        for seed, each in enumerate([silent(seed=2), silent(seed=3, sources=sources()), row(commit=None)])
+    }
+    assert found == {0: ["unknown"], 1: ["c" * 40], 2: ["unknown"]}, "not in the file, but perhaps of today's code"
 
 
 def test_letters_measured_otherwise_are_not_mixed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,7 +297,7 @@ def test_uncommitted_documents_are_no_uncommitted_code(tmp_path: Path, monkeypat
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "first")
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setattr(provenance, "FILE", tmp_path / "code.py")
     (tmp_path / "docs" / "results.json").write_text("new", encoding="utf-8")
     assert len(provenance.commit()) == 40
     provenance.refuse_dirty(allowed=False)
