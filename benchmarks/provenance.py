@@ -41,6 +41,15 @@ def provenance() -> dict[str, str]:
     return {"machine": machine(), "commit": commit(), **packages}
 
 
+def refuse_difference(where: str, name: str, stored: Any, got: Any, alone: str) -> None:
+    """End the program where rows would stand beside stored ones that were measured with other numbers."""
+    if stored != got:
+        sys.exit(
+            f"error: {where} with {name} = {stored}, got {got} for {alone} alone; run all of them, or take the same "
+            "numbers"
+        )
+
+
 def origin(
     begun: dict[str, str], rows: list[dict[str, Any]], before: dict[str, Any] | None, earlier: list[dict[str, Any]]
 ) -> dict[str, Any]:

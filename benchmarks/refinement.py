@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import numpy as np
 
 from benchmarks.distillation import CASES, Case, beside, config_of, control, refuse_missing_teachers
 from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, groups, load
-from benchmarks.provenance import origin, provenance, refuse_dirty
+from benchmarks.provenance import origin, provenance, refuse_difference, refuse_dirty
 from benchmarks.refinement_tables import ENTROPY, RANDOM, REWARD, SEARCH
 from distill.config import ShrinkConfig, TrainConfig
 from distill.environment import EnvironmentSpec
@@ -189,6 +190,17 @@ def run_sized(arms: list[Sized], jobs: int) -> list[dict[str, Any]]:
     return [{**row, "size": row["size"] if size is None else size} for (size, _), row in zip(arms, rows, strict=True)]
 
 
+def refuse_mixture(name: str, stored: dict[str, Any] | None, methods: Collection[str], seeds: int) -> None:
+    """End the program where other methods stay beside these that were measured with more or fewer seeds."""
+    rows = [] if stored is None else [row for row in stored["runs"] if row["environment"] == name]
+    # offline is where all of them begin, and is always run
+    staying = [row for row in rows if row["method"] not in {OFFLINE, *methods}]
+    for (method,), same in groups(staying, "method").items():
+        found = len({row["seed"] for row in same})
+        where, alone = f"{name}: {TARGET.name} has {method}", f"--methods {', '.join(methods)}"
+        refuse_difference(where, "seeds", found, seeds, alone)
+
+
 def main() -> None:
     """Run what is missing, then write the JSON file: rows of the environments that were run replace their earlier."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -204,6 +216,13 @@ def main() -> None:
     begun = provenance()
     cases = [case for case in (*CASES, EDUKIT) if case.name in arguments.only]
     refuse_missing_teachers(cases, arguments.teachers)
+    if SEARCH in arguments.methods and STUDENT not in arguments.methods:
+        sys.exit(
+            f'error: --methods: got "{SEARCH}" without "{STUDENT}", whose students it begins with, expected both; add '
+            f'"{STUDENT}"'
+        )
+    for case in cases:
+        refuse_mixture(case.name, load(TARGET), arguments.methods, arguments.seeds)
     identities, seeds = Identities(), arguments.seeds
     try:
         for case in cases:
@@ -211,7 +230,7 @@ def main() -> None:
             config = replace(config_of(case, arguments.teachers, arguments.out), kept_weights=sizes)
             own = run_study(offline_arms(case, config, seeds), arguments.jobs)
             own += run_sized(refined_arms(case, config, seeds, arguments.methods), arguments.jobs)
-            if SEARCH in arguments.methods and STUDENT in arguments.methods:
+            if SEARCH in arguments.methods:
                 own += run_sized(search_arms(case, config, seeds), arguments.jobs)
             controls = control_arms(case, config, own, seeds)
             own += run_sized([pair for pair in controls if pair[1].method in arguments.methods], arguments.jobs)

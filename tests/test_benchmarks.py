@@ -154,6 +154,34 @@ def test_refinements_stand_beside_earlier_methods_with_their_robustness(
     assert "| offline | 80 | **75.0%** (50.0% to 90.0%) / 75.0% |" in text
 
 
+def refuse_refinement(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """What `python -m benchmarks.refinement` says before it computes anything."""
+    monkeypatch.setattr("sys.argv", ["refinement", "--only", "CartRail", "--allow-dirty", *arguments])
+    monkeypatch.setattr(refinement, "run_study", None)
+    with pytest.raises(SystemExit) as stopped:
+        refinement.main()
+    return str(stopped.value)
+
+
+def test_a_refinement_that_cannot_be_or_would_mix_seeds_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refinement, "TARGET", tmp_path / "refine.json")
+    said = refuse_refinement(monkeypatch, "--methods", refinement.SEARCH, "linear")
+    assert said.endswith('expected both; add "student-driven"')
+    runs = [refined(method, seed=seed) for method in ("offline", "student-driven") for seed in range(5)]
+    refinement._write(BEGUN, "CartRail", runs, TEACHER, [])
+    said = refuse_refinement(monkeypatch, "--methods", "linear", "--seeds", "1")
+    assert said == (
+        "error: CartRail: refine.json has student-driven with seeds = 5, got 1 for --methods linear alone; run all "
+        "of them, or take the same numbers"
+    )
+    stored = distillation_tables.load(refinement.TARGET)
+    refinement.refuse_mixture("CartRail", stored, ["linear"], 5)
+    refinement.refuse_mixture("CartRail", stored, ["offline", "student-driven"], 1)  # nothing of five seeds stays
+    refinement.refuse_mixture("Edukit", stored, ["linear"], 1)
+
+
 def test_students_that_a_refinement_kept_as_they_were_are_counted() -> None:
     def line(method: str, runs: list[dict[str, Any]]) -> str:
         return next(
