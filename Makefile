@@ -11,7 +11,8 @@ BUILD   ?= build
 TEACHER ?= teachers/cart_rail.safetensors
 # The cart needs less than the defaults give: narrower layers, a smaller |D| to prune harder, and more noise on the
 # observations, which keeps the gain low that would amplify float32's rounding. Random plants, because no rig is the
-# nominal one: a student that never saw another falls with a rod that is a fifth shorter.
+# nominal one: of this recipe one student that never saw another, 105 parameters of one seed, fell with every rod that
+# was a fifth shorter, and the one that did, 111 parameters, does not.
 CART    := --hidden 16 16 --data-weight 3e4 --observation-noise 0.02 --shrink 0.75 --selection-episodes 100 \
 	--env-kwargs '{"randomise": true}'
 DISTILL ?= --teacher $(TEACHER) $(CART)

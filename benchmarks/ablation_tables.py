@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.distillation_tables import cell, groups, logarithmic, share
+from benchmarks.provenance import told
+from distill.evaluate import share_kept
 
 LETTERS = {
     "a": "prior",
@@ -24,14 +26,46 @@ NOTES = {
     "of the training holds that to the bit): what differs between these two arms is luck, and shows how much of it "
     "five seeds and their intervals leave.",
 }
+CAUTION = (
+    'The reference here is the arm "{arm}" of (b), whose two arms differ by luck alone: a difference from it that is '
+    "no larger than theirs is no evidence."
+)
 _SMALLER = 0.97  # of the weights asked for: a student with fewer was not compared at that size
-_BASE = "log-uniform"  # the arm that (e) cuts
+_FALLEN = 0.9  # of the teacher's return: a seed below it is named
 
 
 def arms(result: dict[str, Any], letter: str) -> dict[str, list[dict[str, Any]]]:
-    """Rows by arm; (e)'s curves also have the arm that it cuts, ranked and fine-tuned. Letters share names of arms."""
-    own = [row for row in result["rows"] if row["ablation"] == letter or (letter == "e" and row["method"] == _BASE)]
+    """Rows by arm of one letter: letters share names of arms."""
+    own = [row for row in result["rows"] if row["ablation"] == letter]
     return {method: rows for (method,), rows in groups(own, "method").items()}
+
+
+def shared_arms(result: dict[str, Any]) -> list[dict[str, str]]:
+    """Arms whose runs stand in more than one letter: each one's names by letter. Equal returns of all students tell."""
+    found: dict[frozenset[Any], dict[str, str]] = {}
+    for letter in LETTERS:
+        for method, rows in arms(result, letter).items():
+            figures = frozenset((row["size"], row["seed"], *row["returns"]) for row in rows if row["threshold"] is None)
+            if figures:
+                found.setdefault(figures, {})[letter] = method
+    return [names for names in found.values() if len(names) > 1]
+
+
+def shared_sentence(result: dict[str, Any], names: dict[str, str]) -> str:
+    """Where one arm stands, and the seed that makes it a poor reference, where one does."""
+    letter, method = next(iter(names.items()))
+    rows = arms(result, letter)[method]
+    quoted = [f'"{name}" ({each})' for each, name in names.items()]
+    text = f"{', '.join(quoted[:-1])} and {quoted[-1]} are the same {len({row['seed'] for row in rows})} runs."
+    size = max(row["size"] for row in rows)
+    worst, *others = sorted((row for row in rows if row["size"] == size), key=lambda row: row["return_iqm"])
+    if others and share_kept(worst["return_iqm"], worst["teacher_return_iqm"]) < _FALLEN:
+        text += (
+            f" At {size:,} weights seed {worst['seed']} of them returns {worst['return_iqm']:,.0f}, the others "
+            f"{others[0]['return_iqm']:,.0f} to {others[-1]['return_iqm']:,.0f}: one seed weighs on every comparison "
+            "with them."
+        )
+    return text
 
 
 def reached(rows: list[dict[str, Any]]) -> bool:
@@ -40,41 +74,28 @@ def reached(rows: list[dict[str, Any]]) -> bool:
 
 
 def table(result: dict[str, Any], letter: str) -> str:
-    """One ablation: a line an arm, a column a size; share of the teacher's return, its 95 % interval, kept weights.
+    """One ablation: a line a size and arm, so that arms of one size stand together.
 
-    A cell stays empty where an arm had fewer weights left than asked for, beyond 3 %.
+    Where an arm had fewer weights left than asked for, beyond 3 %, its line says how many it had and no more.
     """
-    teacher = result["teacher_returns"]
-    found = arms(result, letter)
-    if letter in "eh":
-        lines = ["| arm | kept weights | density | share of the return (95 % interval) | below 90 % | CPU s |"]
-        lines.append("|---|---|---|---|---|---|")
-        for method, rows in found.items():
-            if method == _BASE:
-                continue
-            figures = share(rows, teacher)
-            lines.append(
-                f"| {cell(method)} | {np.mean([row['kept_weights'] for row in rows]):,.0f} | "
-                f"{np.mean([row['kept_weights'] for row in rows]) / result['dense_weights']:.0%} | "
-                f"{figures['ratio']:.1%} ({figures['low']:.1%} to {figures['high']:.1%}) | {figures['falls']:.0%} | "
-                f"{np.mean([row['cpu_seconds'] for row in rows]):,.0f} |"
-            )
-        return "\n".join(lines)
-    sizes = sorted({row["size"] for rows in found.values() for row in rows}, reverse=True)
-    heads = [f"{size:,} weights ({size / result['dense_weights']:.0%})" for size in sizes]
-    lines = [f"| arm | {' | '.join(heads)} | CPU s |", "|---" * (len(sizes) + 2) + "|"]
-    for method, rows in found.items():
-        cells = []
-        for size in sizes:
-            same = [row for row in rows if row["size"] == size]
-            if not reached(same):
-                cells.append("")
-                continue
-            figures = share(same, teacher)
-            kept = np.mean([row["kept_weights"] for row in same])
-            cells.append(f"{figures['ratio']:.1%} ({figures['low']:.1%} to {figures['high']:.1%}), {kept:,.0f} kept")
-        seconds = np.mean([max(row["cpu_seconds"] for row in own) for own in groups(rows, "seed").values()])
-        lines.append(f"| {cell(method)} | {' | '.join(cells)} | {seconds:,.0f} |")
+    lines = [
+        "| weights asked for | arm | kept weights | density | share of the return (95 % interval) | mean share | worst "
+        "seed | below 90 % | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    own = [row for row in result["rows"] if row["ablation"] == letter]
+    for (size, method), rows in sorted(groups(own, "size", "method").items(), key=lambda item: -(item[0][0] or 0)):
+        kept = np.mean([row["kept_weights"] for row in rows])
+        head = f"| {'-' if size is None else f'{size:,}'} | {cell(method)} | {kept:,.0f} |"
+        if size is not None and not reached(rows):
+            lines.append(f"{head} - | - | - | - | - | - |")
+            continue
+        figures = share(rows, result["teacher_returns"])
+        lines.append(
+            f"{head} {kept / result['dense_weights']:.0%} | {figures['ratio']:.1%} ({figures['low']:.1%} to "
+            f"{figures['high']:.1%}) | {figures['mean']:.1%} | {figures['worst_seed']:.1%} | {figures['falls']:.0%} | "
+            f"{np.mean([row['cpu_seconds'] for row in rows]):,.0f} |"
+        )
     return "\n".join(lines)
 
 
@@ -85,16 +106,18 @@ def section(stored: dict[str, Any]) -> str:
         parts.append(
             f"### {name}\n\nTeacher `{result['teacher']}`, {result['environment']}, {result['iterations']:,} "
             f"iterations, {result['seeds']} seeds x 20 held-out episodes, one shared dataset, students of "
-            f"{result['dense_weights']:,} weights before pruning; CPU seconds are those of the whole curve. Kept: "
-            "weights that reach an output, on average; cells are empty where an arm had more than 3 % fewer weights "
-            "left than asked for."
+            f"{result['dense_weights']:,} weights before pruning; CPU seconds are those up to the size. Kept: weights "
+            "that reach an output, on average; where an arm had more than 3 % fewer weights left than asked for, its "
+            "return is left out (-)."
         )
+        shared = shared_arms(result)
+        parts += [shared_sentence(result, names) for names in shared]
         for letter, title in LETTERS.items():
             if any(row["ablation"] == letter for row in result["rows"]):
-                origin = result["provenance"][letter]
-                code = f"Commit `{origin['commit'][:12]}`, {origin['machine']}, code {', '.join(origin['sources'])}."
-                parts += [f"#### ({letter}) {title}", code, table(result, letter)]
+                parts += [f"#### ({letter}) {title}", told(result["provenance"][letter]), table(result, letter)]
                 parts += [NOTES[letter]] if letter in NOTES else []
+                if letter != "b":
+                    parts += [CAUTION.format(arm=names["b"]) for names in shared if {letter, "b"} <= set(names)]
         parts.append(f"![Return against density, {name}](results/{figure_name(name)})")
     return "\n\n".join(parts)
 

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.distillation_tables import load
-from benchmarks.provenance import provenance, refuse_dirty
+from benchmarks.distillation_tables import groups, load
+from benchmarks.provenance import origin, provenance, refuse_difference, refuse_dirty
 from distill.ablate import DENSITIES, LETTERS, ablate
 from distill.ablate_config import AblateConfig
 from distill.config import SHIPPED_TEACHER
@@ -42,11 +42,8 @@ def refuse_mixture(name: str, stored: dict[str, Any] | None, config: AblateConfi
         )
     options = {key: list(value) if isinstance(value := getattr(config, key), tuple) else value for key in _SAME}
     for key in _SAME:
-        if stored["options"][key] != options[key]:
-            sys.exit(
-                f"error: {name}: {TARGET.name} has letters with {key} = {stored['options'][key]}, got {options[key]} "
-                f"for --letters {config.letters} alone; run all letters, or take the same numbers"
-            )
+        where, alone = f"{name}: {TARGET.name} has letters", f"--letters {config.letters}"
+        refuse_difference(where, key, stored["options"][key], options[key], alone)
     sizes = {row["size"] for row in stored["rows"] if row["ablation"] not in {*"eh", *config.letters}}
     expected = {round(density * stored["dense_weights"]) for density in DENSITIES}
     if sizes and sizes != expected:
@@ -62,14 +59,12 @@ def merged(
     """One environment's entry: new rows in place of the earlier ones of their letters, the others as they were."""
     earlier: list[dict[str, Any]] = [] if stored is None else stored["rows"]
     rows = [row for row in earlier if row["ablation"] not in letters] + result["rows"]
-    origin = {
-        letter: {**begun, "sources": sorted({row["sources"] for row in rows if row["ablation"] == letter})}
-        for letter in sorted({row["ablation"] for row in result["rows"]})
-    }
     before: dict[str, Any] = {} if stored is None else stored["provenance"]
     rows.sort(key=lambda row: LETTERS.index(row["ablation"]))
-    found = {row["ablation"] for row in rows}
-    origins = {letter: figures for letter, figures in sorted((before | origin).items()) if letter in found}
+    origins = {
+        letter: origin(begun, own, before.get(letter), earlier)
+        for (letter,), own in sorted(groups(rows, "ablation").items())
+    }
     return {**result, "rows": rows, "sources": sorted({row["sources"] for row in rows}), "provenance": origins}
 
 

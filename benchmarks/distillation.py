@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, groups, load, section
-from benchmarks.provenance import provenance, refuse_dirty
+from benchmarks.provenance import origin, provenance, refuse_dirty
 from distill.config import SHIPPED_TEACHER, TrainConfig
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
@@ -187,12 +187,17 @@ def quick(case: Case) -> Case:
 
 
 def measurement(
-    begun: dict[str, str], rows: list[dict[str, Any]], returns: dict[str, list[float]], case: Case
+    begun: dict[str, str],
+    rows: list[dict[str, Any]],
+    returns: dict[str, list[float]],
+    case: Case,
+    stored: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """What belongs to all rows of one environment: where they come from, the teacher's returns, the paper's figures."""
-    sources = sorted({row["sources"] for row in rows if row["environment"] == case.name})
+    own = [row for row in rows if row["environment"] == case.name]
+    before, earlier = (None, []) if stored is None else (stored["provenance"].get(case.name), stored["rows"])
     return {
-        "provenance": {**begun, "sources": sources},
+        "provenance": origin(begun, own, before, earlier),
         "teacher_returns": returns[case.name],
         "paper": case.paper,
     }
@@ -277,7 +282,7 @@ def main() -> None:
         }
     except (DistillError, ExportError) as error:
         sys.exit(f"error: {error}")
-    measured = {case.name: measurement(begun, rows, returns, case) for case in cases}
+    measured = {case.name: measurement(begun, rows, returns, case, stored) for case in cases}
     result = merged(stored, begun, rows, measured)
     write_json(target, result)
     if arguments.quick:

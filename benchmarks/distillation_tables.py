@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.provenance import told
 from distill.evaluate import interquartile_mean, ratio_interval, share_kept
 
 Row = dict[str, Any]
@@ -84,8 +85,7 @@ def section(stored: dict[str, Any]) -> str:
             f"### {environment}\n\nTeacher `{rows[0]['teacher']}`: {parameters:,} parameters, return {iqm:,.0f} "
             f"(interquartile mean of {len(teacher)} held-out episodes, {falls:.0%} of them below 90 % of its median)."
         )
-        origin = stored["provenance"][environment]
-        text += f" Commit `{origin['commit'][:12]}`, {origin['machine']}, code {', '.join(origin['sources'])}."
+        text += f" {told(stored['provenance'][environment])}"
         paper = stored["paper"].get(environment)
         if paper:
             text += (

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from distill.commit import commit_of
+
+FILE = Path(__file__).resolve()
+ROOT = FILE.parent.parent
+UNKNOWN = "unknown"
 
 
 def machine() -> str:
@@ -19,9 +23,7 @@ def machine() -> str:
 
 def commit() -> str:
     """The commit of the working tree, with -dirty where tracked files differ from it, documents left out."""
-    name = _git("rev-parse", "HEAD") or "unknown"
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs", ":!README.md")
-    return name + ("-dirty" if changed else "")
+    return commit_of(FILE) or UNKNOWN
 
 
 def refuse_dirty(*, allowed: bool) -> None:
@@ -39,6 +41,47 @@ def provenance() -> dict[str, str]:
     return {"machine": machine(), "commit": commit(), **packages}
 
 
-def _git(*arguments: str) -> str:
-    answer = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    return answer.stdout.strip()
+def refuse_difference(where: str, name: str, stored: Any, got: Any, alone: str) -> None:
+    """End the program where rows would stand beside stored ones that were measured with other numbers."""
+    if stored != got:
+        sys.exit(
+            f"error: {where} with {name} = {stored}, got {got} for {alone} alone; run all of them, or take the same "
+            "numbers"
+        )
+
+
+def origin(
+    begun: dict[str, str], rows: list[dict[str, Any]], before: dict[str, Any] | None, earlier: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What a results file says of where `rows` come from: machine, versions, all commits and all sources.
+
+    `before` is what the file said of its `earlier` rows. A row without a commit of its own keeps what the file said of
+    it; where it was not there, it belongs to today's commit if today's code made it.
+    """
+    from distill.identity import sources
+
+    commits = {row["commit"] or UNKNOWN for row in rows if "commit" in row}
+    for row in rows:
+        if "commit" in row:
+            continue
+        if before is not None and row in earlier:
+            commits |= set(_commits(before))
+        else:
+            commits.add(begun["commit"] if row["sources"] == sources() else UNKNOWN)
+    versions = {key: value for key, value in begun.items() if key != "commit"}
+    return {**versions, "commits": sorted(commits), "sources": sorted({row["sources"] for row in rows})}
+
+
+def told(origin: dict[str, Any]) -> str:
+    """The sentence of a document."""
+    commits = [f"`{name[:12]}`" for name in _commits(origin)]
+    return (
+        f"Commit{'s' * (len(commits) > 1)} {', '.join(commits)}, {origin['machine']}, code "
+        f"{', '.join(origin['sources'])}."
+    )
+
+
+def _commits(origin: dict[str, Any]) -> list[str]:
+    """One only in files from before rows had their own."""
+    commits: list[str] = origin["commits"] if "commits" in origin else [origin["commit"]]
+    return commits

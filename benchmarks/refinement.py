@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.distillation import CASES, Case, beside, config_of, control, refuse_missing_teachers
-from benchmarks.distillation_tables import DENSE, LINEAR, groups, load, stored_bytes
-from benchmarks.provenance import provenance, refuse_dirty
+from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, groups, load
+from benchmarks.provenance import origin, provenance, refuse_difference, refuse_dirty
+from benchmarks.refinement_tables import ENTROPY, RANDOM, REWARD, SEARCH
 from distill.config import ShrinkConfig, TrainConfig
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
-from distill.evaluate import ratio_interval
 from distill.identity import Identities, as_json
 from distill.refine_config import RefineConfig
 from distill.result_file import write_json
@@ -50,15 +51,13 @@ SIZES = {
     "Edukit": (150, 80),
 }
 EDUKIT = Case("Edukit", "", "hardware:Edukit-v0", (), hidden=(16, 16), shipped=Path("teachers/edukit.safetensors"))
-OFFLINE, RANDOM = "offline", "student-driven, random plants"
 ROBUSTNESS_EPISODES = 4  # starts a plant, of every seed's student
 REFINED: dict[str, dict[str, Any]] = {
-    "student-driven": {"objective": "on-policy"},
+    STUDENT: {"objective": "on-policy"},
     RANDOM: {"objective": "on-policy", "env_kwargs": '{"randomise": true}'},
-    "expected entropy": {"objective": "expected-entropy"},
-    "expected entropy + R": {"objective": "expected-entropy+r"},
+    ENTROPY: {"objective": "expected-entropy"},
+    REWARD: {"objective": "expected-entropy+r"},
 }
-SEARCH = "student-driven, then CMA-ES on the return"
 Sized = tuple[int | None, Arm]  # an arm and the size of the offline student that it is compared at; None: any
 METHODS = (OFFLINE, *REFINED, SEARCH, LINEAR, DENSE)
 
@@ -86,7 +85,11 @@ def sized(run: Path, size: int) -> Path:
 
 
 def refine_config(config: TrainConfig, student: Path, out: Path, seed: int, **changes: Any) -> RefineConfig:
-    """The recipe of every refinement of a case: as long as the offline student was fine-tuned, at its mask."""
+    """The recipe of every refinement of a case: fine-tuning with the case's numbers, at the student's mask.
+
+    No two methods are held to the same number of steps: fine-tuning goes on, up to its last doubling, until a student
+    holds the target, and the one that it began with may be kept, after none.
+    """
     names = [field for field in ShrinkConfig.__dataclass_fields__ if field != "kept_weights"]
     shared = {name: getattr(config, name) for name in names} | {"out": out, "seed": seed}
     return RefineConfig(**(shared | {"student": student, "mask": "fixed"} | changes))
@@ -153,7 +156,7 @@ def search_arms(case: Case, config: TrainConfig, seeds: int) -> list[Sized]:
     size = min(config.kept_weights)
     arms: list[Sized] = []
     for seed in range(seeds):
-        begun = folder_of(config.out, case, "student-driven", size, seed)
+        begun = folder_of(config.out, case, STUDENT, size, seed)
         changes = {"objective": "on-policy", "fine_tune_iterations": 0, "mask": "shrinking", "search": "cma-es"}
         out = folder_of(config.out, case, SEARCH, size, seed)
         searched = refine_config(config, begun / "student.safetensors", out, seed, **changes)
@@ -187,28 +190,15 @@ def run_sized(arms: list[Sized], jobs: int) -> list[dict[str, Any]]:
     return [{**row, "size": row["size"] if size is None else size} for (size, _), row in zip(arms, rows, strict=True)]
 
 
-def summaries(rows: list[dict[str, Any]], returns: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """A line a student: environment, method, size asked for, seeds, kept weights and parameters and bytes (the largest
-    over the seeds), interquartile mean of the return, share of the teacher's with its 95 % interval."""
-    lines = []
-    for (environment, method, size), same in groups(rows, "environment", "method", "size").items():
-        share, low, high = ratio_interval([np.array(row["returns"]) for row in same], np.array(returns[environment]))
-        lines.append(
-            {
-                "environment": environment,
-                "method": method,
-                "size": size,
-                "seeds": len(same),
-                "kept_weights": max(row["kept_weights"] for row in same),
-                "kept_parameters": max(row["kept_parameters"] for row in same),
-                "bytes": max(stored_bytes(row) for row in same),
-                "return_iqm": float(np.mean([row["return_iqm"] for row in same])),
-                "share": share,
-                "interval": [low, high],
-                "teacher_return_iqm": same[0]["teacher_return_iqm"],
-            }
-        )
-    return lines
+def refuse_mixture(name: str, stored: dict[str, Any] | None, methods: Collection[str], seeds: int) -> None:
+    """End the program where other methods stay beside these that were measured with more or fewer seeds."""
+    rows = [] if stored is None else [row for row in stored["runs"] if row["environment"] == name]
+    # offline is where all of them begin, and is always run
+    staying = [row for row in rows if row["method"] not in {OFFLINE, *methods}]
+    for (method,), same in groups(staying, "method").items():
+        found = len({row["seed"] for row in same})
+        where, alone = f"{name}: {TARGET.name} has {method}", f"--methods {', '.join(methods)}"
+        refuse_difference(where, "seeds", found, seeds, alone)
 
 
 def main() -> None:
@@ -226,6 +216,13 @@ def main() -> None:
     begun = provenance()
     cases = [case for case in (*CASES, EDUKIT) if case.name in arguments.only]
     refuse_missing_teachers(cases, arguments.teachers)
+    if SEARCH in arguments.methods and STUDENT not in arguments.methods:
+        sys.exit(
+            f'error: --methods: got "{SEARCH}" without "{STUDENT}", whose students it begins with, expected both; add '
+            f'"{STUDENT}"'
+        )
+    for case in cases:
+        refuse_mixture(case.name, load(TARGET), arguments.methods, arguments.seeds)
     identities, seeds = Identities(), arguments.seeds
     try:
         for case in cases:
@@ -233,7 +230,7 @@ def main() -> None:
             config = replace(config_of(case, arguments.teachers, arguments.out), kept_weights=sizes)
             own = run_study(offline_arms(case, config, seeds), arguments.jobs)
             own += run_sized(refined_arms(case, config, seeds, arguments.methods), arguments.jobs)
-            if SEARCH in arguments.methods and "student-driven" in arguments.methods:
+            if SEARCH in arguments.methods:
                 own += run_sized(search_arms(case, config, seeds), arguments.jobs)
             controls = control_arms(case, config, own, seeds)
             own += run_sized([pair for pair in controls if pair[1].method in arguments.methods], arguments.jobs)
@@ -254,13 +251,15 @@ def _write(
     wrong: list[dict[str, Any]],
 ) -> None:
     """Put what was run of one environment in place of its earlier rows of the same methods."""
-    stored = load(TARGET) or {"rows": [], "runs": [], "robustness": [], "provenance": {}, "teacher_returns": {}}
-    stored["provenance"][name] = {**begun, "sources": sorted({row["sources"] for row in rows})}
+    stored = load(TARGET) or {"runs": [], "robustness": [], "provenance": {}, "teacher_returns": {}}
+    stored.pop("rows", None)  # summaries that files had once; the tables take theirs from the runs
+    before, earlier = stored["provenance"].get(name), stored["runs"]
     stored["teacher_returns"][name] = returns
-    new = {"runs": rows, "rows": summaries(rows, {name: returns}), "robustness": wrong}
-    for key, lines in new.items():
+    for key, lines in {"runs": rows, "robustness": wrong}.items():
         others = [row for row in stored[key] if row["environment"] != name]
         stored[key] = others + beside(stored[key], lines, [name], METHODS)
+    own = [row for row in stored["runs"] if row["environment"] == name]
+    stored["provenance"][name] = origin(begun, own, before, earlier)
     write_json(TARGET, stored)
 
 

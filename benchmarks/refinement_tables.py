@@ -4,32 +4,57 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.distillation_tables import Row, groups
-from distill.evaluate import share_kept
+import numpy as np
+
+from benchmarks.distillation_tables import OFFLINE, STUDENT, Row, groups, share, stored_bytes
+from benchmarks.provenance import told
+
+RANDOM, ENTROPY, REWARD = "student-driven, random plants", "expected entropy", "expected entropy + R"
+SEARCH = "student-driven, then CMA-ES on the return"
+STARTS = {**dict.fromkeys((STUDENT, RANDOM, ENTROPY, REWARD), OFFLINE), SEARCH: STUDENT}  # whose student each refines
+
+
+def kept_as_it_was(runs: list[Row], same: list[Row]) -> str:
+    """How many of these students are the ones that they began with, "-" where none of those is stored.
+
+    The student that a refinement or a search begins with is its first candidate, and stays where nothing better came.
+    Equal returns on every held-out episode tell, as a search takes no steps.
+    """
+    start = STARTS.get(same[0]["method"])
+    begun = {row["seed"]: row for row in runs if row["method"] == start and row["size"] == same[0]["size"]}
+    if not begun:
+        return "-"
+    kept = [row for row in same if row["seed"] in begun and row["returns"] == begun[row["seed"]]["returns"]]
+    return f"{len(kept)} of {len(same)}"
+
+
+def table(runs: list[Row], teacher: list[float]) -> str:
+    """One environment: a line a method and size, the size that its mask was found at."""
+    lines = [
+        "| students | weights asked for | kept weights | kept parameters | bytes | return | share of the teacher's "
+        "(95 % interval) | mean share | worst seed | episodes below 90 % | seeds | steps | kept as it was |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (method, size), same in groups(runs, "method", "size").items():
+        figures = share(same, teacher)
+        most = {key: max(row[key] for row in same) for key in ("kept_weights", "kept_parameters")}
+        lines.append(
+            f"| {method} | {size:,} | {most['kept_weights']:,} | {most['kept_parameters']:,} | "
+            f"{max(stored_bytes(row) for row in same):,} | {np.mean([row['return_iqm'] for row in same]):,.1f} | "
+            f"**{figures['ratio']:.1%}** ({figures['low']:.1%} to {figures['high']:.1%}) | {figures['mean']:.1%} | "
+            f"{figures['worst_seed']:.1%} | {figures['falls']:.0%} | {len(same)} | "
+            f"{np.mean([row['steps'] for row in same]):,.0f} | {kept_as_it_was(runs, same)} |"
+        )
+    return "\n".join(lines)
 
 
 def section(stored: dict[str, Any]) -> str:
-    """Tables an environment: a line a method and size, the size that its mask was found at."""
+    """The whole section of docs/results.md: tables an environment."""
     parts = []
-    for (environment,), rows in groups(stored["rows"], "environment").items():
-        origin, teacher = stored["provenance"][environment], rows[0]["teacher_return_iqm"]
-        lines = [
-            "| students | weights asked for | kept weights | kept parameters | bytes | return | share of the teacher's "
-            "(95 % interval) | seeds |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        for row in rows:
-            low, high = row["interval"]
-            lines.append(
-                f"| {row['method']} | {row['size']:,} | {row['kept_weights']:,} | {row['kept_parameters']:,} | "
-                f"{row['bytes']:,} | {row['return_iqm']:,.1f} | **{share_kept(row['return_iqm'], teacher):.1%}** "
-                f"({low:.1%} to {high:.1%}) | {row['seeds']} |"
-            )
-        head = (
-            f"### {environment}\n\nTeacher's return {teacher:,.1f}. Commit `{origin['commit'][:12]}`, "
-            f"{origin['machine']}, code {', '.join(origin['sources'])}."
-        )
-        parts += [head, "\n".join(lines)]
+    for (environment,), runs in groups(stored["runs"], "environment").items():
+        told_of, teacher = told(stored["provenance"][environment]), runs[0]["teacher_return_iqm"]
+        head = f"### {environment}\n\nTeacher's return {teacher:,.1f}. {told_of}"
+        parts += [head, table(runs, stored["teacher_returns"][environment])]
         wrong = [row for row in stored["robustness"] if row["environment"] == environment]
         if wrong:
             parts.append(_robustness_table(wrong))

@@ -197,6 +197,11 @@ def _rows(config: AblateConfig, found: list[tuple[str, str, TrainConfig]]) -> li
         if row["method"] == names[options] and row["threshold"] is None
     ]
     if "e" in config.letters:
+        shown += [  # what the thresholds are held against: the same students, ranked and fine-tuned
+            {**row, "method": found[0][1], "ablation": "e"}
+            for row in rows
+            if row["method"] == names[cut] and row["threshold"] is None
+        ]
         shown += [
             {**row, "method": f"threshold {row['threshold']:g}, not fine-tuned", "ablation": "e"}
             for row in sorted(rows, key=lambda row: (row["threshold"] or 0.0, row["seed"]))

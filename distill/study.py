@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .commit import commit_of
 from .config import SourceConfig, TrainConfig
 from .errors import DistillError
 from .evaluate import REPORT_SEED, SELECTION_SEED, interquartile_mean
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 TEACHER_EPISODES = 100
 EPISODES = 20  # held-out ones of a student, disjoint between the seeds of an arm
 _IDENTITY, _ROWS = "arm.json", "rows.json"
+_UNKNOWN = "unknown"  # code of an arm that did not write down what it began with
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ def run_study(arms: Sequence[Arm], jobs: int) -> list[dict[str, Any]]:
     (log alpha at which it was cut, not fine-tuned), the other is None; pruned_to (weights left by pruning),
     kept_weights and kept_parameters (those that reach an output), density, bytes (as `export` stores it: values,
     indices, row pointers, biases), dense_bytes (the same layers stored whole), steps (of training and fine-tuning),
-    returns (episodes,), return_iqm, teacher_return_iqm, teacher_parameters, cpu_seconds up to this student, and
-    sources (version and digest of the code).
+    returns (episodes,), return_iqm, teacher_return_iqm, teacher_parameters, cpu_seconds up to this student, and of
+    the code that its training began with: commit (None without git) and sources (version and digest).
 
     Raises:
         DistillError: options of an arm, or the first arm that fails; what was finished stays.
@@ -185,12 +187,8 @@ def _run(work: _Work) -> list[dict[str, Any]]:
     from .source import read_source
 
     arm, config = work.arm, work.arm.config
-    code = sources()
     writable(config.out)
-    if _stored(config.out / _IDENTITY) != work.run:  # what lies here is another run's
-        shutil.rmtree(config.out / "checkpoint", ignore_errors=True)
-        (config.out / "distill.json").unlink(missing_ok=True)
-        write_json(config.out / _IDENTITY, work.run)
+    code = _begin(config.out, work.run)
     if isinstance(config, RefineConfig):
         result = refine(dataclasses.replace(config, resume=True))
     else:
@@ -226,12 +224,29 @@ def _run(work: _Work) -> list[dict[str, Any]]:
                 "teacher_return_iqm": reference,
                 "teacher_parameters": teacher.chain.parameters,
                 "cpu_seconds": candidate["cpu_seconds"],
-                "sources": code,
+                **code,
                 "returns": [round(float(value), 3) for value in returns],
             }
         )
-    write_json(config.out / _ROWS, {"identity": work.rows, "sources": code, "rows": rows})
+    write_json(config.out / _ROWS, {"identity": work.rows, "rows": rows})
     return rows
+
+
+def _begin(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """Make the folder this run's, where it is another's; returns the code that its training began with.
+
+    Whoever scores the students, or scores them again, may have other code: what trained them is what counts.
+    """
+    stored = _stored(folder / _IDENTITY)
+    if stored is not None and stored.get("run", stored) == run:
+        if "run" in stored:
+            return {"commit": stored["commit"], "sources": stored["sources"]}
+        return {"commit": None, "sources": _UNKNOWN}  # begun when an arm's file had nothing but the run's identity
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    (folder / "distill.json").unlink(missing_ok=True)
+    code = {"commit": commit_of(Path(__file__)), "sources": sources()}
+    write_json(folder / _IDENTITY, {"run": run, **code})
+    return code
 
 
 def _scored(student: Student, spec: EnvironmentSpec, seeds: range) -> tuple[SparsePolicy, NDArray[np.float64]]:

@@ -28,7 +28,7 @@ from benchmarks import (
 from distill.ablate import DENSITIES
 from distill.ablate_config import AblateConfig
 from distill.config import TrainConfig
-from distill.identity import Identities, as_json
+from distill.identity import Identities, as_json, sources
 from export.errors import ExportError, ToolError
 from export.student_file import Student, read_student, write_student
 from export.targets.target import TARGETS
@@ -56,6 +56,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "teacher_return_iqm": 100.0,
         "teacher_parameters": 5_000,
         "cpu_seconds": 3.0,
+        "commit": "c" * 40,
         "sources": "0.1 abc",
         "returns": [99.0] * 20,
     } | changes
@@ -63,22 +64,22 @@ def row(**changes: Any) -> dict[str, Any]:
 
 def measured(rows: list[dict[str, Any]], *names: str) -> dict[str, Any]:
     cases = [case for case in distillation.CASES if case.name in names]
-    return {case.name: distillation.measurement(BEGUN, rows, {case.name: TEACHER}, case) for case in cases}
+    return {case.name: distillation.measurement(BEGUN, rows, {case.name: TEACHER}, case, None) for case in cases}
 
 
 def test_other_environments_keep_their_rows(capsys: pytest.CaptureFixture[str]) -> None:
     first = [row(environment="Hopper-TQC", seed=seed) for seed in range(2)] + [row(environment="CartRail")]
     stored = distillation.merged(None, BEGUN, first, measured(first, "Hopper-TQC", "CartRail"))
     assert stored["rows"] == first
-    again = [row(environment="Hopper-TQC", return_iqm=50.0, sources="0.1 def")]
-    later = {**BEGUN, "commit": "d" * 40}
+    again = [row(environment="Hopper-TQC", return_iqm=50.0, commit="d" * 40, sources="0.1 def")]
+    later = {**BEGUN, "commit": "e" * 40}  # when the rows were gathered, no code of theirs
     case = next(case for case in distillation.CASES if case.name == "Hopper-TQC")
-    figures = {"Hopper-TQC": distillation.measurement(later, again, {"Hopper-TQC": TEACHER}, case)}
+    figures = {"Hopper-TQC": distillation.measurement(later, again, {"Hopper-TQC": TEACHER}, case, stored)}
     both = distillation.merged(stored, later, again, figures)
     assert both["rows"] == [first[2], *again]
     assert "1 rows take the place of 2" in capsys.readouterr().err
-    assert both["provenance"]["CartRail"]["commit"] == "c" * 40
-    assert both["provenance"]["Hopper-TQC"]["commit"] == "d" * 40
+    assert both["provenance"]["CartRail"]["commits"] == ["c" * 40]
+    assert both["provenance"]["Hopper-TQC"]["commits"] == ["d" * 40]
     assert both["sources"] == ["0.1 abc", "0.1 def"]
     text = distillation_tables.section(both)
     assert "`cccccccccccc`" in text
@@ -123,23 +124,84 @@ def test_refinements_stand_beside_earlier_methods_with_their_robustness(
     rates = {"success": 0.75, "interval": [0.5, 0.9]}
     summary = {name: {"teacher": rates, "students": rates} for name in ("nominal", "extra delay 0", "extra delay 1")}
     wrong = [{"environment": "CartRail", "method": "offline", "size": 80, "summary": summary}]
-    refinement._write(BEGUN, "CartRail", [refined("offline"), refined("linear")], TEACHER, wrong)
+    refinement._write(BEGUN, "CartRail", [refined("offline"), refined("linear", sources="0.1 old")], TEACHER, wrong)
     refinement._write(BEGUN, "Edukit", [row(environment="Edukit", method="offline")], TEACHER, [])
-    again = [refined("student-driven"), refined("offline", kept_weights=7, returns=[50.0] * 20, return_iqm=50.0)]
+    again = [
+        refined("student-driven", commit="d" * 40),
+        refined("offline", kept_weights=7, returns=[50.0] * 20, return_iqm=50.0),
+        refined("offline", seed=1, kept_weights=6, returns=[100.0] * 16 + [0.0] * 4, return_iqm=100.0),
+    ]
     refinement._write(BEGUN, "CartRail", again, TEACHER, [])
     stored = distillation_tables.load(tmp_path / "refine.json")
     assert stored is not None
-    found = [(each["environment"], each["method"], each["kept_weights"]) for each in stored["rows"]]
+    found = [(each["environment"], each["method"], each["kept_weights"]) for each in stored["runs"]]
     assert found == [
         ("Edukit", "offline", 90),
         ("CartRail", "offline", 7),
+        ("CartRail", "offline", 6),
         ("CartRail", "student-driven", 90),
         ("CartRail", "linear", 90),
     ]
-    assert len(stored["runs"]) == 4
+    # also of the linear student, which was not run again
+    assert stored["provenance"]["CartRail"]["commits"] == ["c" * 40, "d" * 40]
+    assert stored["provenance"]["CartRail"]["sources"] == ["0.1 abc", "0.1 old"]
     text = refinement_tables.section(stored)
-    assert "| offline | 80 | 7 | 95 | 700 | 50.0 | **50.0%** (50.0% to 50.0%) | 1 |" in text
+    line = next(
+        each for each in text.splitlines() if each.startswith("| offline | 80 | 7 | 95 | 700 | 75.0 | **75.0%**")
+    )
+    # the mean over all episodes, the worst of the two seeds, and the share of episodes that fell: 20 + 4 of 40
+    assert "| 65.0% | 50.0% | 60% | 2 | 1,000 | - |" in line
     assert "| offline | 80 | **75.0%** (50.0% to 90.0%) / 75.0% |" in text
+
+
+def refuse_refinement(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """What `python -m benchmarks.refinement` says before it computes anything."""
+    monkeypatch.setattr("sys.argv", ["refinement", "--only", "CartRail", "--allow-dirty", *arguments])
+    monkeypatch.setattr(refinement, "run_study", None)
+    with pytest.raises(SystemExit) as stopped:
+        refinement.main()
+    return str(stopped.value)
+
+
+def test_a_refinement_that_cannot_be_or_would_mix_seeds_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refinement, "TARGET", tmp_path / "refine.json")
+    said = refuse_refinement(monkeypatch, "--methods", refinement.SEARCH, "linear")
+    assert said.endswith('expected both; add "student-driven"')
+    runs = [refined(method, seed=seed) for method in ("offline", "student-driven") for seed in range(5)]
+    refinement._write(BEGUN, "CartRail", runs, TEACHER, [])
+    said = refuse_refinement(monkeypatch, "--methods", "linear", "--seeds", "1")
+    assert said == (
+        "error: CartRail: refine.json has student-driven with seeds = 5, got 1 for --methods linear alone; run all "
+        "of them, or take the same numbers"
+    )
+    stored = distillation_tables.load(refinement.TARGET)
+    refinement.refuse_mixture("CartRail", stored, ["linear"], 5)
+    refinement.refuse_mixture("CartRail", stored, ["offline", "student-driven"], 1)  # nothing of five seeds stays
+    refinement.refuse_mixture("Edukit", stored, ["linear"], 1)
+
+
+def test_students_that_a_refinement_kept_as_they_were_are_counted() -> None:
+    def line(method: str, runs: list[dict[str, Any]]) -> str:
+        return next(
+            each for each in refinement_tables.table(runs, TEACHER).splitlines() if each.startswith(f"| {method} |")
+        )
+
+    better = {"returns": [99.5] * 20, "return_iqm": 99.5}
+    driven = refinement_tables.STUDENT
+    refined_ones = [
+        refined(driven, seed=0, steps=0),
+        refined(driven, seed=1, steps=8_000, **better),
+        refined(driven, size=40, steps=4_000),
+    ]
+    runs = [*(refined("offline", seed=seed) for seed in range(2)), *refined_ones]
+    searched = refined(refinement_tables.SEARCH, seed=1, steps=0, **better)
+    assert line(driven, runs).endswith("| 2 | 4,000 | 1 of 2 |")
+    assert line(refinement_tables.SEARCH, [*runs, searched]).endswith("| 1 | 0 | 1 of 1 |"), "of the refined student"
+    assert line("offline", runs).endswith("| 1,000 | - |")
+    assert line(driven, refined_ones).endswith("| 4,000 | - |"), "what it began with is not stored"
+    assert set(refinement_tables.STARTS) == {*refinement.REFINED, refinement.SEARCH}
 
 
 @pytest.mark.parametrize("case", distillation.CASES, ids=lambda case: case.name)
@@ -166,10 +228,27 @@ def ablation(*rows: dict[str, Any]) -> dict[str, Any]:
 
 def test_other_letters_keep_their_rows_and_their_commit() -> None:
     stored = ablations.merged(None, ablation(row(method="log-uniform", ablation="a"), row(ablation="d")), BEGUN, "ad")
-    later = {**BEGUN, "commit": "d" * 40}
-    both = ablations.merged(stored, ablation(row(ablation="d", return_iqm=1.0)), later, "d")
+    again = ablation(row(ablation="d", return_iqm=1.0, commit="d" * 40))
+    both = ablations.merged(stored, again, {**BEGUN, "commit": "e" * 40}, "d")
     assert [(each["ablation"], each["return_iqm"]) for each in both["rows"]] == [("a", 99.0), ("d", 1.0)]
-    assert [both["provenance"][letter]["commit"][0] for letter in "ad"] == ["c", "d"]
+    assert [both["provenance"][letter]["commits"] for letter in "ad"] == [["c" * 40], ["d" * 40]]
+
+
+def test_rows_belong_to_the_commits_that_made_them() -> None:
+    def silent(**changes: Any) -> dict[str, Any]:
+        return {key: value for key, value in row(**changes).items() if key != "commit"}
+
+    stored = {"machine": "there", "commit": "b" * 40, "sources": ["0.1 abc"]}
+    kept, new = silent(seed=0), row(seed=1, sources="0.1 def")
+    both = provenance.origin({**BEGUN, "commit": "e" * 40}, [kept, new], stored, [kept])
+    assert both == {"machine": "here", "commits": ["b" * 40, "c" * 40], "sources": ["0.1 abc", "0.1 def"]}
+    assert provenance.told(both) == "Commits `bbbbbbbbbbbb`, `cccccccccccc`, here, code 0.1 abc, 0.1 def."
+    assert provenance.told(stored) == "Commit `bbbbbbbbbbbb`, there, code 0.1 abc."
+    found = {
+        seed: provenance.origin(BEGUN, [each], stored, [kept])["commits"]
+        for seed, each in enumerate([silent(seed=2), silent(seed=3, sources=sources()), row(commit=None)])
+    }
+    assert found == {0: ["unknown"], 1: ["c" * 40], 2: ["unknown"]}, "not in the file, but perhaps of today's code"
 
 
 def test_letters_measured_otherwise_are_not_mixed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,18 +268,19 @@ def test_letters_measured_otherwise_are_not_mixed(capsys: pytest.CaptureFixture[
         ablations.refuse_mixture("CartRail", {**stored, "rows": rows[1:]}, config)
 
 
-def test_a_cell_stays_empty_where_students_are_smaller_than_asked() -> None:
+def test_a_return_is_left_out_where_students_are_smaller_than_asked() -> None:
     result = ablation(
         row(method="Bayesian", ablation="d"),
         row(method="Bayesian", ablation="d", size=50, pruned_to=50, kept_weights=48),
         row(method="L1", ablation="d", pruned_to=96),
         row(method="L1", ablation="d", size=50, pruned_to=49, kept_weights=47),
     )
-    base, rival = ablation_tables.table(result, "d").splitlines()[2:]
-    assert "90 kept" in base
-    assert "48 kept" in base
-    assert rival.split(" | ")[1] == ""
-    assert "47 kept" in rival
+    lines = ablation_tables.table(result, "d").splitlines()[2:]
+    assert [line.split(" | ")[1] for line in lines] == ["Bayesian", "L1", "Bayesian", "L1"], "arms of a size together"
+    assert lines[0].startswith("| 100 | Bayesian | 90 | 45% | 99.0% (99.0% to 99.0%) | 99.0% | 99.0% | 0% |")
+    assert lines[1] == "| 100 | L1 | 90 | - | - | - | - | - | - |"
+    assert "| L1 | 47 |" in lines[3]
+    assert "99.0%" in lines[3]
 
 
 def test_letters_that_share_the_name_of_an_arm_share_no_rows_and_a_bar_ends_no_cell() -> None:
@@ -211,6 +291,27 @@ def test_letters_that_share_the_name_of_an_arm_share_no_rows_and_a_bar_ends_no_c
     for letter in "bc":
         assert {name: len(rows) for name, rows in ablation_tables.arms(result, letter).items()} == {same: 1}
         assert "| critic, \\|D\\| 5 |" in ablation_tables.table(result, letter)
+
+
+def test_an_arm_that_stands_in_several_letters_is_named_with_its_bad_seed() -> None:
+    bad = {"seed": 1, "return_iqm": 60.0, "returns": [60.0] * 20}
+    rows = [
+        row(method=method, ablation=letter, **changes)
+        for letter, method in (("b", "no critic"), ("f", "correct"), ("g", "linear"))
+        for changes in ({}, bad, {"seed": 2, "return_iqm": 98.0})
+    ]
+    rows += [row(method="critic", ablation="b", returns=[1.0]), row(method="log-uniform", ablation="e", **bad)]
+    result = ablation(*rows)
+    assert ablation_tables.shared_arms(result) == [{"b": "no critic", "f": "correct", "g": "linear"}]
+    result |= {"iterations": 1, "seeds": 3, "provenance": {letter: {**BEGUN, "sources": []} for letter in "befg"}}
+    text = ablation_tables.section({"environments": {"One": result}})
+    assert (
+        '"no critic" (b), "correct" (f) and "linear" (g) are the same 3 runs. At 100 weights seed 1 of them returns '
+        "60, the others 98 to 99: one seed weighs on every comparison with them."
+    ) in text
+    for letter in "befg":
+        own = text.partition(f"#### ({letter})")[2].partition("####")[0]
+        assert ('the arm "no critic" of (b)' in own) == (letter in "fg")
 
 
 def test_uncommitted_documents_are_no_uncommitted_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +325,7 @@ def test_uncommitted_documents_are_no_uncommitted_code(tmp_path: Path, monkeypat
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "first")
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setattr(provenance, "FILE", tmp_path / "code.py")
     (tmp_path / "docs" / "results.json").write_text("new", encoding="utf-8")
     assert len(provenance.commit()) == 40
     provenance.refuse_dirty(allowed=False)

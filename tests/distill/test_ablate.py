@@ -67,7 +67,11 @@ def test_every_arm_reaches_the_densities_asked_for(tmp_path: Path, monkeypatch: 
     assert len(arms) == len(list(variants(BASE, 4.0)))
     for arm, found in arms.items():
         assert found == sizes, arm
-    cut = [row for row in result["rows"] if row["ablation"] == "e"]
+    own = [row for row in result["rows"] if row["ablation"] == "e"]
+    reference = [row["pruned_to"] for row in own if row["method"] == "log-uniform"]
+    assert reference == sizes, "the students that (e) cuts stand beside the thresholds"
+    cut = [row for row in own if row["threshold"] is not None]
+    assert len(own) == len(sizes) + len(cut)
     assert [row["threshold"] for row in cut] == [1.0, 2.0, 3.0, 4.0]
     kept = [row["pruned_to"] for row in cut]
     assert kept == sorted(kept)

@@ -1,7 +1,9 @@
 """Studies: rows are repeatable, finished arms are not run again, shares and intervals are what they say."""
 
 import dataclasses
+import json
 import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import distill
+from distill.commit import commit_of
 from distill.errors import DistillError
 from distill.evaluate import SELECTION_SEED, interquartile_mean, ratio_interval, share_kept
+from distill.identity import sources
 from distill.study import Arm, dense_bytes, dense_width, held_out, run_study
 from export.student_file import read_student, write_student
 from tests.distill.test_distillation import small
@@ -90,9 +95,53 @@ def test_what_another_run_left_in_a_folder_is_not_gone_on_with(tmp_path: Path, m
     student = read_student(other)
     layers = tuple(dataclasses.replace(layer, weight=-layer.weight) for layer in student.layers)
     write_student(other, dataclasses.replace(student, layers=layers))
+    monkeypatch.setattr("distill.study.sources", lambda: "later")
     changed = run_study([Arm("Pendulum", "method", moved, episodes=1)], jobs=1)
     assert changed[0]["returns"] != rows[0]["returns"]
     assert changed[0]["teacher_return_iqm"] != rows[0]["teacher_return_iqm"]
+    assert changed[0]["sources"] == "later"
+
+
+def test_rows_say_the_code_that_trained_them_not_the_one_that_scored_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.study.run_all", one_by_one)
+    config = small(tmp_path, out=tmp_path / "case" / "method" / "seed0", env_kwargs=SHORT, kept_weights=(8,))
+    arm = Arm("Pendulum", "method", config, episodes=2)
+    first = run_study([arm], jobs=1)[0]
+    assert first["commit"] == commit_of(Path(distill.__file__))
+    assert first["sources"] == sources()
+    monkeypatch.setattr("distill.study.commit_of", lambda _: "later")
+    monkeypatch.setattr("distill.study.sources", lambda: "later")
+    again = run_study([dataclasses.replace(arm, episodes=1)], jobs=1)[0]  # only scored anew
+    assert (again["commit"], again["sources"]) == (first["commit"], first["sources"])
+    identity = config.out / "arm.json"
+    run = json.loads(identity.read_text(encoding="utf-8"))["run"]
+    identity.write_text(json.dumps(run), encoding="utf-8")  # as it was written before it had more
+    before = run_study([arm], jobs=1)[0]
+    assert before["cpu_seconds"] == first["cpu_seconds"], "it was not trained again"
+    assert (before["commit"], before["sources"]) == (None, "unknown")
+
+
+def test_a_commit_is_said_of_files_that_git_knows_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> None:
+        person = ("-c", "user.name=n", "-c", "user.email=e@example.org")
+        subprocess.run(["git", *person, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    for name in ("code.py", "installed.py"):
+        (tmp_path / name).write_text("old", encoding="utf-8")
+    git("init", "-q")
+    git("add", "code.py")
+    assert commit_of(tmp_path / "code.py") is None, "there is no commit yet"
+    git("commit", "-qm", "first")
+    commit = commit_of(tmp_path / "code.py")
+    assert commit is not None
+    assert len(commit) == 40
+    assert commit_of(tmp_path / "installed.py") is None
+    (tmp_path / "code.py").write_text("new", encoding="utf-8")
+    assert commit_of(tmp_path / "code.py") == f"{commit}-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert commit_of(tmp_path / "code.py") is None, "git is missing"
 
 
 def test_an_arm_can_be_scored_on_another_environment_than_it_trained_on(
