@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.distillation import CASES, Case, beside, config_of, control, refuse_missing_teachers
-from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, groups, load
+from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, groups, load, share, stored_bytes
 from benchmarks.provenance import origin, provenance, refuse_difference, refuse_dirty
 from benchmarks.refinement_tables import ENTROPY, RANDOM, REWARD, SEARCH
 from distill.config import ShrinkConfig, TrainConfig
@@ -190,6 +190,30 @@ def run_sized(arms: list[Sized], jobs: int) -> list[dict[str, Any]]:
     return [{**row, "size": row["size"] if size is None else size} for (size, _), row in zip(arms, rows, strict=True)]
 
 
+def summaries(runs: list[dict[str, Any]], returns: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """For programs, a row an environment, method and size asked for: seeds, kept weights and parameters and bytes (the
+    largest over the seeds), interquartile mean of the return, share of the teacher's with its 95 % interval."""
+    rows = []
+    for (environment, method, size), same in groups(runs, "environment", "method", "size").items():
+        figures = share(same, returns[environment])
+        rows.append(
+            {
+                "environment": environment,
+                "method": method,
+                "size": size,
+                "seeds": len(same),
+                "kept_weights": max(row["kept_weights"] for row in same),
+                "kept_parameters": max(row["kept_parameters"] for row in same),
+                "bytes": max(stored_bytes(row) for row in same),
+                "return_iqm": float(np.mean([row["return_iqm"] for row in same])),
+                "share": figures["ratio"],
+                "interval": [figures["low"], figures["high"]],
+                "teacher_return_iqm": same[0]["teacher_return_iqm"],
+            }
+        )
+    return rows
+
+
 def refuse_mixture(name: str, stored: dict[str, Any] | None, methods: Collection[str], seeds: int) -> None:
     """End the program where other methods stay beside these that were measured with more or fewer seeds."""
     rows = [] if stored is None else [row for row in stored["runs"] if row["environment"] == name]
@@ -252,7 +276,6 @@ def _write(
 ) -> None:
     """Put what was run of one environment in place of its earlier rows of the same methods."""
     stored = load(TARGET) or {"runs": [], "robustness": [], "provenance": {}, "teacher_returns": {}}
-    stored.pop("rows", None)  # summaries that files had once; the tables take theirs from the runs
     before, earlier = stored["provenance"].get(name), stored["runs"]
     stored["teacher_returns"][name] = returns
     for key, lines in {"runs": rows, "robustness": wrong}.items():
@@ -260,6 +283,7 @@ def _write(
         stored[key] = others + beside(stored[key], lines, [name], METHODS)
     own = [row for row in stored["runs"] if row["environment"] == name]
     stored["provenance"][name] = origin(begun, own, before, earlier)
+    stored["rows"] = summaries(stored["runs"], stored["teacher_returns"])
     write_json(TARGET, stored)
 
 

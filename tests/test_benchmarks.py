@@ -152,6 +152,12 @@ def test_refinements_stand_beside_earlier_methods_with_their_robustness(
     # the mean over all episodes, the worst of the two seeds, and the share of episodes that fell: 20 + 4 of 40
     assert "| 65.0% | 50.0% | 60% | 2 | 1,000 | - |" in line
     assert "| offline | 80 | **75.0%** (50.0% to 90.0%) / 75.0% |" in text
+    summary = next(each for each in stored["rows"] if (each["environment"], each["method"]) == ("CartRail", "offline"))
+    assert summary["share"] == 0.75
+    assert summary["interval"][0] <= 0.75 <= summary["interval"][1]
+    largest = {"seeds": 2, "kept_weights": 7, "kept_parameters": 95, "bytes": 700, "return_iqm": 75.0, "size": 80}
+    assert summary == summary | largest
+    assert len(stored["rows"]) == 4
 
 
 def refuse_refinement(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
