@@ -113,6 +113,6 @@ def compared(spec: EnvironmentSpec, student: Student, policy: SparsePolicy, seed
 def _share(student: Episodes, policy: Episodes) -> dict[str, float | None]:
     try:
         share, low, high = ratio_interval([policy.returns], student.returns)
-    except ZeroDivisionError:
+    except DistillError:  # of a return of 0
         return {"share": None, "share_low": None, "share_high": None}
     return {"share": share, "share_low": low, "share_high": high}
