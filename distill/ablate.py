@@ -94,7 +94,8 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
         check_config(options)
     writable(config.out)
     identities = Identities()
-    _make_dataset(config, identities)
+    if set(config.letters) != {"h"}:
+        _make_dataset(config, identities)
     rows = _rows(config, found)
     returns = teacher_returns(config, teacher_returns_path(config.out / "arms", identities.source(config)))
     if "h" in config.letters and config.online_steps:

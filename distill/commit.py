@@ -5,6 +5,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from .identity import sources
+
+
+def own_code() -> dict[str, str | None]:
+    """What trained a student, as its rows say it: commit (None without git) and sources (version and digest)."""
+    return {"commit": commit_of(Path(__file__)), "sources": sources()}
+
 
 def commit_of(file: Path) -> str | None:
     """The commit that `file` belongs to, with -dirty where tracked files differ from it, documents left out.

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DistillError
+from .simulator_messages import say_once
 from .time_limit import time_limit
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class EnvironmentSpec:
         try:
             if module:
                 importlib.import_module(module)
+            say_once(self.environment)
             environment: gymnasium.Env[Any, Any] = gymnasium.make(self.environment, **self.arguments)
         except (
             Exception,

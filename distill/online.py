@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .ablate_config import AblateConfig
+from .commit import own_code
 from .environment import EnvironmentSpec
 from .evaluate import interquartile_mean
-from .identity import as_json, sources
+from .identity import as_json
 from .processes import run_all
 from .result_file import read_json, write_json
 from .rollout import play
@@ -88,7 +89,7 @@ def _train(work: _Work) -> dict[str, Any]:
     from export.sparse_policy import csr_arrays
 
     torch.set_num_threads(1)
-    code, started = sources(), time.process_time()
+    code, started = own_code(), time.process_time()
     widths = {"pi": list(work.hidden), "qf": list(_CRITIC_WIDTHS)}
     model = SAC("MlpPolicy", work.spec.make(), policy_kwargs={"net_arch": widths}, seed=work.seed, device="cpu")
     model.learn(work.steps)
@@ -113,7 +114,7 @@ def _train(work: _Work) -> dict[str, Any]:
         "steps": work.steps,
         "return_iqm": interquartile_mean(returns),
         "cpu_seconds": seconds,
-        "sources": code,
+        **code,
         "returns": [round(float(value), 3) for value in returns],
     }
     write_json(work.path, {"identity": work.identity, "row": row})

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .commit import commit_of
+from .commit import own_code
 from .config import SourceConfig, TrainConfig
 from .errors import DistillError
 from .evaluate import REPORT_SEED, SELECTION_SEED, interquartile_mean
-from .identity import Identities, as_json, digest, sources
+from .identity import Identities, as_json, digest
 from .processes import run_all
 from .refine_config import RefineConfig
 from .refine_options import check_refine_config
@@ -244,7 +244,7 @@ def _begin(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
         return {"commit": None, "sources": _UNKNOWN}  # begun when an arm's file had nothing but the run's identity
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     (folder / "distill.json").unlink(missing_ok=True)
-    code = {"commit": commit_of(Path(__file__)), "sources": sources()}
+    code = own_code()
     write_json(folder / _IDENTITY, {"run": run, **code})
     return code
 

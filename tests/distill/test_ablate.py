@@ -9,6 +9,7 @@ import pytest
 
 from distill.ablate import _UNCUT, DENSITIES, LETTERS, _folder, ablate, variants
 from distill.ablate_config import AblateConfig
+from distill.commit import own_code
 from distill.config import TrainConfig
 from distill.errors import DistillError
 from distill.online import _CRITIC_WIDTHS, _train, _Work
@@ -189,3 +190,10 @@ def test_only_the_actor_of_an_online_student_is_small(tmp_path: Path) -> None:
     path.write_bytes(b"{")
     with pytest.raises(DistillError, match="got a damaged file"):
         dataclasses.replace(work, seed=1).stored()
+
+
+def test_what_needs_no_dataset_collects_none(tmp_path: Path) -> None:
+    config = tiny(tmp_path, letters="h", online_steps=110)
+    (row,) = ablate(config)["rows"]
+    assert (row["ablation"], row["commit"], row["sources"]) == ("h", *own_code().values())
+    assert sorted(path.name for path in config.out.iterdir()) == ["ablations.json", "arms"]

@@ -95,7 +95,7 @@ def test_what_another_run_left_in_a_folder_is_not_gone_on_with(tmp_path: Path, m
     student = read_student(other)
     layers = tuple(dataclasses.replace(layer, weight=-layer.weight) for layer in student.layers)
     write_student(other, dataclasses.replace(student, layers=layers))
-    monkeypatch.setattr("distill.study.sources", lambda: "later")
+    monkeypatch.setattr("distill.study.own_code", lambda: {"commit": None, "sources": "later"})
     changed = run_study([Arm("Pendulum", "method", moved, episodes=1)], jobs=1)
     assert changed[0]["returns"] != rows[0]["returns"]
     assert changed[0]["teacher_return_iqm"] != rows[0]["teacher_return_iqm"]
@@ -111,8 +111,7 @@ def test_rows_say_the_code_that_trained_them_not_the_one_that_scored_them(
     first = run_study([arm], jobs=1)[0]
     assert first["commit"] == commit_of(Path(distill.__file__))
     assert first["sources"] == sources()
-    monkeypatch.setattr("distill.study.commit_of", lambda _: "later")
-    monkeypatch.setattr("distill.study.sources", lambda: "later")
+    monkeypatch.setattr("distill.study.own_code", lambda: {"commit": "later", "sources": "later"})
     again = run_study([dataclasses.replace(arm, episodes=1)], jobs=1)[0]  # only scored anew
     assert (again["commit"], again["sources"]) == (first["commit"], first["sources"])
     identity = config.out / "arm.json"
