@@ -53,7 +53,7 @@ def compare_verb(config: CompareConfig) -> dict[str, Any]:
     spec = config.spec()
     facts = spec.facts()
     student, policy = read_student(config.student), read_policy(config.policy)
-    check_fits(config.student, student, facts)
+    check_fits(config.student, student, config.env, facts)
     digest = student_digest(config.student)
     if policy.parents.get("student") != digest:
         raise DistillError(

@@ -70,7 +70,7 @@ def robustness(config: RobustnessConfig) -> dict[str, Any]:
     grid = _grid(config)
     spec, facts, teacher = read_source(config)
     for path in config.students:
-        check_fits(path, read_student(path), facts)
+        check_fits(path, read_student(path), config.env, facts)
     with Crew(partial(_Players, config, teacher.sha256), config.jobs) as crew, TrainingProgress() as progress:
         progress.stage("plants", len(grid))
         played: list[_Played] = []

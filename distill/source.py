@@ -54,8 +54,8 @@ def read_error_costs(config: ShrinkConfig, facts: EnvironmentFacts) -> ErrorCost
     return ErrorCosts(critics, facts.action_low, facts.action_high)
 
 
-def check_fits(path: Path, student: Student, facts: EnvironmentFacts) -> None:
-    """Refuse a student of another environment.
+def check_fits(path: Path, student: Student, environment: str, facts: EnvironmentFacts) -> None:
+    """Refuse a student that the environment cannot take; one made for another that it can is said on stderr.
 
     Raises:
         DistillError: its inputs, their frames, its actions or their bounds are not the environment's.
@@ -75,6 +75,8 @@ def check_fits(path: Path, student: Student, facts: EnvironmentFacts) -> None:
             f"student {path}: got actions within {student.action_low.tolist()} and {student.action_high.tolist()}, the "
             f"environment takes {facts.action_low.tolist()} to {facts.action_high.tolist()}; check --env"
         )
+    if student.environment.rpartition(":")[2] != environment.rpartition(":")[2]:
+        print(f"note: student {path} was made for {student.environment}, it plays in {environment}", file=sys.stderr)
 
 
 def load_policy(config: SourceConfig, sha256: str) -> Policy:

@@ -73,7 +73,7 @@ def evaluate_verb(config: EvaluateConfig) -> dict[str, Any]:
     in_range("--episodes", config.episodes, 1, LARGEST_EPISODES)
     spec, facts, teacher = read_source(config)
     student = read_student(config.student)
-    check_fits(config.student, student, facts)
+    check_fits(config.student, student, config.env, facts)
     teacher_return, student_return = compare(
         spec, teacher.policy, build_policy(student).evaluate_float32, config.episodes
     )

@@ -119,7 +119,7 @@ class Refinement(Distillation):
         self._judge_of_actions: NormalisedCritics | None = None
         if self.objective.needs_teacher_value or config.critic == "teacher":
             self._judge_of_actions = NormalisedCritics(self._critics(), self.start)
-        check_fits(config.student, self.start, facts)
+        check_fits(config.student, self.start, config.env, facts)
 
     def _critics(self) -> FrozenCritics:
         """Those of the teacher's zip, with the discount that this run uses."""

@@ -16,6 +16,7 @@ from distill.datasets.dataset import read_dataset, write_dataset
 from distill.datasets.replay import Normaliser, Replay
 from distill.datasets.transitions import reserve
 from distill.distillation import distil
+from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
 from distill.policy_distillation.objectives import objective_named
 from distill.refine_config import RefineConfig
@@ -23,6 +24,7 @@ from distill.refinement.gaussian import Gaussian, quantities
 from distill.refinement.guided_step import Guidance, GuidedStep
 from distill.refinement.pseudo_critic import PseudoCritic
 from distill.refinement.refinement import refine
+from distill.source import check_fits
 from distill.teachers.critics import FrozenCritics
 from distill.training.descent import Descent, Streams
 from distill.training.objective import FollowedBatch
@@ -304,6 +306,18 @@ def test_students_of_other_frames_and_bounds_are_refused(tmp_path: Path, changes
     write_student(tmp_path / "other.safetensors", other)
     with pytest.raises(DistillError, match=words):
         refine(little(tmp_path, student=tmp_path / "other.safetensors"))
+
+
+def test_a_student_that_was_made_for_another_environment_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = little_student(tmp_path)
+    student, facts = read_student(path), EnvironmentSpec(PENDULUM, {}).facts()
+    check_fits(path, student, PENDULUM, facts)
+    check_fits(path, student, f"gymnasium:{PENDULUM}", facts)
+    assert capsys.readouterr().err == ""
+    check_fits(path, dataclasses.replace(student, environment="Elsewhere-v1"), PENDULUM, facts)
+    assert capsys.readouterr().err == f"note: student {path} was made for Elsewhere-v1, it plays in {PENDULUM}\n"
 
 
 def test_what_a_student_does_not_take_is_refused(tmp_path: Path) -> None:
