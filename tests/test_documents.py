@@ -37,6 +37,26 @@ def test_make_targets_and_verbs_exist(page: Path) -> None:
         assert any(f'"{verb}"' in source for source in sources), f"{page.name} names `{room} {verb}`"
 
 
+def test_options_exist() -> None:
+    """A document or a message of `distill` that names an option: some verb, or another's tool, must have it."""
+    rooms = {
+        path: path.read_text(encoding="utf-8")
+        for room in ("distill", "export", "firmware_bridge", "hardware", "benchmarks")
+        for path in (ROOT / room).rglob("*.py")
+    }
+    known = {"help", "as", "untracked-files", "now", "kill-whom", "minimise", "strict"}
+    for text in rooms.values():
+        known |= set(re.findall(r'"--([a-z][a-z-]*)"', text))
+        for field, kind in re.findall(r"^    ([a-z][a-z_0-9]*): ([^=\n]+?)(?: = .*)?$", text, re.MULTILINE):
+            known.add(field.replace("_", "-"))
+            if kind == "bool":  # only these have a flag that says no; `bool | None` takes a value
+                known.add("no-" + field.replace("_", "-"))
+    texts = {path: text for path, text in rooms.items() if path.is_relative_to(ROOT / "distill")}
+    for path, text in (texts | {page: page.read_text(encoding="utf-8") for page in PAGES}).items():
+        for option in re.findall(r"(?<![\w-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)", text):
+            assert option in known, f"{path.relative_to(ROOT)} names --{option}"
+
+
 def test_files_named_in_one_tick_exist() -> None:
     text = (ROOT / "docs" / "one_tick.md").read_text(encoding="utf-8")
     names = set(re.findall(r"`((?:[a-z_]+/)*[a-z_0-9]+\.(?:py|c|h))`", text))

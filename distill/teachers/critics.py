@@ -13,7 +13,7 @@ from .zip_settings import hidden_activation
 
 _KINDS = {"SACPolicy": "SAC", "TQCPolicy": "TQC", "TD3Policy": "TD3/DDPG"}
 _EXPECTED = "expected a SAC, TQC, TD3 or DDPG zip"
-_OR = "or do without them (--no-cost-sensitive; refine: --critic learned, an objective without the teacher's value)"
+_OR = "or do without them (--cost-sensitive False; refine: --critic learned, an objective without the teacher's value)"
 
 Layers = tuple[tuple[torch.Tensor, torch.Tensor], ...]  # weight (out, in), bias (out,)
 

@@ -44,7 +44,7 @@ class ErrorCosts:
         if not np.isfinite(costs).all() or self._scale <= 0.0:
             raise DistillError(
                 f"teacher's critics: got costs of errors between {costs.min():g} and {costs.max():g}, expected finite "
-                "ones, some above 0; leave them out with --no-cost-sensitive"
+                "ones, some above 0; leave them out with --cost-sensitive False"
             )
         share = np.minimum(costs / self._scale, _MOST)
         return (_LEAST + (1.0 - _LEAST) * share).astype(np.float32)

@@ -81,7 +81,7 @@ def test_an_action_at_its_bound_moves_one_way_only() -> None:
 @pytest.mark.parametrize(("prices", "words"), [([0.0, 0.0, 0.0], "between 0 and 0"), ([np.nan, 1.0, 1.0], "nan")])
 def test_critics_that_say_nothing_are_refused(prices: list[float], words: str) -> None:
     costs = ErrorCosts(roof(np.float32(prices), np.zeros(3)), LOW, HIGH)
-    with pytest.raises(DistillError, match=f"got costs of errors.*{words}.*--no-cost-sensitive"):
+    with pytest.raises(DistillError, match=f"got costs of errors.*{words}.*--cost-sensitive False"):
         costs(np.zeros((5, 1), np.float32), np.zeros((5, 3), np.float32))
 
 
