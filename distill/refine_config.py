@@ -45,11 +45,12 @@ class RefineConfig(ShrinkConfig):
     critic: Literal["learned", "teacher"] = "learned"
     """How the environment's reward reaches the student (+r): through critics learned beside it, or through those inside
     the teacher's SAC, TQC or TD3 zip, frozen. Objectives that ask for the teacher's value always read the zip's."""
-    search: Literal["none", "cma-es", "ars"] = "none"
-    """Last stage, for tiny students: search on the return itself, at the mask of the student chosen until then."""
+    search: Literal["none", "policy-gradient", "cma-es", "ars"] = "none"
+    """Last stage: after the return itself, at the mask of the student chosen until then. policy-gradient (PPO; actions
+    are drawn --spread wide) for students of any size, where single rewards say something; the others for tiny ones."""
     search_episodes: int = 20_000
-    """Training episodes of the search, at most."""
+    """Training episodes of the search, at most; policy-gradient ends after 200 rounds of 10,000 steps or more."""
     search_episodes_each: int = 4
-    """Episodes of each student of a generation, the same for all of them."""
+    """Episodes of each student of a generation, the same for all of them (not of policy-gradient)."""
     search_step: float = 0.02
-    """First standard deviation of the search, as a share of a layer's typical weight."""
+    """First standard deviation of the search, as a share of a layer's typical weight (not of policy-gradient)."""

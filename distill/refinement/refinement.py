@@ -23,6 +23,7 @@ from ..refine_config import RefineConfig
 from ..refine_options import LARGEST_SEARCH, check_refine_config
 from ..report import choose
 from ..shrink import Ranked
+from ..shrinking import under
 from ..source import check_fits
 from ..teachers.critics import FrozenCritics, read_critics
 from ..teachers.error_costs import ErrorCosts
@@ -33,6 +34,7 @@ from ..training.sparse_network import SparseNetwork
 from ..training.student import Form
 from .gaussian import Gaussian
 from .guided_step import Guidance, GuidedStep
+from .policy_gradient import GradientNumbers, PolicyGradient
 from .pseudo_critic import PseudoCritic
 from .search import SMALLEST_SEARCH, ReturnSearch, SearchNumbers
 from .variables import Variables
@@ -111,6 +113,8 @@ class Refinement(Distillation):
         self._guidance: Guidance | None = None
         self._played: list[list[float]] = []
         self._looks = 0
+        self._ascent: PolicyGradient | None = None
+        self._ascent_state: dict[str, torch.Tensor] = {}  # that a resumed one goes on from
         self._begun: str | None = None  # name of the candidate that the search begins with
         super().__init__(_train_config(config, self.start), progress)
         self._refuse_search_without_generations()
@@ -197,19 +201,28 @@ class Refinement(Distillation):
         actions = len(facts.action_low)
         return guidance, PseudoCritic(facts.observation_size, actions, gamma=gamma, seed=_CRITIC_SEED + config.seed)
 
+    def _gradient_numbers(self) -> GradientNumbers:
+        config = self.asked
+        return GradientNumbers(config.search_episodes, config.spread, config.gamma)
+
     def _search_numbers(self) -> SearchNumbers:
         config = self.asked
+        assert config.search != "policy-gradient"
         return SearchNumbers(config.search, config.search_episodes, config.search_episodes_each, config.search_step)
 
     def _refuse_search_without_generations(self) -> None:
         """Before anything is computed: what is searched on later has no more variables than the student now."""
         if self.asked.search == "none":
             return
-        needed = self._search_numbers().generation_episodes(len(Variables(self.start)))
+        if self.asked.search == "policy-gradient":
+            needed, way_out = self._gradient_numbers().round_episodes(self.spec), "raise it"
+        else:
+            needed = self._search_numbers().generation_episodes(len(Variables(self.start)))
+            way_out = "raise it or lower --search-episodes-each"
         if self.asked.search_episodes < needed:
             raise DistillError(
                 f"--search-episodes: got {self.asked.search_episodes}, expected at least {needed}, one generation; "
-                "raise it or lower --search-episodes-each"
+                f"{way_out}"
             )
 
     def _last_stage(self) -> None:
@@ -226,10 +239,11 @@ class Refinement(Distillation):
         if len(Variables(student)) < SMALLEST_SEARCH:
             print(f"note: {begun.name} has fewer than {SMALLEST_SEARCH} numbers: no search", file=sys.stderr)
             return
-        numbers = self._search_numbers()
         first = TRAINING_SEED * (2 + config.seed) - LARGEST_SEARCH
-        search = ReturnSearch(self.spec, student, numbers, seed=config.seed, first_seed=first)
-        self.progress.stage("search", search.generations)
+        search = self._search(student, first)
+        played, look = list(self._played), self._looks
+        ascends = isinstance(search, PolicyGradient)  # the others ask and tell once more from the beginning
+        self.progress.stage("search", search.generations, done=len(played) if ascends else 0)
 
         def on_generation() -> None:
             self.progress.advance(1)
@@ -237,11 +251,16 @@ class Refinement(Distillation):
                 self._played = list(search.returns)
                 self.save()
 
-        for look, found in enumerate(search.run(config.jobs, on_generation, list(self._played))):
-            if look < self._looks:
+        if isinstance(search, PolicyGradient):
+            students = search.run(on_generation, played, look)
+        else:
+            students, look = search.run(config.jobs, on_generation, played), 0
+        for found in students:
+            look += 1
+            if look <= self._looks:
                 continue
             self.score(found, size=begun.size, error=begun.error, fine_tuned=True)
-            self._looks, self._played = look + 1, list(search.returns)
+            self._looks, self._played = look, list(search.returns)
             self.save()
         self.told["search"] = {
             "began_with": begun.row(),
@@ -250,17 +269,31 @@ class Refinement(Distillation):
         }
         self.mark("search")
 
+    def _search(self, student: Student, first_seed: int) -> ReturnSearch | PolicyGradient:
+        seed = self.asked.seed
+        if self.asked.search != "policy-gradient":
+            return ReturnSearch(self.spec, student, self._search_numbers(), seed=seed, first_seed=first_seed)
+        self._ascent = PolicyGradient(self.spec, student, self._gradient_numbers(), seed=seed, first_seed=first_seed)
+        if self._ascent_state:
+            self._ascent.restore(self._ascent_state)
+        return self._ascent
+
     def _more_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         figures: dict[str, Any] = {"played": self._played, "looks": self._looks, "begun": self._begun}
-        if self._critic is None:
-            return {}, figures
-        return self._critic.state(), figures | {"critic_steps": self._critic.steps}
+        tensors: dict[str, torch.Tensor] = {}
+        if self._critic is not None:
+            tensors |= {f"critic.{name}": value for name, value in self._critic.state().items()}
+            figures["critic_steps"] = self._critic.steps
+        if self._ascent is not None:
+            tensors |= {f"ascent.{name}": value for name, value in self._ascent.state().items()}
+        return tensors, figures
 
     def _restore_more(self, tensors: dict[str, torch.Tensor], figures: dict[str, Any]) -> None:
         self._played, self._looks, self._begun = figures["played"], figures["looks"], figures["begun"]
-        if tensors:
+        self._ascent_state = under(tensors, "ascent")
+        if critic := under(tensors, "critic"):
             self._guidance, self._critic = self._guide()
-            self._critic.restore(tensors, figures["critic_steps"])
+            self._critic.restore(critic, figures["critic_steps"])
 
 
 _SHARED = tuple(field.name for field in dataclasses.fields(ShrinkConfig))

@@ -22,7 +22,7 @@ from .arena import Arena
 from .strategies import AugmentedRandomSearch, CovarianceMatrixAdaptation, Strategy
 from .variables import Float64, Variables
 
-SearchName = Literal["none", "cma-es", "ars"]
+SearchName = Literal["none", "cma-es", "ars"]  # policy_gradient.py has a way of its own
 SMALLEST_SEARCH = 2  # variables: CMA-ES has no use for fewer
 SNAPSHOTS = 4  # of the search's mean, evenly spread; every look costs selection episodes, and a little honesty
 

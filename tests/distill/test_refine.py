@@ -267,6 +267,22 @@ def test_the_search_does_not_depend_on_jobs_and_never_ships_what_is_worse(tmp_pa
     assert result["chosen"]["selection"]["mean"] == best
 
 
+@pytest.mark.parametrize("saves", [1, 3, 5])
+def test_a_resumed_ascent_gives_the_same_bytes(tmp_path: Path, saves: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.refinement.policy_gradient._ROUND_STEPS", 400)
+    options = {"mask": "fixed", "search": "policy-gradient", "fine_tune_iterations": 0, "search_episodes": 4 * 24}
+    whole = refine(little(tmp_path, out=tmp_path / "whole", **options))
+    assert whole["search"]["generations"] == len(whole["search"]["mean_returns"]) == 24
+    assert len(whole["candidates"]) == 9
+    config = little(tmp_path, out=tmp_path / "cut", **options)
+    with cut_after(saves, monkeypatch):
+        refine(config)
+    result = refine(dataclasses.replace(config, resume=True))
+    assert Path(result["student"]).read_bytes() == Path(whole["student"]).read_bytes()
+    with pytest.raises(DistillError, match="--search-episodes: got 3, expected at least 4, one generation"):
+        refine(little(tmp_path, **{**options, "search_episodes": 3}))
+
+
 def test_a_search_needs_no_fine_tuning_before_it(tmp_path: Path) -> None:
     result = refine(little(tmp_path, mask="fixed", fine_tune_iterations=0, search="ars"))
     assert result["kept_weights"] <= 28
