@@ -22,19 +22,23 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, groups, load, section
+from benchmarks.distillation_tables import DENSE, GRADIENT, LINEAR, OFFLINE, STUDENT, groups, load, section
 from benchmarks.provenance import origin, provenance, refuse_dirty
-from distill.config import SHIPPED_TEACHER, TrainConfig
+from distill.config import SHIPPED_TEACHER, ShrinkConfig, TrainConfig
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
 from distill.identity import Identities
 from distill.plan import Plan
+from distill.refine_config import RefineConfig
 from distill.result_file import write_json
 from distill.study import Arm, dense_width, run_study, teacher_returns, teacher_returns_path
 from export.errors import ExportError
 
 ROOT = Path(__file__).resolve().parent.parent
-METHODS = STUDENT, LINEAR, OFFLINE, DENSE
+METHODS = STUDENT, GRADIENT, LINEAR, OFFLINE, DENSE
+
+
+Sized = tuple[int | None, Arm]  # an arm and the size of the student that it is compared at; None: any
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,51 @@ def dense_arms(case: Case, config: TrainConfig, rows: list[dict[str, Any]], seed
     return [arm(case, DENSE, variant, seed) for seed in range(seeds)]
 
 
+def sized(run: Path, size: int) -> Path:
+    """The student of a size that a finished run visited."""
+    result = json.loads((run / "distill.json").read_text(encoding="utf-8"))
+    name: str = next(each["name"] for each in result["sizes"] if each["asked"] == size)
+    return run / "sizes" / name
+
+
+def refine_config(config: TrainConfig, student: Path, out: Path, seed: int, **changes: Any) -> RefineConfig:
+    """The recipe of every refinement of a case: fine-tuning with the case's numbers, at the student's mask.
+
+    No two methods are held to the same number of steps: fine-tuning goes on, up to its last doubling, until a student
+    holds the target, and the one that it began with may be kept, after none.
+    """
+    names = [field for field in ShrinkConfig.__dataclass_fields__ if field != "kept_weights"]
+    shared = {name: getattr(config, name) for name in names} | {"out": out, "seed": seed}
+    return RefineConfig(**(shared | {"student": student, "mask": "fixed"} | changes))
+
+
+def gradient_arms(case: Case, config: TrainConfig, seeds: int) -> list[Sized]:
+    """Up the gradient of the return from the student-driven students of `case.dense_size` weights, at their masks.
+
+    Raises:
+        DistillError: one of them is not there.
+    """
+    arms: list[Sized] = []
+    for seed in range(seeds):
+        run = arm(case, STUDENT, config, seed).config.out
+        if not (run / "distill.json").is_file():
+            raise DistillError(
+                f"{run}: no finished run, expected the student that {GRADIENT!r} begins with; run --methods "
+                f"{STUDENT!r} first"
+            )
+        out = arm(case, GRADIENT, config, seed).config.out
+        changes = {"objective": "on-policy", "fine_tune_iterations": 0, "search": "policy-gradient"}
+        climbed = refine_config(config, sized(run, case.dense_size or min(case.sizes)), out, seed, **changes)
+        arms.append((case.dense_size, Arm(case.name, GRADIENT, climbed)))
+    return arms
+
+
+def run_sized(arms: list[Sized], jobs: int) -> list[dict[str, Any]]:
+    """Rows of arms with one student each, at the size that they are compared at."""
+    rows = run_study([arm for _, arm in arms], jobs)
+    return [{**row, "size": row["size"] if size is None else size} for (size, _), row in zip(arms, rows, strict=True)]
+
+
 def quick(case: Case) -> Case:
     """One small size of a case, student-driven only."""
     return replace(case, sizes=case.sizes[-1:], offline=False, dense_size=case.sizes[-1])
@@ -266,6 +315,9 @@ def main() -> None:
         arms = [arm for arm in arms if arm.method in arguments.methods]
         arms.sort(key=lambda arm: METHODS.index(arm.method))  # what matters most first
         rows = run_study(arms, arguments.jobs)
+        if GRADIENT in arguments.methods and not arguments.quick:
+            climbs = [each for case in cases for each in gradient_arms(case, configs[case.name], seeds)]
+            rows += run_sized(climbs, arguments.jobs)
         if DENSE in arguments.methods:
             own = groups(beside(earlier, rows, configs), "environment")
             dense = [

@@ -14,6 +14,7 @@ from distill.evaluate import interquartile_mean, ratio_interval, share_kept
 
 Row = dict[str, Any]
 STUDENT, LINEAR, OFFLINE, DENSE = "student-driven", "linear", "offline", "dense, equal bytes"
+GRADIENT = "student-driven, then policy gradient"  # its CPU seconds come on top of its student's
 _HEAD = (
     "| student | weights asked for | kept weights | kept parameters | density | bytes | share of the teacher's return "
     "(95 % interval) | mean share | worst seed | episodes below 90 % | seeds | steps | CPU s |\n"

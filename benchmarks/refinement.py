@@ -22,15 +22,25 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.distillation import CASES, Case, beside, config_of, control, refuse_missing_teachers
+from benchmarks.distillation import (
+    CASES,
+    Case,
+    Sized,
+    beside,
+    config_of,
+    control,
+    refine_config,
+    refuse_missing_teachers,
+    run_sized,
+    sized,
+)
 from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, groups, load, share, stored_bytes
 from benchmarks.provenance import origin, provenance, refuse_difference, refuse_dirty
 from benchmarks.refinement_tables import ENTROPY, RANDOM, REWARD, SEARCH
-from distill.config import ShrinkConfig, TrainConfig
+from distill.config import TrainConfig
 from distill.environment import EnvironmentSpec
 from distill.errors import DistillError
 from distill.identity import Identities, as_json
-from distill.refine_config import RefineConfig
 from distill.result_file import write_json
 from distill.robustness import robustness
 from distill.robustness_config import RobustnessConfig
@@ -58,7 +68,6 @@ REFINED: dict[str, dict[str, Any]] = {
     ENTROPY: {"objective": "expected-entropy"},
     REWARD: {"objective": "expected-entropy+r"},
 }
-Sized = tuple[int | None, Arm]  # an arm and the size of the offline student that it is compared at; None: any
 METHODS = (OFFLINE, *REFINED, SEARCH, LINEAR, DENSE)
 
 
@@ -75,24 +84,6 @@ def offline_arms(case: Case, config: TrainConfig, seeds: int) -> list[Arm]:
         Arm(case.name, OFFLINE, replace(variant, out=folder_of(config.out, case, OFFLINE, None, seed), seed=seed))
         for seed in range(seeds)
     ]
-
-
-def sized(run: Path, size: int) -> Path:
-    """The student of a size that a finished run visited."""
-    result = json.loads((run / "distill.json").read_text(encoding="utf-8"))
-    name: str = next(each["name"] for each in result["sizes"] if each["asked"] == size)
-    return run / "sizes" / name
-
-
-def refine_config(config: TrainConfig, student: Path, out: Path, seed: int, **changes: Any) -> RefineConfig:
-    """The recipe of every refinement of a case: fine-tuning with the case's numbers, at the student's mask.
-
-    No two methods are held to the same number of steps: fine-tuning goes on, up to its last doubling, until a student
-    holds the target, and the one that it began with may be kept, after none.
-    """
-    names = [field for field in ShrinkConfig.__dataclass_fields__ if field != "kept_weights"]
-    shared = {name: getattr(config, name) for name in names} | {"out": out, "seed": seed}
-    return RefineConfig(**(shared | {"student": student, "mask": "fixed"} | changes))
 
 
 def refined_arms(case: Case, config: TrainConfig, seeds: int, methods: list[str]) -> list[Sized]:
@@ -182,12 +173,6 @@ def control_arms(case: Case, config: TrainConfig, rows: list[dict[str, Any]], se
         for method, size, variant in variants
         for seed in range(seeds)
     ]
-
-
-def run_sized(arms: list[Sized], jobs: int) -> list[dict[str, Any]]:
-    """Rows of arms with one student each, at the size that they are compared at."""
-    rows = run_study([arm for _, arm in arms], jobs)
-    return [{**row, "size": row["size"] if size is None else size} for (size, _), row in zip(arms, rows, strict=True)]
 
 
 def summaries(runs: list[dict[str, Any]], returns: dict[str, list[float]]) -> list[dict[str, Any]]:
