@@ -34,7 +34,7 @@ from benchmarks.distillation import (
     run_sized,
     sized,
 )
-from benchmarks.distillation_tables import DENSE, LINEAR, OFFLINE, STUDENT, groups, load, share, stored_bytes
+from benchmarks.distillation_tables import DENSE, GRADIENT, LINEAR, OFFLINE, STUDENT, groups, load, share, stored_bytes
 from benchmarks.provenance import origin, provenance, refuse_difference, refuse_dirty
 from benchmarks.refinement_tables import ENTROPY, RANDOM, REWARD, SEARCH
 from distill.config import TrainConfig
@@ -68,7 +68,8 @@ REFINED: dict[str, dict[str, Any]] = {
     ENTROPY: {"objective": "expected-entropy"},
     REWARD: {"objective": "expected-entropy+r"},
 }
-METHODS = (OFFLINE, *REFINED, SEARCH, LINEAR, DENSE)
+SEARCHES: dict[str, Any] = {GRADIENT: "policy-gradient", SEARCH: "cma-es"}
+METHODS = (OFFLINE, *REFINED, *SEARCHES, LINEAR, DENSE)
 
 
 def folder_of(out: Path, case: Case, method: str, size: int | None, seed: int) -> Path:
@@ -142,16 +143,18 @@ def on_wrong_plants(
     return lines
 
 
-def search_arms(case: Case, config: TrainConfig, seeds: int) -> list[Sized]:
-    """A search on the return from the student-driven student of the smallest size."""
-    size = min(config.kept_weights)
+def search_arms(case: Case, config: TrainConfig, seeds: int, method: str) -> list[Sized]:
+    """After the return itself, from the student-driven students: by sampling from those of the smallest size alone."""
     arms: list[Sized] = []
-    for seed in range(seeds):
-        begun = folder_of(config.out, case, STUDENT, size, seed)
-        changes = {"objective": "on-policy", "fine_tune_iterations": 0, "mask": "shrinking", "search": "cma-es"}
-        out = folder_of(config.out, case, SEARCH, size, seed)
-        searched = refine_config(config, begun / "student.safetensors", out, seed, **changes)
-        arms.append((size, Arm(case.name, SEARCH, searched)))
+    for size in config.kept_weights if method == GRADIENT else (min(config.kept_weights),):
+        for seed in range(seeds):
+            begun = folder_of(config.out, case, STUDENT, size, seed)
+            changes = {"objective": "on-policy", "fine_tune_iterations": 0, "mask": "shrinking"}
+            out = folder_of(config.out, case, method, size, seed)
+            searched = refine_config(
+                config, begun / "student.safetensors", out, seed, **changes, search=SEARCHES[method]
+            )
+            arms.append((size, Arm(case.name, method, searched)))
     return arms
 
 
@@ -225,10 +228,11 @@ def main() -> None:
     begun = provenance()
     cases = [case for case in (*CASES, EDUKIT) if case.name in arguments.only]
     refuse_missing_teachers(cases, arguments.teachers)
-    if SEARCH in arguments.methods and STUDENT not in arguments.methods:
+    searches = [method for method in SEARCHES if method in arguments.methods]
+    if searches and STUDENT not in arguments.methods:
         sys.exit(
-            f'error: --methods: got "{SEARCH}" without "{STUDENT}", whose students it begins with, expected both; add '
-            f'"{STUDENT}"'
+            f'error: --methods: got "{searches[0]}" without "{STUDENT}", whose students it begins with, expected both; '
+            f'add "{STUDENT}"'
         )
     for case in cases:
         refuse_mixture(case.name, load(TARGET), arguments.methods, arguments.seeds)
@@ -239,8 +243,8 @@ def main() -> None:
             config = replace(config_of(case, arguments.teachers, arguments.out), kept_weights=sizes)
             own = run_study(offline_arms(case, config, seeds), arguments.jobs)
             own += run_sized(refined_arms(case, config, seeds, arguments.methods), arguments.jobs)
-            if SEARCH in arguments.methods:
-                own += run_sized(search_arms(case, config, seeds), arguments.jobs)
+            for method in searches:
+                own += run_sized(search_arms(case, config, seeds, method), arguments.jobs)
             controls = control_arms(case, config, own, seeds)
             own += run_sized([pair for pair in controls if pair[1].method in arguments.methods], arguments.jobs)
             path = teacher_returns_path(arguments.out / case.name, identities.source(config))

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.distillation_tables import OFFLINE, STUDENT, Row, groups, share, stored_bytes
+from benchmarks.distillation_tables import GRADIENT, OFFLINE, STUDENT, Row, groups, share, stored_bytes
 from benchmarks.provenance import told
 
 RANDOM, ENTROPY, REWARD = "student-driven, random plants", "expected entropy", "expected entropy + R"
 SEARCH = "student-driven, then CMA-ES on the return"
-STARTS = {**dict.fromkeys((STUDENT, RANDOM, ENTROPY, REWARD), OFFLINE), SEARCH: STUDENT}  # whose student each refines
+STARTS = {  # whose student each refines
+    **dict.fromkeys((STUDENT, RANDOM, ENTROPY, REWARD), OFFLINE),
+    **dict.fromkeys((GRADIENT, SEARCH), STUDENT),
+}
 
 
 def kept_as_it_was(runs: list[Row], same: list[Row]) -> str:

@@ -207,7 +207,7 @@ def test_students_that_a_refinement_kept_as_they_were_are_counted() -> None:
     assert line(refinement_tables.SEARCH, [*runs, searched]).endswith("| 1 | 0 | 1 of 1 |"), "of the refined student"
     assert line("offline", runs).endswith("| 1,000 | - |")
     assert line(driven, refined_ones).endswith("| 4,000 | - |"), "what it began with is not stored"
-    assert set(refinement_tables.STARTS) == {*refinement.REFINED, refinement.SEARCH}
+    assert set(refinement_tables.STARTS) == {*refinement.REFINED, *refinement.SEARCHES}
 
 
 @pytest.mark.parametrize("case", distillation.CASES, ids=lambda case: case.name)

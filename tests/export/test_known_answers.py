@@ -10,7 +10,7 @@ from scipy import sparse
 from export.compile import build_policy
 from export.known_answers import SELF_TEST_TOLERANCE
 from export.sparse_policy import SparseLayer, SparsePolicy
-from export.student_file import Student
+from export.student_file import Layer, Student
 
 MakeStudent = Callable[..., Student]
 
@@ -63,6 +63,29 @@ def test_zero_first_then_a_saturated_answer_and_few_in_all(make_live_student: Ma
     np.testing.assert_allclose(policy.evaluate(policy.known_observations), policy.known_actions, atol=1e-6)
     again = build_policy(make_live_student())
     assert policy.known_observations.tobytes() == again.known_observations.tobytes()
+
+
+def test_zeros_that_no_plant_shows_do_not_refuse_a_healthy_policy() -> None:
+    """A height of 500 mm that moves by one: zeros are 500 deviations away, where two large terms cancel."""
+    student = Student(
+        layers=(
+            Layer(np.float32([[-1.1], [-1.7]]), np.zeros(2, np.float32), "relu"),
+            Layer(np.float32([[2.21, -1.43]]), np.float32([0.1]), "tanh"),
+        ),
+        observation_mean=np.float32([500.3]),
+        observation_scale=np.float32([1.0]),
+        action_low=np.float32([-1.0]),
+        action_high=np.float32([1.0]),
+        history=1,
+        environment="Far-v0",
+        control_period_s=0.02,
+        observation_names=("height",),
+        action_names=("force",),
+    )
+    policy = build_policy(student)
+    assert len(policy.known_observations)
+    assert policy.known_observations[0].any()
+    assert self_test_passes(policy)
 
 
 def test_frames_of_one_vector_are_alike(make_live_student: MakeStudent) -> None:
