@@ -32,6 +32,7 @@ _WARM_UP = 10  # rounds of the values alone: until then they say nothing
 _EPOCHS = 5  # times that a round's rows are used
 _BATCH = 1_000
 _CLIP = 0.2  # of the ratio of probabilities
+_LARGEST_LOG_RATIO = 20.0  # beyond, exp would overflow, and infinity times nothing is no number
 _SMOOTHING = 0.95  # lambda of generalised advantages (Schulman et al. 2016)
 _LEARNING_RATE = 1e-4  # first; falls in a line to a twentieth
 _VALUE_LEARNING_RATE = 1e-3
@@ -211,7 +212,7 @@ class PolicyGradient:
     ) -> None:
         network = self._network
         hidden = forward(network.form, network.values, observations)
-        ratio = (self._log_probability(actions, hidden[-1]) - before).exp()
+        ratio = (self._log_probability(actions, hidden[-1]) - before).clamp(max=_LARGEST_LOG_RATIO).exp()
         # the clipped objective is flat where the ratio has left its bounds on the side that the advantage wants
         counts = torch.where(advantages > 0.0, ratio < 1.0 + _CLIP, ratio > 1.0 - _CLIP)
         pull = (advantages * ratio * counts / len(advantages))[:, None]

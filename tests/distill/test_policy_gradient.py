@@ -75,6 +75,16 @@ def test_a_step_follows_the_clipped_objective() -> None:
     torch.testing.assert_close(run._policy.first * 10.0, expected * lives)  # Adam's first moment: a tenth of it
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_actions_that_became_certain_overflow_nothing(sign: float) -> None:
+    run = ascent(dataclasses.replace(NUMBERS, spread=1e-3))
+    observations = torch.zeros(4, 3)
+    actions = run._network.act(observations)
+    before = run._log_probability(actions + 1.0, actions)  # half a million nats less than now
+    run._climb(observations, actions, torch.full((4,), sign), before, 1e-4)
+    assert bool(torch.isfinite(run._network.values).all())
+
+
 @pytest.mark.parametrize("terminated", [True, False])
 def test_advantages_are_discounted_surprises(terminated: bool) -> None:
     generator = np.random.default_rng(1)
