@@ -84,14 +84,14 @@ def online_rows(
 def _train(work: _Work) -> dict[str, Any]:
     import torch
     from scipy.sparse import csr_array
-    from stable_baselines3 import SAC
 
     from export.sparse_policy import csr_arrays
 
+    from .training.soft_actor_critic import SoftActorCritic
+
     torch.set_num_threads(1)
     code, started = own_code(), time.process_time()
-    widths = {"pi": list(work.hidden), "qf": list(_CRITIC_WIDTHS)}
-    model = SAC("MlpPolicy", work.spec.make(), policy_kwargs={"net_arch": widths}, seed=work.seed, device="cpu")
+    model = SoftActorCritic(work.spec.make(), work.hidden, _CRITIC_WIDTHS, work.seed)
     model.learn(work.steps)
     seconds = time.process_time() - started
     work.folder.mkdir(parents=True, exist_ok=True)
