@@ -1,4 +1,4 @@
-"""Tables and curves of docs/results/ablations.json."""
+"""Tables and curves of docs/results/ablations_<environment>.json."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.distillation_tables import cell, groups, logarithmic, share
+from benchmarks.distillation_tables import cell, groups, load, logarithmic, share
 from benchmarks.provenance import told
 from distill.evaluate import share_kept
 
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 LETTERS = {
     "a": "prior",
     "b": "value function: performance and time",
@@ -99,10 +100,21 @@ def table(result: dict[str, Any], letter: str) -> str:
     return "\n".join(lines)
 
 
-def section(stored: dict[str, Any]) -> str:
-    """The whole section of docs/results.md."""
+def results_path(environment: str) -> Path:
+    """One environment's figures."""
+    return RESULTS / f"ablations_{environment}.json"
+
+
+def found() -> dict[str, dict[str, Any]]:
+    """What was measured, by environment."""
+    files = {path.stem.partition("_")[2]: load(path) for path in sorted(RESULTS.glob("ablations_*.json"))}
+    return {name: result for name, result in files.items() if result is not None}
+
+
+def section(results: dict[str, dict[str, Any]]) -> str:
+    """The whole section of docs/results.md, from each environment's figures."""
     parts = []
-    for name, result in stored["environments"].items():
+    for name, result in results.items():
         parts.append(
             f"### {name}\n\nTeacher `{result['teacher']}`, {result['environment']}, {result['iterations']:,} "
             f"iterations, {result['seeds']} seeds x 20 held-out episodes, one shared dataset, students of "

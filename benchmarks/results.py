@@ -199,10 +199,10 @@ def policy_distillation() -> list[str]:
 
 def ablations() -> list[str]:
     """What `make ablations` found, with its figures, or that it has not run."""
-    stored = distillation_tables.load(RESULTS / "ablations.json")
-    if stored is None:
+    found = ablation_tables.found()
+    if not found:
         return ["## Ablations", "Not measured yet: `make ablations`."]
-    return ["## Ablations", f"`make ablations`. {INTERVAL} {FALLS}", ablation_tables.section(stored)]
+    return ["## Ablations", f"`make ablations`. {INTERVAL} {FALLS}", ablation_tables.section(found)]
 
 
 def exporters() -> list[str]:
@@ -235,10 +235,8 @@ def draw() -> None:
     stored = distillation_tables.load(RESULTS / "distill.json")
     if stored is not None:
         distillation_tables.curves(stored, RESULTS / "distill.svg")
-    stored = distillation_tables.load(RESULTS / "ablations.json")
-    if stored is not None:
-        for name, result in stored["environments"].items():
-            ablation_tables.curves(result, RESULTS / ablation_tables.figure_name(name))
+    for name, result in ablation_tables.found().items():
+        ablation_tables.curves(result, RESULTS / ablation_tables.figure_name(name))
 
 
 def results_page(summary: dict[str, Any]) -> str:

@@ -310,7 +310,7 @@ def test_an_arm_that_stands_in_several_letters_is_named_with_its_bad_seed() -> N
     result = ablation(*rows)
     assert ablation_tables.shared_arms(result) == [{"b": "no critic", "f": "correct", "g": "linear"}]
     result |= {"iterations": 1, "seeds": 3, "provenance": {letter: {**BEGUN, "sources": []} for letter in "befg"}}
-    text = ablation_tables.section({"environments": {"One": result}})
+    text = ablation_tables.section({"One": result})
     assert (
         '"no critic" (b), "correct" (f) and "linear" (g) are the same 3 runs. At 100 weights seed 1 of them returns '
         "60, the others 98 to 99: one seed weighs on every comparison with them."
