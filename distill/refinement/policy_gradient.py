@@ -28,6 +28,7 @@ from .variables import Float64
 LOOKS = 8  # at the student on the way; every one costs selection episodes
 _ROUND_STEPS = 10_000  # of the environment, at least, where episodes last as long as they may
 _MOST_ROUNDS = 200
+_SIDE_BY_SIDE = 25  # plants that are open at once, however short an environment's episodes are
 _WARM_UP = 10  # rounds of the values alone: until then they say nothing
 _EPOCHS = 5  # times that a round's rows are used
 _BATCH = 1_000
@@ -113,7 +114,7 @@ class PolicyGradient:
         """
         due = sorted({self.generations * part // LOOKS for part in range(1, LOOKS + 1)} - {0})
         self.returns = list(played)
-        plants = [Plant(self._spec) for _ in range(self._each)]
+        plants = [Plant(self._spec) for _ in range(min(self._each, _SIDE_BY_SIDE))]
         try:
             for done in range(len(played), self.generations + 1):
                 if done in due[looked:]:  # first: what was saved just before a look is looked at
@@ -136,7 +137,9 @@ class PolicyGradient:
     @torch.no_grad()
     def _round(self, plants: Sequence[Plant], done: int) -> None:
         first = self._first_seed + done * self._each
-        episodes = self._play(plants, range(first, first + self._each))
+        seeds = range(first, first + self._each)
+        blocks = (seeds[start : start + len(plants)] for start in range(0, len(seeds), len(plants)))
+        episodes = [episode for block in blocks for episode in self._play(plants[: len(block)], block)]
         self.returns.append([float(episode.rewards.sum()) for episode in episodes])
         if not self._scale:
             typical = float(np.mean(np.abs(np.concatenate([episode.rewards for episode in episodes]))))
