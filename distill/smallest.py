@@ -29,6 +29,7 @@ from .priors import needs_scale
 from .processes import run_all
 from .refine_config import ObjectiveName, RefineConfig
 from .refine_options import LARGEST_SEARCH
+from .refinement.policy_gradient import GradientNumbers
 from .refinement.search import SearchNumbers
 from .result_file import writable, write_json
 from .select import Candidate, Selection
@@ -38,7 +39,7 @@ from .teachers.critics import read_critics
 from .train_options import check_config
 
 _SOURCE = tuple(field.name for field in dataclasses.fields(SourceConfig))
-_SEARCHABLE = 400  # parameters: beyond, a search on the return finds little
+_SEARCHABLE = 400  # parameters: beyond, a search by sampling finds little, and the return's gradient is followed
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class _Hunt:
         self._trained = self._train_runs()  # first: it refuses impossible numbers
         self.spec, self.facts, self.teacher = read_source(config)
         self._refuse_objectives_without_critics()
+        self._refuse_too_few_episodes()
         nothing = np.empty((0, self.facts.observation_size), np.float32)
         self.selection = Selection(self.spec, self.teacher.policy, nothing, config.selection_episodes)
         self.size = "bytes" if config.bytes else "kept_parameters"
@@ -104,6 +106,15 @@ class _Hunt:
                 "another objective"
             ) from error
 
+    def _refuse_too_few_episodes(self) -> None:
+        """Of one round up the gradient: whole episodes, so many as the environment's length asks for."""
+        episodes = self.config.search_episodes
+        if episodes:
+            round_episodes = GradientNumbers(episodes, RefineConfig.spread, RefineConfig.gamma).round_episodes(
+                self.spec
+            )
+            in_range("--search-episodes (0: no search)", episodes, round_episodes, LARGEST_SEARCH)
+
     @property
     def _objectives(self) -> tuple[ObjectiveName, ...]:
         return self.config.objectives or ("expected-entropy",)
@@ -136,15 +147,16 @@ class _Hunt:
         """From the best of those that are smaller than the smallest, and do not hold the target yet."""
         smallest = self._smallest()
         small = [row for row in self._by_size(holds=False) if smallest is None or row[self.size] < smallest[self.size]]
-        small = [row for row in small if row["kept_parameters"] <= _SEARCHABLE and row["stage"] != "searched"]
+        small = [row for row in small if row["stage"] != "searched"]
         small.sort(key=lambda row: -row["return_mean"])
-        searched = {"fine_tune_iterations": 0, "search": "cma-es", "search_episodes": self.config.search_episodes}
-        runs = (
-            _Run("searched", f"{row['words']}; CMA-ES", self._refine(row, objective="on-policy", **searched))
-            for row in small
-        )
+        runs = (self._search_run(row) for row in small)
         fresh = (run for run in runs if self._folder(run) not in self._explored)
         return list(itertools.islice(fresh, self.config.finalists))
+
+    def _search_run(self, row: dict[str, Any]) -> _Run:
+        search = "cma-es" if row["kept_parameters"] <= _SEARCHABLE else "policy-gradient"
+        numbers = {"fine_tune_iterations": 0, "search": search, "search_episodes": self.config.search_episodes}
+        return _Run("searched", f"{row['words']}; {search}", self._refine(row, objective="on-policy", **numbers))
 
     def _refine(self, row: dict[str, Any], **changes: Any) -> RefineConfig:
         return RefineConfig(**(self._shared() | {"student": Path(row["file"])} | changes))

@@ -35,7 +35,8 @@ class SmallestConfig(SourceConfig):
     finalists: int = 2
     """So many of the smallest students are refined, and so many of those just too small are searched from."""
     search_episodes: int = 20_000
-    """Training episodes of a search on the return from a student just too small; 0 leaves searches out."""
+    """Training episodes of a search on the return from a student just too small: by CMA-ES, or beyond 400 parameters up
+    the gradient of the return; 0 leaves searches out."""
     search_rounds: int = 3
     """As long as a search succeeds the next smaller students are searched from, so many times at most."""
     iterations: int = 40_000

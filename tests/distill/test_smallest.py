@@ -180,3 +180,16 @@ def test_a_place_among_the_finalists_is_not_given_to_a_start_searched_before(
     assert made == ["a", "b"]
     found._explore(found._search_runs())
     assert made == ["a", "b", "c"]
+
+
+def test_students_too_large_for_sampling_follow_the_gradient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = hunt(little(tmp_path, finalists=2), monkeypatch)
+    monkeypatch.setattr(_Hunt, "_folder", lambda self, run: self.config.out / run.words)
+    row = {"file": "f", "stage": "trained", "holds": False}
+    found.rows = [{**row, "words": str(size), "kept_parameters": size, "return_mean": -size} for size in (400, 401)]
+    assert [(run.words, run.config.search) for run in found._search_runs()] == [
+        ("400; cma-es", "cma-es"),
+        ("401; policy-gradient", "policy-gradient"),
+    ]
+    with pytest.raises(DistillError, match=r"--search-episodes .0: no search.: got 99, expected 250 to 500000"):
+        hunt(little(tmp_path / "short", search_episodes=99, env_kwargs='{"max_episode_steps": 40}'), monkeypatch)
