@@ -102,6 +102,12 @@ class Distillation:
         self._streams = Streams(_FINE_TUNING + config.seed)
         self.shrinking: Shrinking | None = None
 
+    def way_on(self, student: Path) -> str:
+        """Ends the warning of a student that misses the target: what may still reach it."""
+        source = f"--teacher {self.config.teacher} --env {self.config.env}"
+        search = "--mask fixed --fine-tune-iterations 0 --search policy-gradient"
+        return f"; to climb the return from it: python -m distill refine {student} {source} {search}"
+
     def finished(self) -> dict[str, Any] | None:
         """The results of this very run, if it is over; None if it is not, or never began.
 

@@ -90,7 +90,7 @@ def write_results(run: Distillation) -> dict[str, Any]:
         print("warning: the chosen student has no weights left, it always acts alike", file=sys.stderr)
     if shortcomings:
         which = f"the student of {chosen.kept_weights} weights does not hold" if config.kept_weights else "none holds"
-        print(f"warning: {which} the target: {'; '.join(shortcomings)}", file=sys.stderr)
+        print(f"warning: {which} the target: {'; '.join(shortcomings)}{run.way_on(path)}", file=sys.stderr)
     return result
 
 

@@ -268,3 +268,17 @@ def test_a_trained_student_can_be_refined(tmp_path: Path) -> None:
     trained = distil(small(tmp_path))
     result = refine(little(tmp_path, student=Path(trained["student"]), mask="fixed", objective="on-policy"))
     assert result["kept_weights"] <= trained["kept_weights"]
+
+
+def test_who_misses_the_target_is_told_the_way_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = little(tmp_path, mask="fixed", target_return=2.0, fine_tune_iterations=0)
+    first = refine(config)
+    way = f"python -m distill refine {first['student']} --teacher {config.teacher} --env {PENDULUM} --mask fixed"
+    assert f"; to climb the return from it: {way} --fine-tune-iterations 0 --search policy-gradient\n" in (
+        capsys.readouterr().err
+    )
+    climbed = dataclasses.replace(config, student=Path(first["student"]), out=tmp_path / "climbed")
+    refine(dataclasses.replace(climbed, search="policy-gradient", search_episodes=60))
+    said = capsys.readouterr().err
+    assert "none holds the target: return " in said
+    assert "to climb" not in said
